@@ -1,0 +1,60 @@
+"""The exceptions that a user can meet. Each states the rule and the value, and knows its exit code."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a command's exit code means."""
+
+    DONE = 0
+    REQUEST = 2
+    TRIALS_FAILED = 3
+    MACHINERY = 4
+    INTERRUPTED = 130
+
+
+class ToconvError(Exception):
+    """Base of all errors that a user can meet."""
+
+    exit_code = ExitCode.MACHINERY
+
+
+class RequestError(ToconvError):
+    """The request is wrong. Holds every mistake found, so that one run names them all."""
+
+    exit_code = ExitCode.REQUEST
+
+    def __init__(self, *mistakes: str) -> None:
+        self.mistakes = list(mistakes)
+        super().__init__(
+            mistakes[0] if len(mistakes) == 1
+            else f"{len(mistakes)} mistakes:\n" + "\n".join(f"  - {m}" for m in mistakes)
+        )
+
+
+class DataError(RequestError):
+    """A picture or a folder of pictures cannot be used."""
+
+
+class EncoderError(RequestError):
+    """The encoder cannot be built as asked: its weights are missing, differ, or have another shape."""
+
+
+class StoreError(ToconvError):
+    """The token store on disk is damaged or incomplete."""
+
+
+class CheckpointError(ToconvError):
+    """A checkpoint is damaged, or belongs to another training."""
+
+
+class MachineryError(ToconvError):
+    """Ray, the disk or the ledger gave way; the same command continues."""
+
+
+class TrainingFailed(ToconvError):
+    """One training ended without a usable result, for example because a loss is not finite."""
+
+    exit_code = ExitCode.TRIALS_FAILED

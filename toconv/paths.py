@@ -1,0 +1,107 @@
+"""Every path of a sweep and of a trial, and how a file is written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class TrialPaths:
+    """The files of one training."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def latest(self) -> Path:
+        return self.folder / "latest.pt"
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "best_model.pt"
+
+    @property
+    def worker(self) -> Path:
+        """Which process trained here, and which GPUs it saw."""
+        return self.folder / "worker.json"
+
+    @property
+    def error(self) -> Path:
+        """The stack trace of a trial that failed unforeseen."""
+        return self.folder / "error.txt"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / ".lock"
+
+    def epoch(self, n: int) -> Path:
+        return self.folder / f"checkpoint_epoch_{n}.pt"
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """The files of one sweep, below `outputs/<name>`."""
+
+    root: Path
+
+    @property
+    def request(self) -> Path:
+        return self.root / "sweep.yaml"
+
+    @property
+    def study(self) -> Path:
+        return self.root / "study.db"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results.csv"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / ".lock"
+
+    @property
+    def tune(self) -> Path:
+        """Ray Tune's own files; nothing is read back from them."""
+        return self.root / ".ray"
+
+    def trial(self, trial_id: str) -> TrialPaths:
+        return TrialPaths(self.root / "trials" / trial_id)
+
+
+def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
+    """Write beside `path`, flush to the disk, then move into place: a reader sees the old or the new whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = data.encode() if isinstance(data, str) else data
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

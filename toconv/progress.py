@@ -1,0 +1,16 @@
+"""Progress in the terminal: rich where there is one, plain lines where the output goes to a file."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+console = Console(soft_wrap=True, highlight=False)
+
+
+def bar(unit: str) -> Progress:
+    """A progress bar of `unit`s with time left; draws nothing where the output is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console,
+        disable=not console.is_terminal)

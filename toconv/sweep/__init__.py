@@ -1,0 +1,1 @@
+"""Many trainings: what a sweep file says, proposals and the ledger, Ray, tracking, the report."""

@@ -1,0 +1,63 @@
+"""Baselines of a sweep: computed once for each token store and k, kept beside the tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from toconv.hardware import resolve_device
+from toconv.identity import code_version
+from toconv.metrics import evaluate
+from toconv.models.baselines import fit_baselines
+from toconv.paths import write_atomic
+from toconv.perception import PerceptionReference
+from toconv.progress import bar, console
+from toconv.sweep.records import TrialRecord
+from toconv.sweep.spec import GRID_SIZE, Sweep
+from toconv.tokens.batches import Batches
+from toconv.tokens.store import TokenStore
+
+BATCH = 32  # images at a time; changes no number
+
+
+def baseline_records(sweep: Sweep, tokens: Path) -> list[TrialRecord]:
+    """A record for each baseline at each k of the sweep, measured on the validation images."""
+    sizes = sweep.grid_sizes()
+    missing = [k for k in sizes if not _path(tokens, k).exists()]
+    if missing:
+        device, store = resolve_device(sweep.base.hardware), TokenStore(tokens)
+        with bar("k") as progress:
+            for k in progress.track(missing, description="baselines at each"):
+                write_atomic(_path(tokens, k), json.dumps(measure(store, k, device), indent=1))
+        console.print(f"baselines measured at k = {', '.join(map(str, missing))}")
+    return [_record(tokens, k, name, found) for k in sizes
+            for name, found in json.loads(_path(tokens, k).read_text()).items()]
+
+
+def measure(store: TokenStore, k: int, device: torch.device) -> dict[str, dict[str, Any]]:
+    """{baseline: {metrics, seconds}} on held-out images, each fitted on the training images."""
+    train, val = (Batches(store, split, BATCH, device) for split in ("train", "val"))
+    reference, found = PerceptionReference.from_batches(val), {}
+    with torch.inference_mode():
+        start = time.perf_counter()
+        for name, baseline in fit_baselines(train, store.grid_size, k).items():
+            metrics = evaluate(baseline.compress, baseline.decompress, val, reference)
+            found[name] = {"metrics": metrics, "seconds": round(time.perf_counter() - start, 3)}
+            start = time.perf_counter()
+    return found
+
+
+def _path(tokens: Path, k: int) -> Path:
+    return tokens / "baselines" / f"k{k}-{code_version()}.json"
+
+
+def _record(tokens: Path, k: int, name: str, found: dict[str, Any]) -> TrialRecord:
+    identity = hashlib.sha256(f"{tokens.name} {name} {k} {code_version()}".encode()).hexdigest()[:12]
+    return TrialRecord(
+        trial_id=identity, name=name, kind="baseline", state="complete", cell=f"k={k}", tokens=k * k,
+        params={GRID_SIZE: k}, values=found["metrics"], device_seconds=found["seconds"], folder=None, reason=None)

@@ -1,0 +1,102 @@
+"""`--dry-run`: what a sweep would do, and what it would need. Starts nothing, writes nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from toconv.models.compressor import Compressor
+from toconv.models.critic import Critic
+from toconv.models.decoder import build_decoder
+from toconv.paths import SweepPaths
+from toconv.progress import console
+from toconv.settings import Settings
+from toconv.sweep.display import duration
+from toconv.sweep.search import planned_trials
+from toconv.sweep.spec import Sweep
+from toconv.tokens.images import list_splits
+from toconv.tokens.store import estimated_bytes, find_store
+
+GIGABYTE = 1e9
+SLOWDOWN = 2.5  # a training's seconds over those of its matrix products alone, as seen on two cores
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one trial."""
+
+    parameters: int
+    step_flops: float  # one generator step and its critic steps
+    checkpoint_bytes: int
+
+
+def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
+    """Print cells, trials, shapes, disk and time to expect."""
+    base, file = sweep.base, sweep.file
+    splits = {name: len(pictures) * base.data.crops for name, pictures in list_splits(base.data).items()}
+    cells = sweep.cells()
+    trials = planned_trials(file, len(cells))
+    costs = {k: trial_cost(base, k) for k in sweep.grid_sizes()}
+    g, c = base.encoder.grid_size, base.encoder.width
+    console.print(f"{file.name}: {trials} trials in {len(cells)} cell(s), sampler {file.sampler}, "
+                  f"{base.training.epochs} epochs each, into {paths.root}")
+    console.print(f"encoder {base.encoder.name}: {g}x{g} tokens of width {c}; images: "
+                  + ", ".join(f"{n} {split}" for split, n in splits.items()))
+    console.print(_table(sweep, costs))
+    rate = gemm_rate()
+    steps = base.training.epochs * -(-splits["train"] // base.training.batch_size)
+    mean_flops = sum(cost.step_flops for cost in costs.values()) / len(costs)
+    seconds = trials * steps * mean_flops / rate * SLOWDOWN
+    kept = base.training.keep_last_n + 2
+    disk = trials * kept * max(cost.checkpoint_bytes for cost in costs.values())
+    store = find_store(base)
+    console.print(f"disk: tokens {estimated_bytes(base, splits) / GIGABYTE:.2f} GB"
+                  f" ({'already there' if store else 'to be encoded first'}), "
+                  f"checkpoints at most {disk / GIGABYTE:.2f} GB")
+    console.print(f"time: about {duration(seconds)} of this machine for the trials, from their arithmetic and a "
+                  f"matrix product timed just now ({rate / 1e9:.0f} GFLOP/s)"
+                  + ("" if store else "; encoding comes before it"))
+
+
+def _table(sweep: Sweep, costs: dict[int, Cost]) -> Table:
+    table = Table(show_edge=False)
+    for name in ("k", "tokens", "shapes", "parameters", "GFLOP a step"):
+        table.add_column(name, justify="left" if name == "shapes" else "right")
+    batch, n, c = sweep.base.training.batch_size, sweep.base.encoder.grid_size**2, sweep.base.encoder.width
+    for k, cost in costs.items():
+        table.add_row(str(k), str(k * k), f"({batch}, {n}, {c}) -> ({batch}, {k * k}, {c})",
+                      f"{cost.parameters:,}", f"{cost.step_flops / 1e9:.1f}")
+    return table
+
+
+def trial_cost(base: Settings, k: int) -> Cost:
+    """Counted by torch on the networks themselves, without memory or arithmetic (meta device)."""
+    g, c, t = base.encoder.grid_size, base.encoder.width, base.training
+    with torch.device("meta"):
+        compressor = Compressor(c, g, base.model.compressor.model_copy(update={"output_grid_size": k}))
+        decoder = build_decoder(base.model.decoder, c, g, k)
+        critic = Critic(c, base.model.critic)
+        x_BNC = torch.empty(t.batch_size, g * g, c)
+        with FlopCounterMode(display=False) as generator:
+            z_BMC = compressor(x_BNC)
+            decoder(z_BMC).sum().backward()
+        with FlopCounterMode(display=False) as verdict:
+            critic(z_BMC.detach()).sum().backward()
+    parameters = sum(p.numel() for m in (compressor, decoder, critic) for p in m.parameters())
+    critic_flops = (5 * t.n_critic + 1) * verdict.get_total_flops()  # real, fake, and a penalty of three
+    return Cost(parameters, generator.get_total_flops() + critic_flops, 3 * 4 * parameters)
+
+
+def gemm_rate(side: int = 1024, seconds: float = 0.2) -> float:
+    """Floating-point operations a second of a square matrix product on this machine."""
+    a = torch.rand(side, side)
+    torch.mm(a, a)
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        torch.mm(a, a)
+        count += 1
+    return 2 * side**3 * count / (time.perf_counter() - start)

@@ -1,0 +1,262 @@
+"""Trials side by side on Ray Tune. The only module that knows Ray.
+
+Tune schedules; it decides nothing that the ledger does not know. Its own checkpoints and restore
+are not used: a trial's folder and the ledger hold all that a later start needs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from types import SimpleNamespace
+from typing import Any
+
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "600", "TUNE_PRINT_ALL_TRIAL_ERRORS": "0", "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0", "RAY_USAGE_STATS_ENABLED": "0",
+}
+os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+
+import ray  # noqa: E402 - reads the environment when it is imported
+from ray import tune  # noqa: E402
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
+
+from toconv.durable import read_rows  # noqa: E402
+from toconv.errors import MachineryError  # noqa: E402
+from toconv.paths import TrialPaths, write_atomic  # noqa: E402
+from toconv.sweep.driver import Driver  # noqa: E402
+from toconv.sweep.search import Proposal, State  # noqa: E402
+from toconv.sweep.spec import Resources  # noqa: E402
+from toconv.sweep.trainable import Trial, TrialRequest, step  # noqa: E402
+
+WORKER_RETRIES = 2  # of a worker that died; a trial that failed is not run again
+OBJECT_STORE_BYTES = 100 * 2**20  # nothing large goes through it: tokens are read by memory map
+
+
+class RayTrial(tune.Trainable):
+    """A trial as Tune sees it. Reused actors may be set up for a trial that they never run, so that the
+    trial's folder is opened at its first step."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._request, self._trial = TrialRequest(**config["request"]), None
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.cleanup()
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        if self._trial is None:
+            self._trial = Trial(self._request)
+            self._write_worker()
+        outcome = step(self._trial)
+        epoch = outcome["row"]["epoch"] if "row" in outcome else 0
+        done = "row" not in outcome or outcome["complete"]
+        distortion = outcome["row"]["metrics"]["distortion"] if "row" in outcome else float("inf")
+        return {"outcome": json.dumps(outcome), "epoch": epoch, "distortion": distortion, "done": done}
+
+    def _write_worker(self) -> None:
+        facts = {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id(),
+                 "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES")}
+        write_atomic(TrialPaths(self._trial.paths.folder).worker, json.dumps(facts))
+
+    def cleanup(self) -> None:
+        if self._trial is not None:
+            self._trial.close()
+            self._trial = None
+
+
+class LedgerSearcher(Searcher):
+    """Tune's view of the ledger: hands out proposals, takes outcomes."""
+
+    def __init__(self, driver: Driver, slots: int) -> None:
+        super().__init__(metric=None, mode=None)
+        self.driver, self.slots = driver, slots
+        self.proposals: dict[str, Proposal] = {}  # by Tune's trial id
+        self.stopped_early: set[str] = set()
+        self.broken: str | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles it for a restore that is not used
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self.broken or self.driver.budget_spent():
+            return Searcher.FINISHED
+        if len(self.driver.open) >= self.slots:
+            return None
+        proposal = self.driver.next_proposal()
+        if proposal is None:
+            return Searcher.FINISHED if not self.driver.open else None
+        self.proposals[trial_id] = proposal
+        return {"request": asdict(self.driver.request(proposal))}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self.take(trial_id, result)
+
+    def take(self, trial_id: str, result: dict[str, Any]) -> dict[str, Any]:
+        """Tell the driver of an epoch; returns the worker's outcome."""
+        outcome = json.loads(result["outcome"])
+        if "row" in outcome:
+            self.driver.progressed(self.proposals[trial_id], outcome["row"])
+        return outcome
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        proposal = self.proposals.pop(trial_id, None)
+        if proposal is None:
+            return
+        if error or not result or "outcome" not in result:
+            self.driver.failed(proposal, f"its worker died more than {WORKER_RETRIES} times")
+            return
+        self.proposals[trial_id] = proposal
+        outcome = self.take(trial_id, result)
+        del self.proposals[trial_id]
+        if "failed" in outcome:
+            self.driver.failed(proposal, outcome["failed"])
+        elif "machinery" in outcome:
+            self.broken = outcome["machinery"]
+            self.driver.released(proposal)
+        elif outcome["complete"]:
+            self.driver.completed(proposal)
+        elif trial_id in self.stopped_early:
+            self.driver.pruned(proposal)
+        else:  # the budget is spent or Tune was told to stop: it goes on at the next start
+            self.driver.released(proposal)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is on disk."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is on disk."""
+
+
+class CellScheduler(FIFOScheduler):
+    """First come, first served, with successive halving (ASHA) on distortion within each cell."""
+
+    def __init__(self, searcher: LedgerSearcher) -> None:
+        super().__init__()
+        self._searcher, self._rungs = searcher, {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        asha = self._asha(self._searcher.proposals[trial.trial_id].cell)
+        if asha:
+            asha.on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if self._searcher.driver.budget_spent() or self._searcher.broken:
+            return TrialScheduler.STOP
+        asha = self._asha(self._searcher.proposals[trial.trial_id].cell)
+        decision = asha.on_trial_result(tune_controller, trial, result) if asha else TrialScheduler.CONTINUE
+        if decision == TrialScheduler.STOP:
+            self._searcher.stopped_early.add(trial.trial_id)
+        return decision
+
+    def _asha(self, cell: str) -> ASHAScheduler | None:
+        rule = self._searcher.driver.sweep.file.early_stopping
+        if rule is None:
+            return None
+        if cell not in self._rungs:
+            epochs = self._searcher.driver.sweep.base.training.epochs
+            self._rungs[cell] = ASHAScheduler(
+                time_attr="epoch", metric="distortion", mode="min", max_t=max(epochs, rule.after_epochs + 1),
+                grace_period=rule.after_epochs, reduction_factor=1 / rule.keep)
+            self._replay(cell)
+        return self._rungs[cell]
+
+    def _replay(self, cell: str) -> None:
+        """Fill the rungs with what trials of earlier starts reached."""
+        driver, asha = self._searcher.driver, self._rungs[cell]
+        for entry in driver.ledger.entries():
+            if entry.proposal.cell == cell and entry.state in {State.COMPLETE, State.PRUNED}:
+                earlier = SimpleNamespace(trial_id=entry.proposal.trial_id)
+                asha.on_trial_add(None, earlier)
+                for row in read_rows(driver.paths.trial(entry.proposal.trial_id).metrics):
+                    asha.on_trial_result(
+                        None, earlier, {"epoch": row["epoch"], "distortion": row["metrics"]["distortion"]})
+
+
+class Watch(tune.Callback):
+    """Calls `on_step` whenever Tune has done something."""
+
+    def __init__(self, on_step: Callable[[], None]) -> None:
+        self._on_step = on_step
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._on_step()
+
+
+@contextmanager
+def cluster() -> Iterator[dict[str, float]]:
+    """The resources of the running Ray cluster, or of one started here for as long as it is needed."""
+    if ray.is_initialized():
+        yield ray.cluster_resources()
+        return
+    try:
+        ray.init(address=os.environ.get("RAY_ADDRESS"), include_dashboard=False, log_to_driver=False,
+                 logging_level="ERROR", **({} if os.environ.get("RAY_ADDRESS") else
+                                           {"object_store_memory": OBJECT_STORE_BYTES}))
+    except (ConnectionError, RuntimeError, OSError) as error:
+        raise MachineryError(f"Ray did not start: {str(error).splitlines()[0]}") from error
+    try:
+        yield ray.cluster_resources()
+    finally:
+        ray.shutdown()
+
+
+def usable(asked: Resources, present: dict[str, float]) -> tuple[Resources, int]:
+    """A trial's resources on this cluster and how many trials it holds at once.
+
+    Where there is no GPU, gpu counts as 0. Raises MachineryError where not one trial fits.
+    """
+    gpu = asked.gpu if present.get("GPU", 0) else 0.0
+    slots = int(min(present.get("CPU", 0) // asked.cpu, present["GPU"] // gpu if gpu else float("inf")))
+    if slots < 1:
+        raise MachineryError(f"resources: a trial asks for cpu={asked.cpu}, gpu={asked.gpu}; the cluster has "
+                             f"cpu={present.get('CPU', 0):g}, gpu={present.get('GPU', 0):g}")
+    return Resources(gpu=gpu, cpu=asked.cpu), slots
+
+
+def run_trials(driver: Driver, resources: Resources, slots: int, on_step: Callable[[], None]) -> None:
+    """Run what the ledger still lacks. Raises KeyboardInterrupt on SIGINT and SIGTERM, MachineryError
+    where the machinery gave way; the ledger then holds what remains to be done."""
+    searcher = LedgerSearcher(driver, slots)
+    trainable = tune.with_resources(RayTrial, {"cpu": resources.cpu, "gpu": resources.gpu})
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(search_alg=searcher, scheduler=CellScheduler(searcher), num_samples=-1,
+                                    reuse_actors=True),
+        run_config=tune.RunConfig(
+            name="tune", storage_path=str(driver.paths.root / ".ray"), verbose=0, callbacks=[Watch(on_step)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES)))
+    with _terminating():
+        try:
+            tuner.fit()
+        except tune.error.TuneError as error:
+            raise MachineryError(f"Ray Tune gave way: {str(error).splitlines()[0]}") from error
+    if searcher.broken:
+        raise MachineryError(searcher.broken)
+
+
+@contextmanager
+def _terminating() -> Iterator[None]:
+    """SIGTERM ends a sweep as Ctrl-C does."""
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

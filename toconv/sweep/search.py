@@ -1,0 +1,224 @@
+"""Proposals, and the ledger of trials. The only module that knows Optuna.
+
+Optuna's storage is the one source of truth for which trials exist and how they ended; the driver
+alone writes to it. A proposal is drawn in memory from the ledger's history by a sampler that is
+seeded by the cell and the trial's number, never by the process, and enters the ledger whole, in
+one transaction: a trial is either there with all its parameters or not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from toconv.errors import MachineryError, RequestError
+from toconv.sweep.spec import Cell, Distribution, Sweep, SweepFile
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+REDRAWS = 32  # draws that repeat a configuration before a cell counts as exhausted
+FAILURES_PER_CELL = 3  # failed trials are drawn anew so often, then the cell is given up
+
+
+class State(Enum):
+    """How a trial stands; Optuna's name on the right."""
+
+    RUNNING = TrialState.RUNNING
+    COMPLETE = TrialState.COMPLETE
+    PRUNED = TrialState.PRUNED
+    FAILED = TrialState.FAIL
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A trial of the ledger: who it is and what it tries."""
+
+    cell: str
+    number: int
+    trial_id: str
+    params: Mapping[str, Any]  # searched settings and grid axes
+
+    @property
+    def name(self) -> str:
+        return f"{self.cell}/{self.number}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A trial of the ledger as it stands."""
+
+    proposal: Proposal
+    state: State
+    values: Mapping[str, float]  # by objective; complete trials only
+    reason: str | None
+    epoch: int | None  # the epoch that a pruned trial reached
+
+
+class Ledger:
+    """One Optuna study a cell, named `<sweep>/<cell>`, in one storage."""
+
+    def __init__(self, sweep: Sweep, path: Path | None, identify: Callable[[Mapping[str, Any]], str]) -> None:
+        """`identify` gives the trial_id of parameters. The storage is made if it is not there; None: in memory."""
+        self.sweep, self._identify = sweep, identify
+        self._objectives = dict(sweep.file.objectives)
+        self._cells = {cell.name: cell for cell in sweep.cells()}
+        self._space = {key: _distribution(d) for key, d in sweep.file.search.items()}
+        self._studies = {name: self._study(path, name) for name in self._cells}
+        self._exhausted: set[str] = set()
+
+    def _study(self, path: Path | None, cell: str) -> optuna.Study:
+        try:
+            return optuna.create_study(
+                storage=f"sqlite:///{path.resolve()}" if path else None, study_name=f"{self.sweep.file.name}/{cell}",
+                directions=list(self._objectives.values()), load_if_exists=True)
+        except ValueError as error:
+            raise RequestError(f"{path}: holds a study with other objectives ({error}); choose another name=") from error
+        except Exception as error:  # SQLAlchemy's and Optuna's many kinds
+            raise MachineryError(f"{path}: the ledger cannot be opened: {str(error).splitlines()[0]}") from error
+
+    def entries(self) -> list[Entry]:
+        """Every trial, cell by cell, in the order of their numbers."""
+        return [self._entry(name, t) for name in self._cells for t in self._trials(name)]
+
+    def entry(self, proposal: Proposal) -> Entry:
+        return self._entry(proposal.cell, self._trials(proposal.cell)[proposal.number])
+
+    def open_proposals(self) -> list[Proposal]:
+        """Trials that began and have not ended: an earlier driver was stopped."""
+        return [e.proposal for e in self.entries() if e.state is State.RUNNING]
+
+    def missing(self, cell: str) -> int:
+        """How many trials the cell still has to begin, failed ones drawn anew within their cap."""
+        states = [t.state for t in self._trials(cell)]
+        failed = states.count(TrialState.FAIL)
+        if cell in self._exhausted or failed > FAILURES_PER_CELL:
+            return 0
+        return max(0, self.sweep.file.trials - (len(states) - failed))
+
+    def propose(self, running: Mapping[str, int]) -> Proposal | None:
+        """A new trial in the cell that has the fewest, or None where every cell is full.
+
+        `running` counts open trials by cell and breaks ties, so that cells fill evenly.
+        """
+        short = {name: self.missing(name) for name in self._cells}
+        for name in sorted((n for n in short if short[n]), key=lambda n: (-short[n], running.get(n, 0))):
+            proposal = self._draw(self._cells[name])
+            if proposal is not None:
+                return proposal
+            self._exhausted.add(name)
+        return None
+
+    def _draw(self, cell: Cell) -> Proposal | None:
+        """Draw until the configuration is new to the sweep, then enter it. None where the space is exhausted."""
+        study, taken = self._studies[cell.name], {e.proposal.trial_id for e in self.entries()}
+        history = study.get_trials(deepcopy=False)
+        shadow = optuna.create_study(directions=list(self._objectives.values()))
+        shadow.add_trials(history)
+        for attempt in range(REDRAWS):
+            shadow.sampler = self._sampler(cell.name, len(history), attempt)
+            trial = shadow.ask(self._space)
+            params = {**cell.fixed, **trial.params}
+            trial_id = self._identify(params)
+            if trial_id not in taken:
+                study.add_trial(create_trial(
+                    state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions,
+                    user_attrs={"trial_id": trial_id},
+                    system_attrs=shadow.get_trials(deepcopy=False)[-1].system_attrs))
+                return Proposal(cell.name, len(history), trial_id, params)
+            shadow.tell(trial, state=TrialState.FAIL)
+        return None
+
+    def _sampler(self, cell: str, number: int, attempt: int) -> optuna.samplers.BaseSampler:
+        seed = _seed(cell, number, attempt)
+        kind = self.sweep.file.sampler
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            if kind == "tpe":
+                many = len(self._objectives) > 1
+                return optuna.samplers.TPESampler(seed=seed, multivariate=not many, constant_liar=not many)
+            if kind == "gp":
+                return optuna.samplers.GPSampler(seed=seed)
+            if kind == "nsga2":
+                return optuna.samplers.NSGAIISampler(seed=seed)
+            if kind == "grid":
+                space = {key: d.values() for key, d in self.sweep.file.search.items()}
+                return optuna.samplers.GridSampler(space, seed=_seed(cell, 0, 0))
+            return optuna.samplers.RandomSampler(seed=seed)
+
+    def complete(self, proposal: Proposal, metrics: Mapping[str, float]) -> None:
+        """Enter the final values. Raises MachineryError where the ledger cannot be written."""
+        values = [float(metrics[name]) for name in self._objectives]
+        if not all(map(math.isfinite, values)):
+            self.fail(proposal, f"objectives are not finite: {dict(zip(self._objectives, values, strict=True))}")
+            return
+        self._tell(proposal, State.COMPLETE, values=values)
+
+    def prune(self, proposal: Proposal, epoch: int) -> None:
+        self._tell(proposal, State.PRUNED, epoch=epoch)
+
+    def fail(self, proposal: Proposal, reason: str) -> None:
+        self._tell(proposal, State.FAILED, reason=reason)
+
+    def _tell(self, proposal: Proposal, state: State, values: list[float] | None = None, **facts: Any) -> None:
+        study = self._studies[proposal.cell]
+        storage, id_ = study._storage, study.get_trials(deepcopy=False)[proposal.number]._trial_id
+        try:
+            for key, value in facts.items():
+                storage.set_trial_user_attr(id_, key, value)
+            storage.set_trial_state_values(id_, state.value, values)
+        except Exception as error:
+            raise MachineryError(f"the ledger cannot be written: {str(error).splitlines()[0]}") from error
+
+    def _trials(self, cell: str) -> list[FrozenTrial]:
+        return self._studies[cell].get_trials(deepcopy=False)
+
+    def _entry(self, cell: str, trial: FrozenTrial) -> Entry:
+        params = {**self._cells[cell].fixed, **trial.params}
+        proposal = Proposal(cell, trial.number, trial.user_attrs["trial_id"], params)
+        values = dict(zip(self._objectives, trial.values or [], strict=False))
+        return Entry(proposal, State(trial.state), values, trial.user_attrs.get("reason"),
+                     trial.user_attrs.get("epoch"))
+
+    def importances(self) -> dict[str, dict[str, float]]:
+        """{cell: {setting: share of the first objective's variance}} (fANOVA), where there are enough trials."""
+        found = {}
+        for name, study in self._studies.items():
+            finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if len(finished) >= 4 and self._space:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    try:
+                        found[name] = optuna.importance.get_param_importances(
+                            study, target=lambda t: t.values[0],
+                            evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))
+                    except (RuntimeError, ValueError):  # no variance to share out
+                        continue
+        return found
+
+
+def _distribution(d: Distribution) -> BaseDistribution:
+    if d.choices is not None:
+        return CategoricalDistribution(d.choices)
+    if d.type == "int":
+        return IntDistribution(int(d.low), int(d.high), log=d.log, step=int(d.step or 1))
+    return FloatDistribution(d.low, d.high, log=d.log, step=d.step)
+
+
+def _seed(*parts: Any) -> int:
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
+
+
+def planned_trials(file: SweepFile, cells: int) -> int:
+    """Trials that the sweep will run: `trials` in each cell, fewer where the space is smaller."""
+    values = [d.values() for d in file.search.values()]
+    size = math.prod(len(v) for v in values) if all(v is not None for v in values) else math.inf
+    return cells * int(min(file.trials, size))

@@ -1,0 +1,203 @@
+"""One training: critic steps, a generator step, and the loop that yields an epoch's results.
+
+The compressor makes the tokens of a batch once; the critic's steps and the generator's step share
+them, since the compressor does not change in between. Every critic step draws originals and
+interpolations afresh (arXiv 1704.00028 asks for fresh draws, not for a fresh forward pass).
+"""
+
+# B batch, N = g*g original tokens, M = k*k compressed tokens, U = B*M scored units, C channels
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from toconv import grid, losses
+from toconv.errors import CheckpointError, TrainingFailed
+from toconv.metrics import evaluate
+from toconv.models.compressor import Compressor
+from toconv.models.critic import Critic
+from toconv.models.decoder import build_decoder
+from toconv.perception import PerceptionReference
+from toconv.settings import Settings
+from toconv.tokens.batches import Batches
+from toconv.tokens.store import TokenStore
+
+DIAGNOSTICS = ("L_total", "L_gen", "L_ae_mse", "L_ae_cosine", "L_disc", "critic_gap", "gradient_penalty")
+OnLog = Callable[[int, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """Held-out metrics and the means of the diagnostics over the epoch. Epochs count from 1."""
+
+    epoch: int
+    metrics: dict[str, float]
+
+
+class Training:
+    """Compressor, decoder and critic with their optimizers, at an epoch boundary between two calls."""
+
+    def __init__(self, settings: Settings, store: TokenStore, device: torch.device) -> None:
+        self.settings, self.store, self.device = settings, store, device
+        t, model = settings.training, settings.model
+        self.k = model.compressor.output_grid_size
+        self.train = Batches(store, "train", t.batch_size, device)
+        self.val = Batches(store, "val", t.batch_size, device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(t.seed)
+            self.compressor = Compressor(store.width, store.grid_size, model.compressor).to(device)
+            self.decoder = build_decoder(model.decoder, store.width, store.grid_size, self.k).to(device)
+            self.critic = Critic(store.width, model.critic).to(device)
+        if settings.hardware.compile:
+            self.compressor.compile()
+            self.decoder.compile()
+        self._make_optimizers()
+        self.coverage_N = grid.coverage(store.grid_size, self.k).to(device)
+        self.shuffle = torch.Generator().manual_seed(t.seed)
+        self.draws = torch.Generator(device).manual_seed(t.seed)
+        self.epoch, self.best_epoch, self.best_distortion = 0, 0, math.inf
+        self._reference: PerceptionReference | None = None
+
+    def _make_optimizers(self) -> None:
+        t = self.settings.training
+        generator = [*self.compressor.parameters(), *self.decoder.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            generator, t.learning_rate, t.betas, weight_decay=t.weight_decay, fused=True)
+        self.critic_optimizer = torch.optim.Adam(
+            self.critic.parameters(), t.critic_learning_rate, t.critic_betas, fused=True)
+        schedule = cosine_with_warmup(t.epochs * len(self.train), t.warmup_fraction)
+        self.schedules = [LambdaLR(self.optimizer, schedule), LambdaLR(self.critic_optimizer, schedule)]
+
+    def epochs(self, on_log: OnLog | None = None) -> Iterator[EpochResult]:
+        """Train to `training.epochs`, yielding after each. Raises TrainingFailed on a value that is not finite.
+
+        `on_log(step, steps, losses)` is told every `training.log_every` steps of an epoch.
+        """
+        while self.epoch < self.settings.training.epochs:
+            diagnostics = self._train_epoch(on_log)
+            metrics = self.evaluate(self.val)
+            self.epoch += 1
+            _must_be_finite(metrics, f"validation of epoch {self.epoch}")
+            if metrics["distortion"] < self.best_distortion:
+                self.best_epoch, self.best_distortion = self.epoch, metrics["distortion"]
+            yield EpochResult(self.epoch, metrics | diagnostics)
+
+    def evaluate(self, batches: Batches) -> dict[str, float]:
+        """Held-out metrics of the current compressor with its own decoder."""
+        if self._reference is None:
+            self._reference = PerceptionReference.from_batches(batches)
+        with torch.inference_mode(), self._autocast():
+            return evaluate(self.compressor, self.decoder, batches, self._reference)
+
+    def _train_epoch(self, on_log: OnLog | None) -> dict[str, float]:
+        every, steps = self.settings.training.log_every, len(self.train)
+        total = torch.zeros(len(DIAGNOSTICS), device=self.device)
+        pending, means = total.clone(), {}
+        for step, x_BNC in enumerate(self.train.shuffled(self.shuffle), 1):
+            pending += self.step(x_BNC)
+            if step % every == 0 or step == steps:
+                total += pending
+                count = (step - 1) % every + 1
+                means = dict(zip(DIAGNOSTICS, (pending / count).tolist(), strict=True))  # the host sync
+                _must_be_finite(means, f"epoch {self.epoch + 1}, steps {step - count + 1} to {step}")
+                pending.zero_()
+                if on_log:
+                    on_log(step, steps, means)
+        return dict(zip(DIAGNOSTICS, (total / steps).tolist(), strict=True))
+
+    def step(self, x_BNC: torch.Tensor) -> torch.Tensor:
+        """n_critic critic steps and a generator step on one batch; returns DIAGNOSTICS, not synchronised."""
+        loss, hardware = self.settings.loss, self.settings.hardware
+        with self._autocast():
+            z_BMC = self.compressor(x_BNC)
+            y_BNC = self.decoder(z_BMC)
+        z_BMC, y_BNC = z_BMC.float(), y_BNC.float()
+        ae = losses.reconstruction_loss(x_BNC, y_BNC, self.coverage_N)
+        zero = x_BNC.new_zeros(())
+        l_gen, critic_terms = zero, (zero, zero, zero)
+        if loss.wgan_weight > 0:  # a critic whose verdict weighs nothing is not trained
+            critic_terms = self._critic_steps(x_BNC, z_BMC.detach())
+            self.critic.requires_grad_(False)
+            l_gen = losses.generator_loss(self.critic(z_BMC))
+            self.critic.requires_grad_(True)
+        l_total = loss.wgan_weight * l_gen + loss.ae_weight * (ae.mse + ae.cosine)
+        self.optimizer.zero_grad(set_to_none=True)
+        l_total.backward()
+        self.optimizer.step()
+        for schedule in self.schedules:
+            schedule.step()
+        return torch.stack([l_total, l_gen, ae.mse, ae.cosine, *critic_terms]).detach()
+
+    def _critic_steps(self, x_BNC: torch.Tensor, fake_BMC: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """L_disc, critic gap and penalty of the last of n_critic steps, each on fresh draws."""
+        fake_UC = fake_BMC.flatten(0, 1)
+        for _ in range(self.settings.training.n_critic):
+            real_UC = grid.random_in_cell(x_BNC, self.k, self.draws).flatten(0, 1)
+            alpha_U1 = torch.rand(len(fake_UC), 1, device=self.device, generator=self.draws)
+            penalty = losses.gradient_penalty(self.critic, real_UC, fake_UC, alpha_U1)
+            real, fake = self.critic(torch.cat([real_UC, fake_UC])).chunk(2)
+            l_disc = losses.critic_loss(real, fake, penalty, self.settings.loss.lambda_gp)
+            self.critic_optimizer.zero_grad(set_to_none=True)
+            l_disc.backward()
+            self.critic_optimizer.step()
+        return l_disc, real.mean() - fake.mean(), penalty
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.hardware.mixed_precision)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on, random states included."""
+        return {
+            "epoch": self.epoch, "best_epoch": self.best_epoch, "best_distortion": self.best_distortion,
+            "settings": self.settings.model_dump(mode="json"),
+            "tokens": {"fingerprint": self.store.fingerprint, "grid_size": self.store.grid_size,
+                       "mean_C": self.store.mean_C.clone(), "std_C": self.store.std_C.clone()},
+            **{name: getattr(self, name).state_dict() for name in self._parts()},
+            "schedules": [s.state_dict() for s in self.schedules],
+            "random": {"shuffle": self.shuffle.get_state(), "draws": self.draws.get_state()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises CheckpointError where the state belongs to other tokens or another model."""
+        if state["tokens"]["fingerprint"] != self.store.fingerprint:
+            raise CheckpointError(f"checkpoint was trained on tokens {state['tokens']['fingerprint']}, "
+                                  f"but these are {self.store.fingerprint}")
+        try:
+            for name in self._parts():
+                getattr(self, name).load_state_dict(state[name])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise CheckpointError(f"checkpoint has another model: {str(error).splitlines()[0]}") from error
+        for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(saved)
+        self.shuffle.set_state(state["random"]["shuffle"])
+        self.draws.set_state(state["random"]["draws"])
+        self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
+        self.best_distortion = state["best_distortion"]
+
+    @staticmethod
+    def _parts() -> tuple[str, ...]:
+        return "compressor", "decoder", "critic", "optimizer", "critic_optimizer"
+
+
+def cosine_with_warmup(steps: int, warmup_fraction: float) -> Callable[[int], float]:
+    """Factor of the learning rate: linear to 1 over the warm-up, then half a cosine to 0 at `steps`."""
+    warmup = max(1, round(steps * warmup_fraction))
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    return factor
+
+
+def _must_be_finite(values: dict[str, float], where: str) -> None:
+    bad = [f"{name}={value}" for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        raise TrainingFailed(f"{where}: {', '.join(bad)} (every loss and metric must be finite)")
