@@ -25,7 +25,7 @@ def train(arguments: list[str]) -> ExitCode:
 
     limit_threads(settings.hardware)
     device = resolve_device(settings.hardware)
-    store = TokenStore(prepare_store(settings, device))
+    store = TokenStore(prepare_store(settings))
     training = Training(settings, store, device)
     paths = TrialPaths(settings.experiment.checkpoint_dir.resolve())
     durable = DurableTraining(training, paths, resume=settings.resume)

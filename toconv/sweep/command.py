@@ -61,7 +61,10 @@ def run(asked: Sweep, paths: SweepPaths) -> ExitCode:
     from toconv.sweep.search import planned_trials
 
     start = time.monotonic()
-    tokens, fingerprint = prepare_tokens(asked)
+    from toconv.tokens.store import prepare_store
+
+    tokens = prepare_store(asked.base)
+    fingerprint = tokens.name
     record_request(asked, paths, fingerprint, facts())
     driver = Driver(asked, paths, tokens, fingerprint)
     cells = len(asked.cells())
@@ -96,14 +99,6 @@ def _run_trials(driver: Any, planned: int) -> None:
             run_trials(driver, resources, slots, display.update)
 
 
-def prepare_tokens(asked: Sweep) -> tuple[Path, str]:
-    """The token store of the sweep, encoded where it is missing, and its fingerprint."""
-    from toconv.tokens.store import fingerprint, prepare_store
-
-    folder = prepare_store(asked.base, None)
-    return folder, fingerprint(asked.base)
-
-
 @contextmanager
 def tracking(driver: Any) -> Iterator[None]:
     """MLflow beside the sweep: every record of an earlier start is offered again, then live ones."""
@@ -122,8 +117,10 @@ def debug(asked: Sweep, paths: SweepPaths) -> ExitCode:
     """One trial of the sweep in this process: breakpoints and stack traces work."""
     from toconv.sweep.debug import run_one
 
-    tokens, fingerprint = prepare_tokens(asked)
-    return run_one(asked, paths, tokens, fingerprint)
+    from toconv.tokens.store import prepare_store
+
+    tokens = prepare_store(asked.base)
+    return run_one(asked, paths, tokens, tokens.name)
 
 
 def facts() -> dict[str, Any]:

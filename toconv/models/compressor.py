@@ -1,0 +1,36 @@
+"""g×g tokens → k×k tokens of the same width."""
+
+# B batch, N = g*g, M = k*k, C channels of a token, W channels inside the branch
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import nn
+
+from toconv import grid
+from toconv.models.blocks import ConvBlock, Down, zero_linear
+from toconv.settings import CompressorSettings
+
+
+class Compressor(nn.Module):
+    """Average pooling plus a convolutional branch that starts at zero and is judged by what it adds.
+
+    The branch narrows to W channels, goes down stage by stage (`grid.stages`), mixes neighbours on the
+    k×k grid, and ends in a linear layer, so that it can emit any value that the encoder's tokens have.
+    """
+
+    def __init__(self, channels: int, grid_size: int, settings: CompressorSettings) -> None:
+        super().__init__()
+        self.k, width = settings.output_grid_size, settings.width
+        sides = [grid_size, *grid.stages(grid_size, self.k)]
+        self.branch = nn.Sequential(
+            nn.Linear(channels, width),
+            *(Down(side, small, width) for side, small in itertools.pairwise(sides)),
+            *(ConvBlock(width) for _ in range(settings.blocks)),
+            nn.LayerNorm(width),
+            zero_linear(width, channels))
+
+    def forward(self, x_BNC: torch.Tensor) -> torch.Tensor:
+        return grid.pool(x_BNC, self.k) + self.branch(x_BNC)

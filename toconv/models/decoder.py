@@ -1,0 +1,65 @@
+"""k×k tokens → g×g tokens. Both decoders start exactly at bilinear up-sampling."""
+
+# B batch, N = g*g, M = k*k, C channels of a token, W channels inside the branch
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from toconv import grid
+from toconv.models.blocks import ConvBlock, Up, zero_linear
+from toconv.settings import DecoderSettings
+
+
+class ConvDecoder(nn.Module):
+    """The compressor's mirror."""
+
+    def __init__(self, settings: DecoderSettings, channels: int, grid_size: int, k: int) -> None:
+        super().__init__()
+        self.grid_size, width = grid_size, settings.width
+        sides = [grid_size, *grid.stages(grid_size, k)]
+        self.branch = nn.Sequential(
+            nn.Linear(channels, width),
+            *(ConvBlock(width) for _ in range(settings.blocks)),
+            *(Up(small, side, width) for side, small in reversed(list(itertools.pairwise(sides)))),
+            zero_linear(width, channels))
+
+    def forward(self, z_BMC: torch.Tensor) -> torch.Tensor:
+        return grid.upsample(z_BMC, self.grid_size) + self.branch(z_BMC)
+
+
+class AttentionDecoder(nn.Module):
+    """Every original position asks the compressed tokens, each of which says where it stands."""
+
+    def __init__(self, settings: DecoderSettings, channels: int, grid_size: int, k: int) -> None:
+        super().__init__()
+        self.grid_size, self.heads, width = grid_size, settings.heads, settings.width
+        self.asks_NW = nn.Parameter(torch.randn(grid_size**2, width) * width**-0.5)
+        self.places_MW = nn.Parameter(torch.randn(k**2, width) * width**-0.5)
+        self.read = nn.Linear(channels, width)
+        self.blocks = nn.Sequential(*(ConvBlock(width) for _ in range(settings.blocks)))
+        self.norm = nn.LayerNorm(width)
+        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(),
+                                 zero_linear(2 * width, channels))
+
+    def forward(self, z_BMC: torch.Tensor) -> torch.Tensor:
+        memory_BMW = self.norm(self.blocks(self.read(z_BMC) + self.places_MW))
+        query_BNW = self.query(self.asks_NW).expand(len(z_BMC), -1, -1)
+        answer = F.scaled_dot_product_attention(
+            self._split(query_BNW), *map(self._split, self.key_value(memory_BMW).chunk(2, -1)))
+        answer_BNW = answer.transpose(1, 2).flatten(2)
+        return grid.upsample(z_BMC, self.grid_size) + self.mlp(answer_BNW + self.asks_NW)
+
+    def _split(self, x_BNW: torch.Tensor) -> torch.Tensor:
+        return x_BNW.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def build_decoder(settings: DecoderSettings, channels: int, grid_size: int, k: int) -> nn.Module:
+    """The decoder of `settings.kind`, for k×k tokens of a grid_size×grid_size grid."""
+    kinds = {"conv": ConvDecoder, "attention": AttentionDecoder}
+    return kinds[settings.kind](settings, channels, grid_size, k)

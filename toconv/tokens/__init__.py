@@ -1,0 +1,1 @@
+"""Pictures → tokens of the frozen encoder, computed once and shared."""

@@ -1,0 +1,74 @@
+"""The embedded encoder's weights: an ONNX graph of a DINOv2-style ViT-S/14 → timm's state dict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import numpy_helper
+
+from toconv.errors import EncoderError
+
+EMBEDDINGS = "/backbone/embeddings"
+
+
+def read_timm_state(path: Path, grid_size: int) -> dict[str, torch.Tensor]:
+    """timm's `vit_small_patch14_dinov2` state for a grid_size×grid_size grid.
+
+    MatMul weights lie transposed in ONNX. The position table (37×37) is resized without antialias, as
+    the graph itself does it: bicubic, half-pixel, a = -0.75.
+    """
+    graph = onnx.load(str(path)).graph
+    tensors = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in graph.initializer}
+    inputs = {node.name: list(node.input) for node in graph.node}
+
+    def matrix(node: str) -> torch.Tensor:
+        return next(tensors[name] for name in inputs[f"{node}/MatMul"] if name in tensors).T.contiguous()
+
+    try:
+        class_position = tensors[inputs[f"{EMBEDDINGS}/Concat_6"][0]].reshape(1, 1, -1)
+        table = tensors[inputs[f"{EMBEDDINGS}/Reshape_1"][0]]
+        state = {
+            "cls_token": tensors["backbone.embeddings.cls_token"],
+            "patch_embed.proj.weight": tensors["backbone.embeddings.patch_embeddings.projection.weight"],
+            "patch_embed.proj.bias": tensors["backbone.embeddings.patch_embeddings.projection.bias"],
+            "pos_embed": torch.cat([class_position, resize_positions(table, grid_size)], dim=1),
+            "norm.weight": tensors["backbone.layernorm.weight"],
+            "norm.bias": tensors["backbone.layernorm.bias"],
+        }
+        layers = {name.split(".")[3] for name in tensors if name.startswith("backbone.encoder.layer.")}
+        for layer in layers:
+            state |= _block(int(layer), tensors, matrix)
+    except (KeyError, StopIteration, IndexError) as error:
+        raise EncoderError(f"{path}: not the ONNX graph that toconv knows: {error} is missing") from error
+    return state
+
+
+def _block(layer: int, tensors: dict[str, torch.Tensor], matrix) -> dict[str, torch.Tensor]:
+    ours, theirs, node = f"blocks.{layer}", f"backbone.encoder.layer.{layer}", f"/backbone/encoder/layer.{layer}"
+    qkv = ("query", "key", "value")
+    state = {
+        f"{ours}.attn.qkv.weight": torch.cat([matrix(f"{node}/attention/attention/{p}") for p in qkv]),
+        f"{ours}.attn.qkv.bias": torch.cat([tensors[f"{theirs}.attention.attention.{p}.bias"] for p in qkv]),
+        f"{ours}.attn.proj.weight": matrix(f"{node}/attention/output/dense"),
+        f"{ours}.attn.proj.bias": tensors[f"{theirs}.attention.output.dense.bias"],
+        f"{ours}.ls1.gamma": tensors[f"{theirs}.layer_scale1.lambda1"],
+        f"{ours}.ls2.gamma": tensors[f"{theirs}.layer_scale2.lambda1"],
+    }
+    for part in ("fc1", "fc2"):
+        state[f"{ours}.mlp.{part}.weight"] = matrix(f"{node}/mlp/{part}")
+        state[f"{ours}.mlp.{part}.bias"] = tensors[f"{theirs}.mlp.{part}.bias"]
+    for norm in ("norm1", "norm2"):
+        for part in ("weight", "bias"):
+            state[f"{ours}.{norm}.{part}"] = tensors[f"{theirs}.{norm}.{part}"]
+    return state
+
+
+def resize_positions(table: torch.Tensor, grid_size: int) -> torch.Tensor:
+    """A square position table of any leading shape → (1, grid_size², C)."""
+    channels = table.shape[-1]
+    square = table.reshape(1, int((table.numel() // channels) ** 0.5), -1, channels).permute(0, 3, 1, 2)
+    resized = torch.nn.functional.interpolate(
+        square, size=(grid_size, grid_size), mode="bicubic", align_corners=False, antialias=False)
+    return resized.permute(0, 2, 3, 1).reshape(1, grid_size**2, channels)

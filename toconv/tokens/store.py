@@ -1,0 +1,245 @@
+"""Tokens on disk: encoded once, shared by every trial, epoch and later sweep.
+
+A store is a folder named by its fingerprint: fp16 shards read by memory map, and a manifest with a
+sha256 for each. A shard that is in the manifest is finished; an interruption costs the one in work.
+"""
+
+# B batch, N tokens of an image, C channels
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from toconv.errors import MachineryError, StoreError
+from toconv.hardware import resolve_device
+from toconv.paths import write_atomic
+from toconv.progress import bar, console
+from toconv.settings import DataSettings, Settings
+from toconv.tokens.encoder import (
+    architecture_identity,
+    load_encoder,
+    resolve_dtype,
+    weights_identity,
+)
+from toconv.tokens.images import SPLITS, Picture, digests, list_splits, pixels
+
+FORMAT = 1
+SHARD_CROPS = 128
+SPREAD = 1e-6  # standard deviations below this are taken as it: a channel that never varies
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A run of pictures of one split."""
+
+    name: str
+    split: str
+    pictures: list[Picture]
+
+
+def fingerprint_parts(settings: Settings, splits: dict[str, list[Picture]]) -> dict[str, Any]:
+    """Everything that decides a token, as plain values."""
+    encoder, data = settings.encoder, settings.data
+    return {
+        "format": FORMAT, "architecture": architecture_identity(encoder), "weights": weights_identity(encoder),
+        "layer": encoder.layer, "image_size": encoder.image_size, "mean": encoder.mean, "std": encoder.std,
+        "dtype": str(resolve_dtype(encoder, resolve_device(settings.hardware))),
+        "crops": data.crops, "seed": data.seed,
+        "pictures": {name: [[p.key, d] for p, d in zip(pictures, digests(pictures, data.workers), strict=True)]
+                     for name, pictures in splits.items()},
+    }
+
+
+def fingerprint(parts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def prepare_store(settings: Settings) -> Path:
+    """The folder of the settings' token store; encodes what is missing or damaged, once, with progress.
+
+    Raises EncoderError, DataError (a picture that cannot be read) or MachineryError (a full disk);
+    shards finished before stay.
+    """
+    splits = list_splits(settings.data)
+    parts = fingerprint_parts(settings, splits)
+    folder = settings.data.tokens_dir.resolve() / fingerprint(parts)
+    with _lock(folder):
+        manifest = _read_manifest(folder) or {"fingerprint": folder.name, "parts": parts, "shards": {}}
+        shards = plan_shards(splits, settings.data)
+        missing = [shard for shard in shards if not _intact(folder, manifest["shards"].get(shard.name))]
+        if missing or not manifest.get("complete"):
+            _encode(settings, folder, manifest, missing)
+            _complete(settings, folder, manifest)
+        total = sum(shard["images"] for shard in manifest["shards"].values())
+        done = sum(len(shard.pictures) for shard in missing) * settings.data.crops
+        console.print(f"tokens: {total} images by {settings.encoder.name} ({settings.encoder.weights}, "
+                      f"{parts['dtype'].removeprefix('torch.')}); {done or 'none'} encoded now; {folder}")
+    return folder
+
+
+def find_store(settings: Settings) -> Path | None:
+    """The folder of a complete store, if there is one."""
+    parts = fingerprint_parts(settings, list_splits(settings.data))
+    folder = settings.data.tokens_dir.resolve() / fingerprint(parts)
+    return folder if (_read_manifest(folder) or {}).get("complete") else None
+
+
+def estimated_bytes(settings: Settings, images: dict[str, int]) -> int:
+    """Disk that a store takes: fp16 tokens and class token of every image."""
+    return sum(images.values()) * (settings.encoder.grid_size**2 + 1) * settings.encoder.width * 2
+
+
+def plan_shards(splits: dict[str, list[Picture]], data: DataSettings) -> list[Shard]:
+    step = max(1, SHARD_CROPS // data.crops)
+    return [Shard(f"{split}-{number:05d}", split, splits[split][start:start + step])
+            for split in SPLITS for number, start in enumerate(range(0, len(splits[split]), step))]
+
+
+def _lock(folder: Path) -> FileLock:
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / ".lock")
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / "manifest.json").read_text())
+    except FileNotFoundError:
+        return None
+    except json.JSONDecodeError as error:
+        raise StoreError(f"{folder}/manifest.json: damaged ({error}); remove the folder to encode anew") from error
+
+
+def _intact(folder: Path, entry: dict[str, Any] | None) -> bool:
+    if entry is None:
+        return False
+    return all((folder / name).is_file() and _sha256(folder / name) == digest
+               for name, digest in entry["sha256"].items())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _encode(settings: Settings, folder: Path, manifest: dict[str, Any], missing: list[Shard]) -> None:
+    if not missing:
+        return
+    device = resolve_device(settings.hardware)
+    encoder = load_encoder(settings.encoder, device)
+    with bar("images") as progress:
+        task = progress.add_task(f"encoding with {settings.encoder.name}",
+                                 total=sum(len(s.pictures) for s in missing) * settings.data.crops)
+        for shard in missing:
+            tokens, classes = [], []
+            for pixels_B3HW in _batches(pixels(shard.pictures, settings.data, settings.encoder),
+                                        settings.encoder.batch_size):
+                tokens_BNC, class_BC = encoder(pixels_B3HW.to(device))
+                tokens.append(tokens_BNC.to(torch.float16).cpu())
+                classes.append(class_BC.to(torch.float16).cpu())
+                progress.advance(task, len(pixels_B3HW))
+            _write_shard(folder, manifest, shard, torch.cat(tokens), torch.cat(classes))
+
+
+def _batches(pictures: Iterable[torch.Tensor], size: int) -> Iterable[torch.Tensor]:
+    """Crops of all pictures in a row, `size` at a time."""
+    waiting: list[torch.Tensor] = []
+    for crops in pictures:
+        waiting += crops.unbind(0)
+        while len(waiting) >= size:
+            yield torch.stack(waiting[:size])
+            del waiting[:size]
+    if waiting:
+        yield torch.stack(waiting)
+
+
+def _write_shard(folder: Path, manifest: dict[str, Any], shard: Shard, tokens: torch.Tensor, classes: torch.Tensor
+                 ) -> None:
+    if not (torch.isfinite(tokens).all() and torch.isfinite(classes).all()):
+        raise StoreError(f"{shard.name}: a token is not finite in fp16 (|x| <= 65504 must hold)")
+    digests_ = {}
+    try:
+        for kind, values in (("tokens", tokens), ("class", classes)):
+            name, content = f"{shard.name}.{kind}.fp16", values.contiguous().numpy().data.cast("B")
+            write_atomic(folder / name, content)
+            digests_[name] = hashlib.sha256(content).hexdigest()
+        manifest["shards"][shard.name] = {"split": shard.split, "images": len(tokens), "sha256": digests_,
+                                          "tokens": tokens.shape[1], "width": tokens.shape[2]}
+        write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1))
+    except OSError as error:
+        raise MachineryError(f"{folder}: shard {shard.name} not written ({error.strerror}); finished shards are kept"
+                             ) from error
+
+
+def _complete(settings: Settings, folder: Path, manifest: dict[str, Any]) -> None:
+    """Put shards into order and add the channels' mean and standard deviation over training tokens."""
+    order = [f"{s.name}" for s in plan_shards(list_splits(settings.data), settings.data)]
+    manifest["shards"] = {name: manifest["shards"][name] for name in order}
+    manifest |= {"encoder": settings.encoder.name, "grid_size": settings.encoder.grid_size, "complete": True}
+    sums = torch.zeros(2, settings.encoder.width, dtype=torch.float64)
+    count = 0
+    for name, entry in manifest["shards"].items():
+        if entry["split"] == "train":
+            x = _map(folder / f"{name}.tokens.fp16", (-1, entry["width"])).double()
+            sums += torch.stack([x.sum(0), x.square().sum(0)])
+            count += len(x)
+    mean = sums[0] / count
+    std = (sums[1] / count - mean.square()).clamp(min=SPREAD**2).sqrt()
+    manifest |= {"mean": mean.tolist(), "std": std.tolist()}
+    write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1))
+
+
+def _map(path: Path, shape: tuple[int, ...]) -> torch.Tensor:
+    """A file of fp16 values by private memory map: pages are shared between processes."""
+    return torch.from_file(str(path), shared=False, size=path.stat().st_size // 2, dtype=torch.float16).view(shape)
+
+
+class TokenStore:
+    """A complete store, read by memory map. Tokens are raw fp16, (N, C) an image, in the pictures' order."""
+
+    def __init__(self, folder: Path) -> None:
+        manifest = _read_manifest(folder)
+        if not manifest or not manifest.get("complete"):
+            raise StoreError(f"{folder}: not a complete token store")
+        self.folder, self.fingerprint, self.encoder_name = folder, manifest["fingerprint"], manifest["encoder"]
+        self.grid_size = manifest["grid_size"]
+        self.mean_C, self.std_C = (torch.tensor(manifest[k], dtype=torch.float32) for k in ("mean", "std"))
+        self.width = len(self.mean_C)
+        self._shards = {split: [(name, e["images"]) for name, e in manifest["shards"].items() if e["split"] == split]
+                        for split in SPLITS}
+        self._tokens = {split: self._open(split) for split in SPLITS}
+        self._starts = {split: torch.tensor([0, *(n for _, n in shards)]).cumsum(0)
+                        for split, shards in self._shards.items()}
+
+    def _open(self, split: str) -> list[torch.Tensor]:
+        maps = []
+        for name, images in self._shards[split]:
+            path = self.folder / f"{name}.tokens.fp16"
+            expected = images * self.grid_size**2 * self.width * 2
+            if not path.is_file() or path.stat().st_size != expected:
+                raise StoreError(f"{path}: must hold {expected} bytes; run the same command again to encode it anew")
+            maps.append(_map(path, (images, self.grid_size**2, self.width)))
+        return maps
+
+    def count(self, split: str) -> int:
+        """Images of a split, crops counted singly."""
+        return int(self._starts[split][-1])
+
+    def read(self, split: str, indices: torch.Tensor) -> torch.Tensor:
+        """(B, N, C) fp16 tokens of the images at `indices` (B,)."""
+        starts, maps = self._starts[split], self._tokens[split]
+        if len(maps) == 1:
+            return maps[0].index_select(0, indices)
+        out_BNC = torch.empty(len(indices), *maps[0].shape[1:], dtype=torch.float16)
+        shard_B = torch.searchsorted(starts, indices, right=True) - 1
+        for shard in shard_B.unique().tolist():
+            where = (shard_B == shard).nonzero().squeeze(1)
+            out_BNC.index_copy_(0, where, maps[shard].index_select(0, indices[where] - starts[shard]))
+        return out_BNC
