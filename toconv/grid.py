@@ -78,16 +78,27 @@ def _windows(g: int, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor([a for a, _ in ends]), torch.tensor([b - a for a, b in ends])
 
 
-def random_in_cell(x_BNC: torch.Tensor, k: int, generator: torch.Generator) -> torch.Tensor:
-    """One original token for each cell of each image, uniform over the cell. (B, M, C)."""
-    b, n, c = x_BNC.shape
-    g = int(n**0.5)
+def draw_cells(images: int, k: int, count: int, generator: torch.Generator) -> torch.Tensor:
+    """(B, S) cells of each image, S = min(count, k²): every cell once, or `count` drawn with replacement."""
+    if count >= k * k:
+        return torch.arange(k * k, device=generator.device).expand(images, -1)
+    return torch.randint(k * k, (images, count), generator=generator, device=generator.device)
+
+
+def random_in_cell(x_BNC: torch.Tensor, k: int, cells_BS: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """For each asked cell of each image one original token, uniform over the cell's window. (B, S, C)."""
+    g = int(x_BNC.shape[1] ** 0.5)
     first_k, height_k = (t.to(x_BNC.device) for t in _windows(g, k))
-    u_2Bkk = torch.rand(2, b, k, k, generator=generator, device=x_BNC.device)
-    rows_Bkk = first_k[:, None] + (u_2Bkk[0] * height_k[:, None]).long()
-    columns_Bkk = first_k[None, :] + (u_2Bkk[1] * height_k[None, :]).long()
-    index_BM1 = (rows_Bkk * g + columns_Bkk).flatten(1).unsqueeze(-1)
-    return x_BNC.gather(1, index_BM1.expand(-1, -1, c))
+    u_2BS = torch.rand(2, *cells_BS.shape, generator=generator, device=x_BNC.device)
+    row_BS, column_BS = cells_BS // k, cells_BS % k
+    rows_BS = first_k[row_BS] + (u_2BS[0] * height_k[row_BS]).long()
+    columns_BS = first_k[column_BS] + (u_2BS[1] * height_k[column_BS]).long()
+    return take(x_BNC, rows_BS * g + columns_BS)
+
+
+def take(x_BNC: torch.Tensor, index_BS: torch.Tensor) -> torch.Tensor:
+    """The tokens at each image's own indices. (B, S, C)."""
+    return x_BNC.gather(1, index_BS.unsqueeze(-1).expand(-1, -1, x_BNC.shape[-1]))
 
 
 @cache

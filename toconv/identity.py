@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from toconv.hardware import mixed_precision
 from toconv.settings import Settings
 
 PACKAGE = Path(__file__).parent
@@ -30,7 +31,7 @@ def deciding(settings: Settings) -> dict[str, Any]:
     dump = settings.model_dump(mode="json")
     training = {key: value for key, value in dump["training"].items() if key not in BOOKKEEPING}
     return {"model": dump["model"], "loss": dump["loss"], "training": training,
-            "mixed_precision": dump["hardware"]["mixed_precision"]}
+            "mixed_precision": mixed_precision(settings.hardware)}
 
 
 def trial_id(settings: Settings, fingerprint: str) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+PLAIN_WIDTH = 160  # columns of tables where the output is no terminal
 console = Console(soft_wrap=True, highlight=False)
+if not console.is_terminal:
+    console.width = PLAIN_WIDTH
 
 
 def bar(unit: str) -> Progress:

@@ -77,6 +77,7 @@ class DecoderSettings(Group):
 class CriticSettings(Group):
     width: Positive
     layers: Positive  # hidden layers
+    tokens_per_image: Positive  # scored in each critic step; all k² where there are fewer
 
 
 class ModelSettings(Group):
@@ -110,7 +111,7 @@ class TrainingSettings(Group):
 class HardwareSettings(Group):
     device: Literal["auto", "cpu", "cuda"]
     cuda_device: Annotated[int, Field(ge=0)]
-    mixed_precision: bool
+    mixed_precision: bool | Literal["auto"]  # bf16 for compressor and decoder
     compile: bool
     threads: Positive | None  # CPU threads of one training; null: all that it is given
 

@@ -5,7 +5,7 @@ them, since the compressor does not change in between. Every critic step draws o
 interpolations afresh (arXiv 1704.00028 asks for fresh draws, not for a fresh forward pass).
 """
 
-# B batch, N = g*g original tokens, M = k*k compressed tokens, U = B*M scored units, C channels
+# B batch, N = g*g original tokens, M = k*k compressed tokens, U scored units, C channels
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from toconv import grid, losses
 from toconv.errors import CheckpointError, TrainingFailed
+from toconv.hardware import mixed_precision
 from toconv.metrics import evaluate
 from toconv.models.compressor import Compressor
 from toconv.models.critic import Critic
@@ -46,7 +47,7 @@ class Training:
     def __init__(self, settings: Settings, store: TokenStore, device: torch.device) -> None:
         self.settings, self.store, self.device = settings, store, device
         t, model = settings.training, settings.model
-        self.k = model.compressor.output_grid_size
+        self.k, self._bf16 = model.compressor.output_grid_size, mixed_precision(settings.hardware)
         self.train = Batches(store, "train", t.batch_size, device)
         self.val = Batches(store, "val", t.batch_size, device)
         with torch.random.fork_rng(devices=[]):
@@ -72,7 +73,7 @@ class Training:
         self.critic_optimizer = torch.optim.Adam(
             self.critic.parameters(), t.critic_learning_rate, t.critic_betas, fused=True)
         schedule = cosine_with_warmup(t.epochs * len(self.train), t.warmup_fraction)
-        self.schedules = [LambdaLR(self.optimizer, schedule), LambdaLR(self.critic_optimizer, schedule)]
+        self.schedule = LambdaLR(self.optimizer, schedule)
 
     def epochs(self, on_log: OnLog | None = None) -> Iterator[EpochResult]:
         """Train to `training.epochs`, yielding after each. Raises TrainingFailed on a value that is not finite.
@@ -113,7 +114,7 @@ class Training:
 
     def step(self, x_BNC: torch.Tensor) -> torch.Tensor:
         """n_critic critic steps and a generator step on one batch; returns DIAGNOSTICS, not synchronised."""
-        loss, hardware = self.settings.loss, self.settings.hardware
+        loss = self.settings.loss
         with self._autocast():
             z_BMC = self.compressor(x_BNC)
             y_BNC = self.decoder(z_BMC)
@@ -130,26 +131,27 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         l_total.backward()
         self.optimizer.step()
-        for schedule in self.schedules:
-            schedule.step()
+        self.schedule.step()
         return torch.stack([l_total, l_gen, ae.mse, ae.cosine, *critic_terms]).detach()
 
     def _critic_steps(self, x_BNC: torch.Tensor, fake_BMC: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """L_disc, critic gap and penalty of the last of n_critic steps, each on fresh draws."""
-        fake_UC = fake_BMC.flatten(0, 1)
+        count = self.settings.model.critic.tokens_per_image
         for _ in range(self.settings.training.n_critic):
-            real_UC = grid.random_in_cell(x_BNC, self.k, self.draws).flatten(0, 1)
+            cells_BS = grid.draw_cells(len(x_BNC), self.k, count, self.draws)
+            real_UC = grid.random_in_cell(x_BNC, self.k, cells_BS, self.draws).flatten(0, 1)
+            fake_UC = grid.take(fake_BMC, cells_BS).flatten(0, 1)
             alpha_U1 = torch.rand(len(fake_UC), 1, device=self.device, generator=self.draws)
             penalty = losses.gradient_penalty(self.critic, real_UC, fake_UC, alpha_U1)
-            real, fake = self.critic(torch.cat([real_UC, fake_UC])).chunk(2)
-            l_disc = losses.critic_loss(real, fake, penalty, self.settings.loss.lambda_gp)
+            real_U, fake_U = self.critic(torch.cat([real_UC, fake_UC])).chunk(2)
+            l_disc = losses.critic_loss(real_U, fake_U, penalty, self.settings.loss.lambda_gp)
             self.critic_optimizer.zero_grad(set_to_none=True)
             l_disc.backward()
             self.critic_optimizer.step()
-        return l_disc, real.mean() - fake.mean(), penalty
+        return l_disc, real_U.mean() - fake_U.mean(), penalty
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.hardware.mixed_precision)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on, random states included."""
@@ -159,7 +161,6 @@ class Training:
             "tokens": {"fingerprint": self.store.fingerprint, "grid_size": self.store.grid_size,
                        "mean_C": self.store.mean_C.clone(), "std_C": self.store.std_C.clone()},
             **{name: getattr(self, name).state_dict() for name in self._parts()},
-            "schedules": [s.state_dict() for s in self.schedules],
             "random": {"shuffle": self.shuffle.get_state(), "draws": self.draws.get_state()},
         }
 
@@ -173,8 +174,6 @@ class Training:
                 getattr(self, name).load_state_dict(state[name])
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(f"checkpoint has another model: {str(error).splitlines()[0]}") from error
-        for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
-            schedule.load_state_dict(saved)
         self.shuffle.set_state(state["random"]["shuffle"])
         self.draws.set_state(state["random"]["draws"])
         self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
@@ -182,7 +181,7 @@ class Training:
 
     @staticmethod
     def _parts() -> tuple[str, ...]:
-        return "compressor", "decoder", "critic", "optimizer", "critic_optimizer"
+        return "compressor", "decoder", "critic", "optimizer", "critic_optimizer", "schedule"
 
 
 def cosine_with_warmup(steps: int, warmup_fraction: float) -> Callable[[int], float]:

@@ -34,15 +34,13 @@ class Baseline:
     decompress: Map
 
 
-def fit_baselines(train: Images, g: int, k: int) -> dict[str, Baseline]:
-    """Every baseline at k by name; `train` gives the standardised training tokens, batch by batch."""
+def fit_baselines(train: Images, g: int, k: int) -> Iterator[tuple[str, Baseline]]:
+    """Each baseline at k with its name, fitted when its turn comes; `train` gives the training tokens."""
     up = partial(grid.upsample, g=g)
-    return {
-        "pool": Baseline(partial(grid.pool, k=k), up),
-        "strided": Baseline(partial(grid.strided, k=k), partial(grid.nearest, g=g)),
-        "pool_bilinear": Baseline(partial(grid.resize, side=k), up),
-        "pca": fit_pca(train, g, k),
-    }
+    yield "pool", Baseline(partial(grid.pool, k=k), up)
+    yield "strided", Baseline(partial(grid.strided, k=k), partial(grid.nearest, g=g))
+    yield "pool_bilinear", Baseline(partial(grid.resize, side=k), up)
+    yield "pca", fit_pca(train, g, k)
 
 
 def fit_pca(train: Images, g: int, k: int) -> Baseline:
@@ -50,7 +48,8 @@ def fit_pca(train: Images, g: int, k: int) -> Baseline:
 
     Where k does not divide g the grid is first resized to s·k, and back after decoding. The components
     are found by randomised subspace iteration (Halko et al., arXiv 0909.4061) on up to MOST_BLOCKS blocks.
-    The code is rotated towards the pooled tokens (orthogonal Procrustes), which leaves distortion as it is.
+    The code is rotated towards the pooled tokens (orthogonal Procrustes) and scaled by 1/s, as a mean over
+    the block is, which leaves distortion as it is.
     """
     s = -(-g // k)
     blocks_TD = _sample_blocks(train, s, k)
@@ -64,10 +63,10 @@ def fit_pca(train: Images, g: int, k: int) -> Baseline:
 
     def compress(x_BNC: torch.Tensor) -> torch.Tensor:
         fitted = x_BNC if s * k == g else grid.resize(x_BNC, s * k)
-        return (grid.space_to_depth(fitted, s) - mean_D) @ code_DC + shift_C
+        return (grid.space_to_depth(fitted, s) - mean_D) @ code_DC / s + shift_C
 
     def decompress(z_BMC: torch.Tensor) -> torch.Tensor:
-        y = grid.depth_to_space((z_BMC - shift_C) @ code_DC.T + mean_D, s)
+        y = grid.depth_to_space(s * (z_BMC - shift_C) @ code_DC.T + mean_D, s)
         return y if s * k == g else grid.resize(y, g)
 
     return Baseline(compress, decompress)

@@ -45,7 +45,7 @@ def measure(store: TokenStore, k: int, device: torch.device) -> dict[str, dict[s
     reference, found = PerceptionReference.from_batches(val), {}
     with torch.inference_mode():
         start = time.perf_counter()
-        for name, baseline in fit_baselines(train, store.grid_size, k).items():
+        for name, baseline in fit_baselines(train, store.grid_size, k):
             metrics = evaluate(baseline.compress, baseline.decompress, val, reference)
             found[name] = {"metrics": metrics, "seconds": round(time.perf_counter() - start, 3)}
             start = time.perf_counter()

@@ -5,17 +5,20 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from toconv.command_line import same_command
 from toconv.errors import ExitCode, RequestError
 from toconv.paths import REPOSITORY, SweepPaths
 from toconv.progress import console
 from toconv.sweep.spec import Sweep, load_sweep
+
+FLUSH_SECONDS = 30.0  # that the end of a sweep waits for the tracking server
 
 
 def sweep(arguments: list[str]) -> ExitCode:
@@ -73,16 +76,19 @@ def run(asked: Sweep, paths: SweepPaths) -> ExitCode:
         from toconv.sweep.baseline_runs import baseline_records
 
         driver.baselines = baseline_records(asked, tokens)
-    with tracking(driver):
-        left = sum(driver.ledger.missing(cell.name) for cell in asked.cells()) + driver.adopted
+    left = sum(driver.ledger.missing(cell.name) for cell in asked.cells()) + driver.adopted
+    start_tracking(driver)
+    try:
         if left:
             console.print(f"{asked.file.name}: {planned} trials in {cells} cell(s); {planned - left} done, "
                           f"{driver.adopted} to go on with, {left - driver.adopted} to begin")
             _run_trials(driver, planned)
         else:
-            console.print(f"{asked.file.name}: everything done already: {planned} trials; nothing encoded, "
-                          "nothing trained")
-    return finish(driver, time.monotonic() - start, bool(left))
+            console.print(f"{asked.file.name}: everything is done already, all {planned} trials; nothing trained now")
+    except BaseException:
+        stop_tracking(driver, "KILLED")
+        raise
+    return finish(driver, time.monotonic() - start)
 
 
 def _run_trials(driver: Any, planned: int) -> None:
@@ -99,18 +105,54 @@ def _run_trials(driver: Any, planned: int) -> None:
             run_trials(driver, resources, slots, display.update)
 
 
-@contextmanager
-def tracking(driver: Any) -> Iterator[None]:
-    """MLflow beside the sweep: every record of an earlier start is offered again, then live ones."""
+def start_tracking(driver: Any) -> None:
+    """MLflow beside the sweep. Every record of an earlier start is offered again, which mends what it missed."""
     from toconv.sweep.tracking import BackgroundTracker, Tracker
 
-    tracker = BackgroundTracker(Tracker(driver.sweep.base.experiment, driver.sweep.file.name))
-    driver.tracker = tracker
-    yield
+    file = driver.sweep.file
+    params = {key: str(value) for key, value in file.model_dump(mode="json").items()}
+    driver.tracker = BackgroundTracker(Tracker(driver.sweep.base.experiment, file.name), params)
+    for record in driver.records():
+        driver.tracker.submit(record)
 
 
-def finish(driver: Any, seconds: float, ran: bool) -> ExitCode:
-    raise NotImplementedError
+def stop_tracking(driver: Any, status: str) -> None:
+    """Deliver what is left, write results.csv, end the parent run."""
+    undelivered = driver.tracker.flush(FLUSH_SECONDS)
+    if undelivered:
+        console.print(f"MLflow: {undelivered} record(s) not delivered ({driver.tracker.error}); "
+                      "the next start of this command delivers them")
+    driver.write_results(driver.tracker.run_ids())
+    driver.tracker.close(status)
+
+
+def finish(driver: Any, seconds: float) -> ExitCode:
+    """results.csv, the front, where to look next, and what the exit code says."""
+    from toconv.sweep.display import duration
+    from toconv.sweep.report import against_pooling, front_table
+
+    spent = driver.budget_spent()
+    records = driver.records()
+    failed = [r for r in records if r.state == "failed"]
+    unfinished = [r for r in records if r.state == "running"]
+    stop_tracking(driver, "FINISHED")
+    console.print(front_table(records, driver.sweep.file.objectives))
+    for line in against_pooling(records):
+        console.print(line)
+    for record in failed:
+        console.print(f"failed: {record.name}: {record.reason}\n  to debug: {debug_command(driver, record.params)}")
+    console.print(f"done in {duration(seconds)}: {sum(r.state == 'complete' for r in records if r.kind == 'trial')} "
+                  f"complete, {sum(r.state == 'pruned' for r in records)} pruned, {len(failed)} failed")
+    if spent:
+        console.print(f"stopped by the budget ({spent}), {len(unfinished)} trial(s) unfinished; "
+                      f"raise it and go on: {same_command().removeprefix('to go on: ')}")
+    console.print(f"all rows: {driver.paths.results}\ncurves, parameters, checkpoints: mlflow ui")
+    return ExitCode.TRIALS_FAILED if failed else ExitCode.DONE
+
+
+def debug_command(driver: Any, params: Mapping[str, Any]) -> str:
+    fixed = " ".join(f"trial.{key}={value}" for key, value in params.items())
+    return f"{same_command().removeprefix('to go on: ')} --debug {fixed}"
 
 
 def debug(asked: Sweep, paths: SweepPaths) -> ExitCode:

@@ -87,7 +87,8 @@ def trial_cost(base: Settings, k: int) -> Cost:
         with FlopCounterMode(display=False) as verdict:
             critic(z_BMC.detach()).sum().backward()
     parameters = sum(p.numel() for m in (compressor, decoder, critic) for p in m.parameters())
-    critic_flops = (5 * t.n_critic + 1) * verdict.get_total_flops()  # real, fake, and a penalty of three
+    scored = min(k * k, base.model.critic.tokens_per_image) / (k * k)
+    critic_flops = (4 * scored * t.n_critic + 1) * verdict.get_total_flops()  # real, fake, and a penalty of two
     return Cost(parameters, generator.get_total_flops() + critic_flops, 3 * 4 * parameters)
 
 

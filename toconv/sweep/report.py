@@ -1,0 +1,94 @@
+"""Results → results.csv, the front in the terminal, report.html."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from toconv.paths import write_atomic
+from toconv.sweep.records import TrialRecord
+
+FACTS = ("trial_id", "name", "kind", "state", "cell", "tokens")
+METRICS = ("distortion", "perception", "cosine")  # these first; the rest follows by name
+
+
+def write_results(path: Path, records: Sequence[TrialRecord], run_ids: Mapping[str, str], searched: Sequence[str]
+                  ) -> None:
+    """One row a record: facts, searched settings, metrics, device_seconds, mlflow_run_id."""
+    others = sorted({name for record in records for name in record.values} - set(METRICS))
+    columns = [*FACTS, *searched, *METRICS, *others, "device_seconds", "mlflow_run_id"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        seconds = "" if record.device_seconds is None else record.device_seconds
+        writer.writerow({**{name: getattr(record, name) for name in FACTS}, **record.params, **record.values,
+                         "device_seconds": seconds, "mlflow_run_id": run_ids.get(record.trial_id, "")})
+    write_atomic(path, text.getvalue())
+
+
+def front(records: Sequence[TrialRecord], objectives: Mapping[str, str]) -> list[TrialRecord]:
+    """Complete trials that no other complete trial beats: as few tokens, as good in every objective, better in
+    one. By rising tokens, then by the first objective."""
+    complete = [r for r in records if r.kind == "trial" and r.state == "complete"]
+    points = {r.trial_id: _costs(r, objectives) for r in complete}
+    kept = [r for r in complete if not any(_dominates(p, points[r.trial_id]) for p in points.values())]
+    return sorted(kept, key=lambda r: points[r.trial_id])
+
+
+def _costs(record: TrialRecord, objectives: Mapping[str, str]) -> tuple[float, ...]:
+    """Tokens and objectives, smaller is better."""
+    values = [(-1 if direction == "maximize" else 1) * record.values[name]
+              for name, direction in objectives.items() if name != "tokens"]
+    return record.tokens, *values
+
+
+def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return all(x <= y for x, y in zip(a, b, strict=True)) and a != b
+
+
+def front_table(records: Sequence[TrialRecord], objectives: Mapping[str, str]) -> Table:
+    """The front, with the baselines of each k below its trials."""
+    table = Table(title="front of tokens against fidelity, and the baselines at the same tokens", title_justify="left")
+    for name in ("tokens", "name", *METRICS, "seconds"):
+        table.add_column(name, justify="left" if name == "name" else "right")
+    table.add_column("settings", overflow="fold")
+    best = front(records, objectives)
+    baselines = [r for r in records if r.kind == "baseline"]
+    for tokens in sorted({r.tokens for r in [*best, *baselines]}):
+        for record in (r for r in best if r.tokens == tokens):
+            table.add_row(*_cells(record), style="bold")
+        for record in (r for r in baselines if r.tokens == tokens):
+            table.add_row(*_cells(record), style="dim")
+        table.add_section()
+    return table
+
+
+def _cells(record: TrialRecord) -> list[str]:
+    values = [f"{record.values[name]:.4f}" if name in record.values else "" for name in METRICS]
+    settings = "" if record.kind == "baseline" else " ".join(
+        f"{key.rsplit('.', 1)[-1]}={value:.3g}" if isinstance(value, float) else f"{key.rsplit('.', 1)[-1]}={value}"
+        for key, value in record.params.items())
+    seconds = "" if record.device_seconds is None else f"{record.device_seconds:.1f}"
+    return [str(record.tokens), record.name, *values, seconds, settings]
+
+
+def against_pooling(records: Sequence[TrialRecord]) -> list[str]:
+    """For each number of tokens one sentence: the best trial's distortion against average pooling's."""
+    lines = []
+    for tokens in sorted({r.tokens for r in records}):
+        here = [r for r in records if r.tokens == tokens and r.state == "complete"]
+        pooled = next((r for r in here if r.name == "pool" and r.kind == "baseline"), None)
+        trials = [r for r in here if r.kind == "trial"]
+        if pooled is None or not trials:
+            continue
+        best = min(trials, key=lambda r: r.values["distortion"])
+        ours, theirs = best.values["distortion"], pooled.values["distortion"]
+        verdict = f"{100 * (1 - ours / theirs):.1f} % below" if ours < theirs else "NOT below"
+        lines.append(f"{tokens} tokens: best distortion {ours:.4f} ({best.name}), {verdict} average pooling "
+                     f"({theirs:.4f})")
+    return lines
