@@ -82,19 +82,19 @@ class Training:
         """
         while self.epoch < self.settings.training.epochs:
             diagnostics = self._train_epoch(on_log)
-            metrics = self.evaluate(self.val)
+            metrics = self.evaluate()
             self.epoch += 1
             _must_be_finite(metrics, f"validation of epoch {self.epoch}")
             if metrics["distortion"] < self.best_distortion:
                 self.best_epoch, self.best_distortion = self.epoch, metrics["distortion"]
             yield EpochResult(self.epoch, metrics | diagnostics)
 
-    def evaluate(self, batches: Batches) -> dict[str, float]:
-        """Held-out metrics of the current compressor with its own decoder."""
+    def evaluate(self) -> dict[str, float]:
+        """Metrics of the current compressor with its own decoder, on the validation images."""
         if self._reference is None:
-            self._reference = PerceptionReference.from_batches(batches)
+            self._reference = PerceptionReference.from_batches(self.val)
         with torch.inference_mode(), self._autocast():
-            return evaluate(self.compressor, self.decoder, batches, self._reference)
+            return evaluate(self.compressor, self.decoder, self.val, self._reference)
 
     def _train_epoch(self, on_log: OnLog | None) -> dict[str, float]:
         every, steps = self.settings.training.log_every, len(self.train)

@@ -1,0 +1,71 @@
+"""Compressor, decoders and critic: shapes at every k, where they start, what a token sees."""
+
+import pytest
+import torch
+
+from toconv import grid
+from toconv.models.compressor import Compressor
+from toconv.models.critic import Critic
+from toconv.models.decoder import build_decoder
+from toconv.settings import CompressorSettings, CriticSettings, DecoderSettings
+
+C = 8
+
+
+def compressor(k):
+    torch.manual_seed(0)
+    return Compressor(C, 24, CompressorSettings(output_grid_size=k, width=8, blocks=1))
+
+
+def decoder(kind, k):
+    torch.manual_seed(0)
+    return build_decoder(DecoderSettings(kind=kind, width=8, blocks=1, heads=2), C, 24, k)
+
+
+def tokens(n=576):
+    return torch.randn(2, n, C, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("k", range(1, 24))
+def test_the_compressor_starts_exactly_at_average_pooling(k):
+    x = tokens()
+    assert torch.equal(compressor(k)(x), grid.pool(x, k))
+
+
+@pytest.mark.parametrize("kind", ["conv", "attention"])
+@pytest.mark.parametrize("k", range(1, 24))
+def test_a_decoder_starts_exactly_at_bilinear_upsampling(kind, k):
+    z = tokens(k * k)
+    assert torch.equal(decoder(kind, k)(z), grid.upsample(z, 24))
+
+
+@pytest.mark.parametrize(("kind", "k"), [  # attention to a single token (k = 1) asks nothing of the queries
+    ("conv", 1), *((kind, k) for kind in ("conv", "attention") for k in (2, 5, 6, 16, 23))])
+def test_every_parameter_of_compressor_and_decoder_is_trained_once_the_branch_is_open(kind, k):
+    networks = torch.nn.Sequential(compressor(k), decoder(kind, k))
+    for network in networks:
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+    networks(tokens()).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in networks.parameters())
+
+
+def test_a_compressed_token_sees_its_cell_and_its_neighbours_only():
+    network = compressor(6)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = tokens().requires_grad_(True)
+    network(x)[0, 0].sum().backward()
+    seen = x.grad[0].abs().sum(-1).view(24, 24) > 0
+    assert seen[:8, :8].all() and not seen[8:].any() and not seen[:, 8:].any()
+
+
+def test_a_critics_score_depends_on_its_own_token_alone():
+    torch.manual_seed(0)
+    critic = Critic(C, CriticSettings(width=16, layers=2, tokens_per_image=16))
+    x = tokens(5).requires_grad_(True)
+    scores = critic(x)
+    assert scores.shape == (2, 5)
+    scores[1, 3].backward()
+    touched = x.grad.abs().sum(-1) > 0
+    assert touched.nonzero().tolist() == [[1, 3]]

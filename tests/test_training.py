@@ -1,0 +1,175 @@
+"""One training: resumed bit for bit, its schedule, its critic, its failures."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from toconv import checkpoint, config
+from toconv.durable import DurableTraining, epoch_checkpoints, read_rows
+from toconv.errors import CheckpointError, TrainingFailed
+from toconv.identity import trial_id
+from toconv.paths import TrialPaths
+from toconv.tokens.store import TokenStore, prepare_store
+from toconv.training import Training, cosine_with_warmup
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def make(tiny, tmp_path):
+    def training(**changes):
+        settings = config.compose({**tiny, **{k.replace("__", "."): v for k, v in changes.items()}})
+        return Training(settings, TokenStore(prepare_store(settings)), CPU)
+
+    return training
+
+
+def numbers(rows):
+    return [row["metrics"] for row in rows]
+
+
+@pytest.mark.parametrize("stopped_after", [1, 2])
+@pytest.mark.parametrize("kind", ["conv", "attention"])
+def test_a_resumed_training_ends_with_the_same_bits(make, tmp_path, stopped_after, kind):
+    whole = DurableTraining(make(model__decoder__kind=kind), TrialPaths(tmp_path / "whole"))
+    list(whole.epochs())
+    paths = TrialPaths(tmp_path / "parts")
+    first = DurableTraining.adopt(make(model__decoder__kind=kind), paths).epochs()
+    for _ in range(stopped_after):
+        next(first)
+    second = DurableTraining.adopt(make(model__decoder__kind=kind), paths)
+    assert len(list(second.epochs())) == 3 - stopped_after
+    assert numbers(read_rows(paths.metrics)) == numbers(read_rows(TrialPaths(tmp_path / "whole").metrics))
+    one, other = (checkpoint.load(TrialPaths(tmp_path / name).latest) for name in ("whole", "parts"))
+    one.pop("settings"), other.pop("settings")
+    assert checkpoint.checksum(one) == checkpoint.checksum(other)
+
+
+def test_rows_beyond_the_checkpoint_are_dropped_and_no_epoch_is_told_twice(make, tmp_path):
+    paths = TrialPaths(tmp_path / "run")
+    epochs = DurableTraining.adopt(make(), paths).epochs()
+    next(epochs)
+    with paths.metrics.open("a") as file:
+        file.write(json.dumps({"epoch": 2, "timestamp": 0, "seconds": 0.0, "metrics": {}}) + "\n" + '{"epoch": 3, "tor')
+    list(DurableTraining.adopt(make(), paths).epochs())
+    assert [row["epoch"] for row in read_rows(paths.metrics)] == [1, 2, 3]
+    assert all(row["metrics"] for row in read_rows(paths.metrics))
+
+
+def test_a_damaged_latest_checkpoint_is_replaced_by_the_one_before(make, tmp_path):
+    paths = TrialPaths(tmp_path / "run")
+    epochs = DurableTraining.adopt(make(training__checkpoint_every=1), paths).epochs()
+    next(epochs), next(epochs)
+    paths.latest.write_bytes(paths.epoch(1).read_bytes()[:-100])
+    paths.epoch(2).unlink()
+    again = DurableTraining.adopt(make(training__checkpoint_every=1), paths)
+    assert again.training.epoch == 1 and "latest.pt" in again.notes[0]
+    list(again.epochs())
+    assert [row["epoch"] for row in read_rows(paths.metrics)] == [1, 2, 3]
+
+
+def test_checkpoints_are_named_kept_and_dropped_as_asked(make, tmp_path):
+    paths = TrialPaths(tmp_path / "run")
+    durable = DurableTraining(make(training__epochs=5, training__checkpoint_every=2, training__keep_last_n=2), paths)
+    rows = list(durable.epochs())
+    assert [p.name for p in epoch_checkpoints(paths)] == ["checkpoint_epoch_4.pt", "checkpoint_epoch_5.pt"]
+    assert checkpoint.load(paths.latest)["epoch"] == 5
+    best = min(rows, key=lambda row: row["metrics"]["distortion"])
+    assert checkpoint.load(paths.best)["epoch"] == best["epoch"]
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 5])
+def test_a_training_works_at_every_k_and_improves_on_where_it_starts(make, k):
+    training = make(model__compressor__output_grid_size=k, loss__wgan_weight=0.0)
+
+    def distortion():
+        x = torch.cat(list(training.train))
+        with torch.no_grad():
+            return (x - training.decoder(training.compressor(x))).square().sum() / x.square().sum()
+
+    before = distortion()
+    list(training.epochs())
+    assert distortion() < before
+
+
+def test_the_critic_learns_and_the_generator_step_leaves_it_alone(make):
+    training = make(loss__wgan_weight=0.1)
+    x = next(iter(training.train))
+    before = [p.clone() for p in training.critic.parameters()]
+    training.step(x)
+    assert any(not torch.equal(a, b) for a, b in zip(before, training.critic.parameters(), strict=True))
+    training._critic_steps = lambda *_: (torch.zeros(()),) * 3
+    before = [p.clone() for p in training.critic.parameters()]
+    training.step(x)
+    assert all(torch.equal(a, b) for a, b in zip(before, training.critic.parameters(), strict=True))
+
+
+def test_without_weight_the_critic_costs_nothing(make):
+    training = make(loss__wgan_weight=0.0)
+    before = training.critic.state_dict()
+    before = {key: value.clone() for key, value in before.items()}
+    training.step(next(iter(training.train)))
+    assert all(torch.equal(before[key], value) for key, value in training.critic.state_dict().items())
+
+
+def test_mixed_precision_keeps_critic_and_penalty_in_fp32(make):
+    training = make(hardware__mixed_precision=True)
+    seen = []
+    training.critic.register_forward_pre_hook(lambda _, args: seen.append(args[0].dtype))
+    training.compressor.branch[0].register_forward_hook(lambda *args: seen.append(args[2].dtype))
+    training.step(next(iter(training.train)))
+    assert seen[0] == torch.bfloat16 and set(seen[1:]) == {torch.float32}
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(make):
+    training = make(training__learning_rate=1.0, training__log_every=1)
+    for parameter in training.compressor.parameters():
+        torch.nn.init.constant_(parameter, math.nan)
+    with pytest.raises(TrainingFailed, match="epoch 1, steps 1 to 1: L_total=nan"):
+        list(training.epochs())
+
+
+def test_the_schedule_warms_up_and_falls_along_a_cosine():
+    factor = cosine_with_warmup(100, 0.1)
+    assert [factor(s) for s in range(10)] == pytest.approx([(s + 1) / 11 for s in range(10)])
+    assert factor(10) == 1 and factor(55) == pytest.approx(0.5) and factor(100) == pytest.approx(0)
+
+
+def test_a_trial_is_named_by_what_decides_its_numbers_and_nothing_else(tiny):
+    def name(tokens="t", **changes):
+        return trial_id(config.compose({**tiny, **{k.replace("__", "."): v for k, v in changes.items()}}), tokens)
+
+    same = [name(), name(training__keep_last_n=7), name(experiment__name="other"), name(data__workers=1)]
+    assert len(set(same)) == 1
+    others = [name("u"), name(loss__lambda_gp=9.0), name(training__seed=1), name(model__critic__width=16)]
+    assert len({*same, *others}) == 5
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign", "missing"])
+def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
+    path = tmp_path / "a.pt"
+    checkpoint.save(path, {"weights": torch.zeros(1000), "epoch": 3})
+    content = bytearray(path.read_bytes())
+    if damage == "flipped":
+        content[len(content) // 2] ^= 1
+    {"truncated": lambda: path.write_bytes(content[:-50]), "flipped": lambda: path.write_bytes(content),
+     "foreign": lambda: torch.save({"weights": torch.zeros(1)}, path), "missing": path.unlink}[damage]()
+    with pytest.raises(CheckpointError, match="a.pt"):
+        checkpoint.load(path)
+
+
+def test_a_checkpoint_of_other_tokens_is_refused(make, tmp_path):
+    paths = TrialPaths(tmp_path / "run")
+    next(DurableTraining(make(), paths).epochs())
+    with pytest.raises(CheckpointError, match="trained on tokens"):
+        DurableTraining(make(data__seed=5), paths, resume=paths.latest)

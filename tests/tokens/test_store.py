@@ -1,0 +1,130 @@
+"""The token store: encoded once, whole or repaired, read as numpy would."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from toconv import config
+from toconv.errors import DataError, StoreError
+from toconv.tokens import store as store_module
+from toconv.tokens.batches import Batches
+from toconv.tokens.encoder import load_encoder
+from toconv.tokens.images import crops, list_splits
+from toconv.tokens.store import TokenStore, find_store, prepare_store
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(store_module, "SHARD_CROPS", 6)
+
+
+def stamps(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.fp16")}
+
+
+def test_stored_tokens_are_the_encoders_own_in_the_order_of_the_pictures(settings, small_shards):
+    store = TokenStore(prepare_store(settings))
+    encoder = load_encoder(settings.encoder, torch.device("cpu"))
+    for split, pictures in list_splits(settings.data).items():
+        pixels = torch.cat([crops(p, settings.data, settings.encoder) for p in pictures])
+        expected = encoder(pixels)[0].half()
+        assert store.count(split) == len(pixels)
+        torch.testing.assert_close(store.read(split, torch.arange(len(pixels))), expected, rtol=1e-2, atol=2e-3)
+
+
+def test_reading_equals_a_gather_by_numpy(settings, small_shards):
+    folder = prepare_store(settings)
+    store = TokenStore(folder)
+    parts = [np.fromfile(path, np.float16) for path in sorted(folder.glob("train-*.tokens.fp16"))]
+    everything = np.concatenate(parts).reshape(-1, 36, 32)
+    order = torch.randperm(store.count("train"), generator=torch.Generator().manual_seed(0))[:7]
+    assert np.array_equal(store.read("train", order).numpy(), everything[order.numpy()])
+
+
+def test_training_tokens_are_standardised_channel_by_channel(settings):
+    store = TokenStore(prepare_store(settings))
+    x = torch.cat(list(Batches(store, "train", 8, torch.device("cpu")))).double()
+    torch.testing.assert_close(x.mean((0, 1)), torch.zeros(32, dtype=torch.float64), atol=1e-4, rtol=0)
+    torch.testing.assert_close(x.std((0, 1), unbiased=False), torch.ones(32, dtype=torch.float64), atol=1e-3, rtol=0)
+
+
+def test_a_second_start_encodes_nothing(settings):
+    assert find_store(settings) is None
+    folder = prepare_store(settings)
+    before = stamps(folder)
+    assert prepare_store(settings) == folder == find_store(settings)
+    assert stamps(folder) == before
+
+
+def test_an_interrupted_encoding_keeps_its_finished_shards(settings, small_shards, monkeypatch):
+    write, written = store_module._write_shard, []
+
+    def interrupted(folder, manifest, shard, tokens, classes):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        write(folder, manifest, shard, tokens, classes)
+        written.append(shard.name)
+
+    monkeypatch.setattr(store_module, "_write_shard", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_store(settings)
+    (folder,) = settings.data.tokens_dir.iterdir()
+    before = stamps(folder)
+    assert len(before) == 4
+    monkeypatch.setattr(store_module, "_write_shard", write)
+    prepare_store(settings)
+    after = stamps(folder)
+    assert {name: after[name] for name in before} == before and len(after) > len(before)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
+def test_exactly_the_damaged_shard_is_encoded_again(settings, small_shards, damage):
+    folder = prepare_store(settings)
+    before, victim = stamps(folder), sorted(folder.glob("train-*.tokens.fp16"))[1]
+    content = victim.read_bytes()
+    flipped = bytes([content[0] ^ 1]) + content[1:]
+    victim.unlink() if damage == "missing" else victim.write_bytes(
+        content[:-2] if damage == "truncated" else flipped)
+    if damage != "flipped":
+        with pytest.raises(StoreError, match=victim.name):
+            TokenStore(folder)
+    prepare_store(settings)
+    assert victim.read_bytes() == content
+    changed = {name for name, stamp in stamps(folder).items() if stamp != before[name]}
+    assert changed == {victim.name, victim.name.replace("tokens", "class")}
+
+
+def test_the_fingerprint_changes_with_whatever_decides_a_token(tiny, photographs, tmp_path):
+    def name(**changes):
+        return prepare_store(config.compose({**tiny, **{k.replace("__", "."): v for k, v in changes.items()}})).name
+
+    first = name()
+    others = [name(encoder__layer=-1), name(data__crops=2), name(data__seed=1), name(encoder__dtype="bf16"),
+              name(data__val_fraction=0.4)]
+    assert len({first, *others}) == 6
+    assert name(hardware__threads=2, training__epochs=9, data__workers=1) == first
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    for path in photographs.iterdir():
+        (copied / path.name).write_bytes(path.read_bytes())
+    assert name(data__root=str(copied)) == first
+    (copied / "00.jpg").write_bytes((copied / "03.jpg").read_bytes())
+    assert name(data__root=str(copied)) != first
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"", "empty"), (b"no picture at all", "not a picture")])
+def test_a_picture_that_cannot_be_read_is_named(tiny, photographs, tmp_path, content, message):
+    for path in photographs.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(DataError, match=f"bad.png.*{message}"):
+        prepare_store(config.compose({**tiny, "data.root": str(tmp_path), "data.tokens_dir": str(tmp_path / "t")}))
+
+
+def test_a_damaged_manifest_is_named(settings):
+    folder = prepare_store(settings)
+    (folder / "manifest.json").write_text(json.dumps({"complete": True})[:-3])
+    with pytest.raises(StoreError, match="manifest.json"):
+        TokenStore(folder)
