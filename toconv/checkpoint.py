@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +27,6 @@ def save(path: Path, state: dict[str, Any]) -> None:
     except OSError as error:
         raise MachineryError(f"{path}: checkpoint not written ({error.strerror}); the one before it is intact"
                              ) from error
-
-
-def link(source: Path, target: Path) -> None:
-    """Make `target` name the same bytes as `source`, without writing them twice where the disk allows it."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.link")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source, temporary)
-    except OSError as error:
-        if error.errno not in {errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK}:
-            raise MachineryError(f"{target}: not written ({error.strerror})") from error
-        write_atomic(target, source.read_bytes())
-        return
-    os.replace(temporary, target)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import yaml
 
 from toconv import checkpoint
 from toconv.errors import CheckpointError, MachineryError
-from toconv.paths import TrialPaths, write_atomic
+from toconv.paths import TrialPaths, link, write_atomic
 from toconv.training import OnLog, Training
 
 
@@ -70,12 +70,15 @@ class DurableTraining:
         """Give the latest checkpoint the other names that are its due, and drop superseded ones."""
         paths, training = self.paths, self.training
         t = training.settings.training
-        if training.best_epoch == training.epoch:
-            checkpoint.link(paths.latest, paths.best)
-        if training.epoch % t.checkpoint_every == 0 or training.epoch == t.epochs:
-            checkpoint.link(paths.latest, paths.epoch(training.epoch))
-            for superseded in epoch_checkpoints(paths)[:-t.keep_last_n]:
-                superseded.unlink()
+        try:
+            if training.best_epoch == training.epoch:
+                link(paths.latest, paths.best)
+            if training.epoch % t.checkpoint_every == 0 or training.epoch == t.epochs:
+                link(paths.latest, paths.epoch(training.epoch))
+        except OSError as error:
+            raise MachineryError(f"{paths.folder}: checkpoint not named ({error.strerror})") from error
+        for superseded in epoch_checkpoints(paths)[:-t.keep_last_n]:
+            superseded.unlink()
 
     def _append(self, row: dict[str, Any]) -> None:
         self._rows.append(row)

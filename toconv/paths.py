@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from dataclasses import dataclass
@@ -105,3 +106,17 @@ def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def link(source: Path, target: Path) -> None:
+    """Make `target` name the same bytes as `source`; copy them where the disk knows no hard links."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.link")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK}:
+            raise
+        write_atomic(target, source.read_bytes())
+        return
+    os.replace(temporary, target)

@@ -29,7 +29,7 @@ from ray.tune.search import Searcher  # noqa: E402
 
 from toconv.durable import read_rows  # noqa: E402
 from toconv.errors import MachineryError  # noqa: E402
-from toconv.paths import TrialPaths, write_atomic  # noqa: E402
+from toconv.paths import write_atomic  # noqa: E402
 from toconv.sweep.driver import Driver  # noqa: E402
 from toconv.sweep.search import Proposal, State  # noqa: E402
 from toconv.sweep.spec import Resources  # noqa: E402
@@ -64,7 +64,7 @@ class RayTrial(tune.Trainable):
     def _write_worker(self) -> None:
         facts = {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id(),
                  "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES")}
-        write_atomic(TrialPaths(self._trial.paths.folder).worker, json.dumps(facts))
+        write_atomic(self._trial.paths.worker, json.dumps(facts))
 
     def cleanup(self) -> None:
         if self._trial is not None:
@@ -237,7 +237,7 @@ def run_trials(driver: Driver, resources: Resources, slots: int, on_step: Callab
         tune_config=tune.TuneConfig(search_alg=searcher, scheduler=CellScheduler(searcher), num_samples=-1,
                                     reuse_actors=True),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(driver.paths.root / ".ray"), verbose=0, callbacks=[Watch(on_step)],
+            name="tune", storage_path=str(driver.paths.tune), verbose=0, callbacks=[Watch(on_step)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES)))
     with _terminating():

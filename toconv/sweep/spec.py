@@ -137,7 +137,7 @@ class Sweep:
 
     file: SweepFile
     overrides: Mapping[str, Any]  # sweep settings and command line; trials' parameters come on top
-    base: Settings
+    base: Settings  # with the first value of everything enumerated or searched
 
     def cells(self) -> list[Cell]:
         axes = list(self.file.grid)
@@ -187,7 +187,7 @@ def load_sweep(path: Path, texts: list[str]) -> Sweep:
         _, more = config.check(content.get("settings") if isinstance(content.get("settings"), dict) else {}, line)
         raise RequestError(*mistakes, *more) from None
     overrides = {**file.settings, **line}
-    base, more = config.check(overrides)
+    base, more = config.check(overrides, _first_point(file))
     mistakes += more + _space_mistakes(file, overrides, set(more))
     if mistakes:
         raise RequestError(*dict.fromkeys(mistakes))
@@ -245,12 +245,18 @@ def _space_mistakes(file: SweepFile, overrides: Mapping[str, Any], known: set[st
     candidates += [(key, v) for key, d in file.search.items() for v in d.extremes()]
     found = []
     for key, value in candidates:
-        _, mistakes = config.check(overrides, {key: value})
+        _, mistakes = config.check(overrides, _first_point(file), {key: value})
         found += [m for m in mistakes if m not in known]
     for cell_key in file.grid:
         if len(set(map(str, file.grid[cell_key]))) < len(file.grid[cell_key]):
             found.append(f"grid.{cell_key}: a value is given twice: {file.grid[cell_key]}")
     return found
+
+
+def _first_point(file: SweepFile) -> dict[str, Any]:
+    """The first value of everything enumerated or searched: a sweep need not say them under settings too."""
+    return {**{key: values[0] for key, values in file.grid.items()},
+            **{key: d.extremes()[0] for key, d in file.search.items()}}
 
 
 def _cell_name(fixed: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 from toconv.durable import read_rows
 from toconv.errors import RequestError
-from toconv.paths import REPOSITORY, TrialPaths
+from toconv.paths import REPOSITORY, TrialPaths, link
 from toconv.settings import ExperimentSettings
 from toconv.sweep.records import TrialRecord
 
@@ -147,8 +147,18 @@ class Tracker:
             there = {file.path for file in self._client.list_artifacts(run_id)}
             for path in (paths.best, paths.latest, paths.config):
                 if path.exists() and path.name not in there:
-                    self._client.log_artifact(run_id, str(path))
+                    self._log_artifact(run_id, path)
         self._client.set_terminated(run_id, STATUS[record.state])
+
+    def _log_artifact(self, run_id: str, path: Path) -> None:
+        """A hard link where MLflow keeps artifacts in a folder of this disk, so that no bytes lie there twice."""
+        uri = self._client.get_run(run_id).info.artifact_uri
+        if uri.startswith("file://"):
+            folder = Path(uri.removeprefix("file://"))
+            folder.mkdir(parents=True, exist_ok=True)
+            link(path, folder / path.name)
+        else:
+            self._client.log_artifact(run_id, str(path))
 
     def run_ids(self) -> dict[str, str]:
         """{trial_id: run id}."""

@@ -78,6 +78,6 @@ def step(trial: Trial) -> dict[str, Any]:
     except torch.OutOfMemoryError as error:
         return {"failed": f"out of memory: {str(error).splitlines()[0]}", "infeasible": True}
     except Exception as error:
-        write_atomic(trial.paths.folder / "error.txt", traceback.format_exc())
+        write_atomic(trial.paths.error, traceback.format_exc())
         return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
     return {"row": row, "complete": row["epoch"] >= trial.epochs_asked}

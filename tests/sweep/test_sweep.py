@@ -1,0 +1,259 @@
+"""A whole sweep as a user runs it: real Ray, Optuna and MLflow, in processes of their own."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from toconv.paths import REPOSITORY, SweepPaths
+
+SIZES, TRIALS = [2, 3], 2
+
+
+def write_sweep(folder, overrides, **changes):
+    content = {
+        "name": "tiny", "settings": {k: v for k, v in overrides.items() if k != "model.compressor.output_grid_size"},
+        "grid": {"model.compressor.output_grid_size": SIZES},
+        "search": {"loss.lambda_gp": {"low": 0.1, "high": 100, "log": True},
+                   "training.n_critic": {"low": 1, "high": 3, "type": "int"}},
+        "objectives": {"distortion": "minimize", "perception": "minimize"}, "trials": TRIALS, **changes}
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def command(*arguments):
+    return [sys.executable, str(REPOSITORY / "run_sweep.py"), *map(str, arguments)]
+
+
+def run(folder, *arguments):
+    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def rows(folder):
+    with SweepPaths(folder / "outputs" / "tiny").results.open() as file:
+        return list(csv.DictReader(file))
+
+
+def mlflow_runs(uri):
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("toconv")
+    return client, client.search_runs([experiment.experiment_id], max_results=1000)
+
+
+@pytest.fixture(scope="module")
+def overrides(tiny_encoder, photographs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    return folder, {
+        **tiny_encoder, "data": "folder", "data.root": str(photographs), "data.crops": 3,
+        "model.compressor.width": 8, "model.decoder.width": 8, "model.critic.width": 8, "training.epochs": 3,
+        "training.batch_size": 8, "experiment.tracking_uri": f"sqlite:///{folder / 'mlflow.db'}"}
+
+
+@pytest.fixture(scope="module")
+def finished(overrides):
+    folder, settings = overrides
+    path = write_sweep(folder, settings)
+    return folder, path, run(folder, path)
+
+
+def test_it_ends_with_exit_code_0_and_says_where_to_look(finished):
+    folder, _, done = finished
+    assert done.returncode == 0, done.stderr
+    assert "counts as 0; trials run on the CPU" in done.stdout
+    assert "mlflow ui" in done.stdout and "average pooling" in done.stdout
+
+
+def test_results_hold_a_row_for_each_trial_and_each_baseline(finished):
+    folder, _, _ = finished
+    found = rows(folder)
+    trials = [r for r in found if r["kind"] == "trial"]
+    assert Counter(r["tokens"] for r in trials) == {str(k * k): TRIALS for k in SIZES}
+    assert {(r["name"], r["tokens"]) for r in found if r["kind"] == "baseline"} == {
+        (name, str(k * k)) for name in ("pool", "strided", "pool_bilinear", "pca") for k in SIZES}
+    assert all(float(r["distortion"]) > 0 and r["mlflow_run_id"] and r["device_seconds"] for r in found)
+    assert list(found[0])[:6] == ["trial_id", "name", "kind", "state", "cell", "tokens"]
+
+
+def test_optuna_mlflow_and_the_results_agree(finished):
+    folder, _, _ = finished
+    expected = {r["trial_id"]: r for r in rows(folder) if r["kind"] == "trial"}
+    storage = f"sqlite:///{folder}/outputs/tiny/study.db"
+    studies = optuna.get_all_study_summaries(storage)
+    assert {s.study_name for s in studies} == {f"tiny/k={k}" for k in SIZES}
+    trials = [t for s in studies for t in optuna.load_study(study_name=s.study_name, storage=storage).trials]
+    assert Counter(t.user_attrs["trial_id"] for t in trials) == Counter(list(expected))
+    client, runs = mlflow_runs(f"sqlite:///{folder}/mlflow.db")
+    children = {r.data.tags["trial.hash"]: r for r in runs if r.data.tags.get("kind") == "trial"}
+    assert len(runs) == 1 + len(rows(folder)) and set(children) == set(expected)
+    for trial in trials:
+        row, child = expected[trial.user_attrs["trial_id"]], children[trial.user_attrs["trial_id"]]
+        assert trial.state.name == "COMPLETE" and child.info.status == "FINISHED"
+        assert child.info.run_id == row["mlflow_run_id"]
+        for name, value in zip(("distortion", "perception"), trial.values, strict=True):
+            assert float(row[name]) == value == child.data.metrics[name]
+        for name, value in trial.params.items():
+            assert float(row[name]) == value == float(child.data.params[name])
+        assert [m.step for m in client.get_metric_history(child.info.run_id, "distortion")] == [1, 2, 3]
+        assert {a.path for a in client.list_artifacts(child.info.run_id)} == {
+            "best_model.pt", "latest.pt", "config.yaml"}
+
+
+def test_trials_are_nested_below_one_finished_parent(finished):
+    folder, _, _ = finished
+    _, runs = mlflow_runs(f"sqlite:///{folder}/mlflow.db")
+    (parent,) = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+    assert parent.info.run_name == "tiny" and parent.info.status == "FINISHED"
+    assert {r.data.tags["mlflow.parentRunId"] for r in runs if r is not parent} == {parent.info.run_id}
+
+
+def test_a_second_start_finds_everything_done(finished):
+    folder, path, _ = finished
+    before = (rows(folder), {p: p.stat().st_mtime_ns for p in folder.rglob("*.fp16")})
+    again = run(folder, path)
+    assert again.returncode == 0 and "everything is done already" in again.stdout
+    assert "none encoded now" in again.stdout
+    assert (rows(folder), {p: p.stat().st_mtime_ns for p in folder.rglob("*.fp16")}) == before
+    assert len(mlflow_runs(f"sqlite:///{folder}/mlflow.db")[1]) == 1 + len(before[0])
+
+
+def test_another_definition_under_the_same_name_is_refused(finished):
+    folder, path, _ = finished
+    done = run(folder, path, "training.epochs=4")
+    assert done.returncode == 2 and "training.epochs: was 3, now 4" in done.stderr
+
+
+def test_raising_trials_extends_the_sweep(finished):
+    folder, path, _ = finished
+    before = {r["trial_id"] for r in rows(folder)}
+    done = run(folder, path, f"trials={TRIALS + 1}")
+    assert done.returncode == 0, done.stderr
+    after = [r for r in rows(folder) if r["kind"] == "trial"]
+    assert Counter(r["tokens"] for r in after) == {str(k * k): TRIALS + 1 for k in SIZES}
+    assert len({r["trial_id"] for r in after} - before) == len(SIZES)
+
+
+def test_a_dry_run_plans_and_leaves_nothing(overrides, tmp_path):
+    _, settings = overrides
+    done = run(tmp_path, write_sweep(tmp_path, settings), "--dry-run")
+    assert done.returncode == 0, done.stderr
+    for part in ("4 trials in 2 cell(s)", "disk:", "time:", "(8, 36, 32) -> (8, 4, 32)"):
+        assert part in done.stdout
+    assert {p.name for p in tmp_path.iterdir()} == {"tiny.yaml"}
+
+
+def test_debug_runs_one_trial_in_this_process_without_the_ledger(overrides, tmp_path):
+    _, settings = overrides
+    done = run(tmp_path, write_sweep(tmp_path, settings), "--debug", "trial.loss.lambda_gp=3", "trial.training.epochs=1")
+    assert done.returncode == 0, done.stderr
+    assert "lambda_gp" not in done.stdout.split("its folder")[0]  # fixed, hence no longer searched
+    assert "epoch 1/1" in done.stdout
+    (config,) = (tmp_path / "outputs" / "tiny" / "debug").glob("*/config.yaml")
+    assert yaml.safe_load(config.read_text())["loss"]["lambda_gp"] == 3
+    assert not list(tmp_path.rglob("study.db"))
+
+
+def test_a_failed_trial_is_told_with_its_reason_and_the_rest_goes_on(overrides, tmp_path):
+    _, settings = overrides
+    path = write_sweep(tmp_path, settings, trials=1, search={
+        "training.learning_rate": {"choices": [1.0]}, "loss.ae_weight": {"choices": [1e30, 1e38]}})
+    done = run(tmp_path, path, "loss.wgan_weight=0", "training.weight_decay=1e30")
+    assert done.returncode == 3, done.stdout + done.stderr
+    failed = [r for r in rows(tmp_path) if r["state"] == "failed"]
+    assert failed and "--debug trial." in done.stdout and "must be finite" in done.stdout
+
+
+def test_early_stopping_prunes_within_a_cell(overrides, tmp_path):
+    _, settings = overrides
+    path = write_sweep(tmp_path, settings, trials=6, early_stopping={"after_epochs": 1, "keep": 0.34})
+    done = run(tmp_path, path, "model.compressor.output_grid_size=3", "training.epochs=4")
+    assert done.returncode == 0, done.stderr
+    states = Counter(r["state"] for r in rows(tmp_path) if r["kind"] == "trial")
+    assert states["pruned"] >= 1 and states["complete"] >= 1 and sum(states.values()) == 6
+    storage = f"sqlite:///{tmp_path}/outputs/tiny/study.db"
+    trials = optuna.load_study(study_name=None, storage=storage).trials
+    assert Counter(t.state.name for t in trials) == {k.upper(): v for k, v in states.items()}
+    assert all(t.user_attrs["epoch"] < 4 for t in trials if t.state.name == "PRUNED")
+
+
+def test_k_may_be_a_choice_of_optunas_with_the_tokens_as_an_objective(overrides, tmp_path):
+    _, settings = overrides
+    path = write_sweep(
+        tmp_path, settings, grid={}, trials=4,
+        search={"model.compressor.output_grid_size": {"choices": SIZES}, "loss.lambda_gp": {"low": 1, "high": 9}},
+        objectives={"distortion": "minimize", "perception": "minimize", "tokens": "minimize"})
+    done = run(tmp_path, path)
+    assert done.returncode == 0, done.stderr
+    storage = f"sqlite:///{tmp_path}/outputs/tiny/study.db"
+    trials = optuna.load_study(study_name=None, storage=storage).trials
+    assert len(trials) == 4
+    assert all(t.values[2] == t.params["model.compressor.output_grid_size"] ** 2 for t in trials)
+
+
+def test_two_logical_gpus_run_two_trials_side_by_side_each_seeing_one(overrides, tmp_path):
+    _, settings = overrides
+    path = write_sweep(tmp_path, {**settings, "hardware.device": "cpu", "training.epochs": 12})
+    code = ("import sys, toconv.sweep.run, ray; ray.init(num_cpus=2, num_gpus=2, include_dashboard=False);"
+            "from toconv.sweep.command import sweep; sys.exit(sweep([sys.argv[1]]))")
+    done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=tmp_path, capture_output=True, text=True,
+                          timeout=300, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    assert done.returncode == 0, done.stderr
+    assert "2 trial(s) at a time, each with 1 CPU and 1 GPU" in done.stdout
+    spans = []
+    for folder in (tmp_path / "outputs" / "tiny" / "trials").iterdir():
+        gpu = json.loads((folder / "worker.json").read_text())["CUDA_VISIBLE_DEVICES"]
+        stamps = [json.loads(line)["timestamp"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        spans.append((gpu, min(stamps), max(stamps)))
+    assert {gpu for gpu, _, _ in spans} == {"0", "1"}
+    assert any(a[0] != b[0] and a[1] < b[2] and b[1] < a[2] for a in spans for b in spans)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_sweep_goes_on_with_nothing_lost_and_nothing_twice(overrides, tmp_path, number):
+    _, settings = overrides
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    path = write_sweep(tmp_path, {**settings, "training.epochs": 25, "experiment.tracking_uri": uri}, sampler="random")
+    process = subprocess.Popen(command(path), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    trials = tmp_path / "outputs" / "tiny" / "trials"
+    while not any(len(p.read_text().splitlines()) > 2 for p in trials.glob("*/metrics.jsonl")):
+        assert process.poll() is None and time.sleep(0.05) is None
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    if number != signal.SIGKILL:
+        assert process.returncode == 130 and "to go on: python" in stderr
+    again = run(tmp_path, path)
+    assert again.returncode == 0, again.stderr
+    found = [r for r in rows(tmp_path) if r["kind"] == "trial"]
+    assert Counter(r["tokens"] for r in found) == {str(k * k): TRIALS for k in SIZES}
+    for folder in trials.iterdir():
+        epochs = [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert epochs == list(range(1, 26))
+    client, runs = mlflow_runs(uri)
+    assert len(runs) == 1 + len(rows(tmp_path))
+    for run_ in runs:
+        if run_.data.tags.get("kind") == "trial":
+            history = client.get_metric_history(run_.info.run_id, "distortion")
+            assert [m.step for m in history] == list(range(1, 26))
+            assert run_.info.status == "FINISHED"
+
+
+def test_a_second_driver_is_refused_while_the_first_lives(overrides, tmp_path):
+    from filelock import FileLock
+
+    _, settings = overrides
+    paths = SweepPaths(tmp_path / "outputs" / "tiny")
+    paths.root.mkdir(parents=True)
+    with FileLock(paths.lock):
+        done = run(tmp_path, write_sweep(tmp_path, settings))
+    assert done.returncode == 2 and "another process runs this sweep" in done.stderr
+    assert Path(paths.root).exists()
