@@ -1,6 +1,7 @@
 """One training from the command line."""
 
 import sys
+from pathlib import Path
 
 from toconv.command_line import run, same_command
 
@@ -20,5 +21,13 @@ def main(arguments: list[str]) -> int:
     return train(arguments)
 
 
+def how_to_go_on() -> str:
+    """The same command with the latest checkpoint, or from the start where there is none yet."""
+    folders = [a.partition("=")[2] for a in sys.argv if a.startswith("experiment.checkpoint_dir=")]
+    latest = Path(*folders[-1:] or ["checkpoints"], "latest.pt")
+    sys.argv[1:] = [a for a in sys.argv[1:] if not a.startswith("resume=")]
+    return same_command() + (f" resume={latest}" if latest.exists() else "")
+
+
 if __name__ == "__main__":
-    sys.exit(run(main, USAGE, same_command))
+    sys.exit(run(main, USAGE, how_to_go_on))

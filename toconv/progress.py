@@ -17,3 +17,12 @@ def bar(unit: str) -> Progress:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console,
         disable=not console.is_terminal)
+
+
+def duration(seconds: float) -> str:
+    """`90` → `1 min 30 s`."""
+    seconds = round(seconds)
+    hours, minutes = seconds // 3600, seconds % 3600 // 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"

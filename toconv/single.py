@@ -20,9 +20,11 @@ def train(arguments: list[str]) -> ExitCode:
     from toconv.durable import DurableTraining
     from toconv.hardware import describe, limit_threads, resolve_device
     from toconv.paths import TrialPaths
+    from toconv.sweep.tracking import Tracker
     from toconv.tokens.store import TokenStore, prepare_store
     from toconv.training import Training
 
+    tracker = Tracker(settings.experiment, "")
     limit_threads(settings.hardware)
     device = resolve_device(settings.hardware)
     store = TokenStore(prepare_store(settings))
@@ -35,7 +37,7 @@ def train(arguments: list[str]) -> ExitCode:
     if settings.resume:
         console.print(f"going on after epoch {training.epoch} of {settings.resume}")
     _run(durable, settings)
-    _record(durable, settings, paths)
+    _record(durable, settings, paths, tracker)
     console.print(f"best validation distortion {training.best_distortion:.4f} in epoch {training.best_epoch}: "
                   f"{paths.best}")
     return ExitCode.DONE
@@ -80,10 +82,9 @@ def _run(durable: Any, settings: Settings) -> None:
                           f"L_total {metrics['L_total']:.4f}, {row['seconds']:.1f} s")
 
 
-def _record(durable: Any, settings: Settings, paths: Any) -> None:
+def _record(durable: Any, settings: Settings, paths: Any, tracker: Any) -> None:
     from toconv.identity import trial_id
     from toconv.sweep.records import TrialRecord
-    from toconv.sweep.tracking import Tracker
 
     last = durable.rows[-1]
     params = {key: value for key, value in config.flat(settings.model_dump(mode="json")).items()
@@ -92,4 +93,4 @@ def _record(durable: Any, settings: Settings, paths: Any) -> None:
         trial_id=trial_id(settings, durable.training.store.fingerprint), name=f"train k={durable.training.k}",
         kind="trial", state="complete", cell="", tokens=durable.training.k**2, params=params,
         values=last["metrics"], device_seconds=last["seconds"], folder=Path(paths.folder), reason=None)
-    Tracker(settings.experiment, "").sync(record)
+    tracker.sync(record)

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from toconv.command_line import same_command
 from toconv.errors import ExitCode, RequestError
 from toconv.paths import REPOSITORY, SweepPaths
-from toconv.progress import console
+from toconv.progress import console, duration
 from toconv.sweep.spec import Sweep, load_sweep
 
 FLUSH_SECONDS = 30.0  # that the end of a sweep waits for the tracking server
@@ -61,23 +61,23 @@ def only_driver(paths: SweepPaths) -> Iterator[None]:
 
 def run(asked: Sweep, paths: SweepPaths) -> ExitCode:
     from toconv.sweep.driver import Driver, record_request
-    from toconv.sweep.search import planned_trials
-
-    start = time.monotonic()
+    from toconv.sweep.tracking import Tracker
     from toconv.tokens.store import prepare_store
 
+    start = time.monotonic()
+    tracker = Tracker(asked.base.experiment, asked.file.name)
     tokens = prepare_store(asked.base)
     fingerprint = tokens.name
     record_request(asked, paths, fingerprint, facts())
     driver = Driver(asked, paths, tokens, fingerprint)
     cells = len(asked.cells())
-    planned = planned_trials(asked.file, cells)
+    planned = asked.planned_trials()
     if asked.file.baselines:
         from toconv.sweep.baseline_runs import baseline_records
 
         driver.baselines = baseline_records(asked, tokens)
     left = sum(driver.ledger.missing(cell.name) for cell in asked.cells()) + driver.adopted
-    start_tracking(driver)
+    start_tracking(driver, tracker)
     try:
         if left:
             console.print(f"{asked.file.name}: {planned} trials in {cells} cell(s); {planned - left} done, "
@@ -105,13 +105,12 @@ def _run_trials(driver: Any, planned: int) -> None:
             run_trials(driver, resources, slots, display.update)
 
 
-def start_tracking(driver: Any) -> None:
+def start_tracking(driver: Any, tracker: Any) -> None:
     """MLflow beside the sweep. Every record of an earlier start is offered again, which mends what it missed."""
-    from toconv.sweep.tracking import BackgroundTracker, Tracker
+    from toconv.sweep.tracking import BackgroundTracker
 
-    file = driver.sweep.file
-    params = {key: str(value) for key, value in file.model_dump(mode="json").items()}
-    driver.tracker = BackgroundTracker(Tracker(driver.sweep.base.experiment, file.name), params)
+    params = {key: str(value) for key, value in driver.sweep.file.model_dump(mode="json").items()}
+    driver.tracker = BackgroundTracker(tracker, params)
     for record in driver.records():
         driver.tracker.submit(record)
 
@@ -128,7 +127,6 @@ def stop_tracking(driver: Any, status: str) -> None:
 
 def finish(driver: Any, seconds: float) -> ExitCode:
     """results.csv, the front, where to look next, and what the exit code says."""
-    from toconv.sweep.display import duration
     from toconv.sweep.report import against_pooling, front_table
 
     spent = driver.budget_spent()

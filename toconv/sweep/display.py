@@ -11,21 +11,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from toconv.progress import console
+from toconv.progress import console, duration
 from toconv.sweep.driver import Driver
 from toconv.sweep.search import Entry, State
 
 REFRESH_SECONDS = 0.5
 SHOWN_ENDED = 12  # ended trials that the live table keeps in sight
-
-
-def duration(seconds: float) -> str:
-    """`90` → `1 min 30 s`."""
-    seconds = round(seconds)
-    hours, minutes = seconds // 3600, seconds % 3600 // 60
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
 
 
 def short(value: Any) -> str:

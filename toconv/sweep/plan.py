@@ -13,10 +13,8 @@ from toconv.models.compressor import Compressor
 from toconv.models.critic import Critic
 from toconv.models.decoder import build_decoder
 from toconv.paths import SweepPaths
-from toconv.progress import console
+from toconv.progress import console, duration
 from toconv.settings import Settings
-from toconv.sweep.display import duration
-from toconv.sweep.search import planned_trials
 from toconv.sweep.spec import Sweep
 from toconv.tokens.images import list_splits
 from toconv.tokens.store import estimated_bytes, find_store
@@ -39,7 +37,7 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     base, file = sweep.base, sweep.file
     splits = {name: len(pictures) * base.data.crops for name, pictures in list_splits(base.data).items()}
     cells = sweep.cells()
-    trials = planned_trials(file, len(cells))
+    trials = sweep.planned_trials()
     costs = {k: trial_cost(base, k) for k in sweep.grid_sizes()}
     g, c = base.encoder.grid_size, base.encoder.width
     console.print(f"{file.name}: {trials} trials in {len(cells)} cell(s), sampler {file.sampler}, "

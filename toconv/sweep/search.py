@@ -22,7 +22,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from toconv.errors import MachineryError, RequestError
-from toconv.sweep.spec import Cell, Distribution, Sweep, SweepFile
+from toconv.sweep.spec import Cell, Distribution, Sweep
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 REDRAWS = 32  # draws that repeat a configuration before a cell counts as exhausted
@@ -215,10 +215,3 @@ def _distribution(d: Distribution) -> BaseDistribution:
 
 def _seed(*parts: Any) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
-
-
-def planned_trials(file: SweepFile, cells: int) -> int:
-    """Trials that the sweep will run: `trials` in each cell, fewer where the space is smaller."""
-    values = [d.values() for d in file.search.values()]
-    size = math.prod(len(v) for v in values) if all(v is not None for v in values) else math.inf
-    return cells * int(min(file.trials, size))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -147,6 +148,12 @@ class Sweep:
     def settings(self, params: Mapping[str, Any]) -> Settings:
         """The settings of a trial with these parameters (grid axes included)."""
         return config.compose(self.overrides, params)
+
+    def planned_trials(self) -> int:
+        """Trials that the sweep will run: `trials` in each cell, fewer where the space is smaller."""
+        values = [d.values() for d in self.file.search.values()]
+        size = math.prod(len(v) for v in values) if all(v is not None for v in values) else math.inf
+        return len(self.cells()) * int(min(self.file.trials, size))
 
     def searched(self) -> list[str]:
         """Every setting that differs between trials, grid axes first."""

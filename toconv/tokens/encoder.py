@@ -108,8 +108,6 @@ def config_path(settings: EncoderSettings) -> Path:
 
 def resolve_weights(settings: EncoderSettings) -> Path | str:
     """The weights' file, or open_clip's tag. Raises EncoderError that says what to do where it is missing."""
-    import open_clip
-
     weights = settings.weights
     if weights.startswith("package:"):
         module, _, rest = weights.removeprefix("package:").partition("/")
@@ -121,6 +119,8 @@ def resolve_weights(settings: EncoderSettings) -> Path | str:
         return path
     if Path(weights).is_file():
         return Path(weights).resolve()
+    import open_clip
+
     if settings.architecture.endswith(".json") or weights not in open_clip.list_pretrained_tags_by_model(
             settings.architecture):
         raise EncoderError(f"encoder.weights={weights}: neither a file nor one of open_clip's tags for "
