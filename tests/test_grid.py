@@ -104,3 +104,42 @@ def test_nearest_gives_each_token_the_cell_that_holds_its_centre(k):
 def test_a_strided_token_lies_in_its_cell(k):
     chosen = grid.strided(torch.arange(24 * 24.0).view(1, -1, 1), k)[0, :, 0].long().tolist()
     assert all(token in cell for token, cell in zip(chosen, looped_cells(24, k), strict=True))
+
+
+@pytest.mark.parametrize("k", SIZES)
+def test_blocks_hold_each_token_and_give_the_grid_back(k):
+    x = tokens()
+    blocks = grid.blocks(x, k)
+    s = -(-24 // k)
+    assert blocks.shape == (2, k * k, s * s * 3)
+    torch.testing.assert_close(grid.unblocks(blocks, 24), x)
+
+
+@pytest.mark.parametrize("k", [5, 7, 16])
+def test_a_repeated_token_comes_back_as_the_mean_of_its_copies(k):
+    s = -(-24 // k)
+    source = [int((j + 0.5) * 24 / (s * k)) for j in range(s * k)]
+    y = torch.randn(1, (s * k) ** 2, 2, generator=torch.Generator().manual_seed(0))
+    found = grid.unblocks(grid.space_to_depth(y, s), 24)[0].view(24, 24, 2)
+    square = y.view(s * k, s * k, 2)
+    for row in (0, 1, 11, 23):
+        for column in (0, 5, 23):
+            copies = [square[a, b] for a, i in enumerate(source) for b, j in enumerate(source)
+                      if (i, j) == (row, column)]
+            torch.testing.assert_close(found[row, column], torch.stack(copies).mean(0))
+
+
+@pytest.mark.parametrize("operation", [grid.strided, grid.nearest])
+def test_a_first_call_without_gradients_leaves_later_gradients_alone(operation):
+    with torch.inference_mode():
+        operation(tokens(6), 11)
+    x = tokens(6).requires_grad_(True)
+    operation(x, 11).sum().backward()
+    assert x.grad is not None
+
+
+def test_a_first_call_for_shapes_alone_leaves_later_values_alone():
+    with torch.device("meta"):
+        assert grid.strided(torch.empty(1, 49, 2), 3).shape == (1, 9, 2)
+    assert grid.strided(tokens(7), 3).device.type == "cpu"
+    assert grid.coverage(7, 3).sum().item() == pytest.approx(1)

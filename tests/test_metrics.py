@@ -5,10 +5,11 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import wasserstein_distance
+from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
 from toconv import grid
-from toconv.metrics import evaluate
+from toconv.metrics import RIDGE, evaluate, ridge_distortion
 from toconv.perception import Draws, PerceptionReference, sliced_wasserstein
 
 
@@ -41,13 +42,6 @@ def test_perfect_reconstruction_has_no_distortion_and_cosine_one():
 def test_the_mean_alone_has_distortion_one():
     found = measure(lambda x: grid.pool(x, 3), lambda z: torch.zeros(len(z), 36, 5), batches())
     assert found["distortion"] == pytest.approx(1)
-
-
-def test_metrics_do_not_depend_on_the_batches():
-    x = torch.cat(batches())
-    one = measure(lambda x: grid.pool(x, 3), lambda z: grid.upsample(z, 6), [x])
-    many = measure(lambda x: grid.pool(x, 3), lambda z: grid.upsample(z, 6), list(x.split(7)))
-    assert one["distortion"] == pytest.approx(many["distortion"], abs=1e-6)
 
 
 def test_sliced_wasserstein_equals_optimal_assignment_in_one_dimension():
@@ -93,3 +87,59 @@ def test_perception_is_the_same_each_time():
     data = batches()
     assert measure(lambda x: grid.pool(x, 2), lambda z: grid.upsample(z, 6), data) == measure(
         lambda x: grid.pool(x, 2), lambda z: grid.upsample(z, 6), data)
+
+
+def test_metrics_of_one_compressor_are_the_same_in_batches_of_any_size():
+    x = torch.cat(batches())
+    compress, decompress = (lambda x: grid.pool(x, 2)), (lambda z: grid.upsample(z, 6))
+    found = [measure(compress, decompress, list(x.split(size))) for size in (1, 7, 48)]
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+    assert found[2] == pytest.approx(found[0], rel=1e-5)
+
+
+def test_perception_keeps_full_precision_under_autocast():
+    data = batches()
+    reference = PerceptionReference.from_batches(data)
+    full = evaluate(lambda x: grid.pool(x, 2), lambda z: grid.upsample(z, 6), data, reference)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = evaluate(lambda x: grid.pool(x, 2), lambda z: grid.upsample(z, 6), data, reference)
+    assert found == pytest.approx(full, abs=1e-7)
+
+
+def looped_ridge(x, z, held_x, held_z, g, k):
+    """scikit-learn's ridge, fitted for one position of a cell at a time, where k divides g."""
+    s, y = g // k, torch.zeros_like(held_x)
+    residual = x - grid.upsample(z, g)
+    features, held = z.flatten(0, 1).double().numpy(), held_z.flatten(0, 1).double().numpy()
+    alpha = RIDGE * len(features) * features.var(0).mean()
+    for a in range(s):
+        for b in range(s):
+            index = [(i * s + a) * g + j * s + b for i in range(k) for j in range(k)]
+            model = Ridge(alpha=alpha).fit(features, residual[:, index].flatten(0, 1).double().numpy())
+            y[:, index] = torch.from_numpy(model.predict(held)).float().view(len(held_x), k * k, -1)
+    y = y + grid.upsample(held_z, g)
+    return ((held_x - y).square().sum() / held_x.square().sum()).item()
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_ridge_distortion_equals_scikit_learns_ridge_for_each_position_of_a_cell(k):
+    train, val = batches(), batches(seed=1)
+    x, held_x = torch.cat(train), torch.cat(val)
+    expected = looped_ridge(x, grid.pool(x, k), held_x, grid.pool(held_x, k), 6, k)
+    assert ridge_distortion(lambda x: grid.pool(x, k), train, val, 6, k) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 4, 5])
+def test_ridge_distortion_does_not_depend_on_the_batches_and_is_below_that_of_nothing(k):
+    train, val = torch.cat(batches()), batches(seed=1)
+    found = [ridge_distortion(lambda x: grid.pool(x, k), train.split(size), val, 6, k) for size in (5, 48)]
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+    assert 0 < found[0] < 1
+
+
+def test_ridge_distortion_sees_a_code_that_bilinear_upsampling_cannot_read():
+    train, val = batches(), batches(seed=1)
+    readable = ridge_distortion(lambda x: grid.pool(x, 2), train, val, 6, 2)
+    flipped = ridge_distortion(lambda x: -grid.pool(x, 2), train, val, 6, 2)
+    bilinear = measure(lambda x: -grid.pool(x, 2), lambda z: grid.upsample(z, 6), val)["distortion"]
+    assert readable < flipped < bilinear

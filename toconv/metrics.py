@@ -1,31 +1,35 @@
-"""Held-out metrics. Every channel of the standardised tokens counts alike."""
+"""Held-out metrics, on standardised tokens: every channel counts alike."""
 
-# B batch, N original tokens, M compressed tokens, C channels
+# B batch, N = g*g original tokens, M = k*k compressed tokens, C channels, D = s*s*C of a block
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
 import torch
-import torch.nn.functional as F
 
+from toconv import grid
 from toconv.perception import PerceptionReference
 
 Map = Callable[[torch.Tensor], torch.Tensor]
+RIDGE = 0.1  # of the mean variance of a compressed channel; fixed, the same for every compressor and k
 
 
 class Distortion:
     """FVU = Σ‖x − x̂‖² / Σ‖x − mean‖² with the training split's mean, which is 0 for standardised tokens,
     and the mean cosine of x and x̂, centred for the same reason. Sums stay on the device."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._sums = torch.zeros(3, dtype=torch.float64, device=device)
+    def __init__(self) -> None:
+        self._sums: torch.Tensor | float = 0.0
         self._tokens = 0
 
     def add(self, x_BNC: torch.Tensor, y_BNC: torch.Tensor) -> None:
-        cosine = F.cosine_similarity(x_BNC, y_BNC, dim=-1).sum(dtype=torch.float64)
-        error, total = ((t * t).sum(dtype=torch.float64) for t in (x_BNC - y_BNC, x_BNC))
-        self._sums += torch.stack([error, total, cosine])
+        x_BNC, y_BNC = x_BNC.float(), y_BNC.float()
+        xx_BN, xy_BN, yy_BN = (
+            (a * b).sum(-1).double() for a, b in ((x_BNC, x_BNC), (x_BNC, y_BNC), (y_BNC, y_BNC)))
+        cosine_BN = xy_BN / (xx_BN * yy_BN).sqrt().clamp_min(1e-8)
+        error_BN = xx_BN - 2 * xy_BN + yy_BN
+        self._sums = self._sums + torch.stack([error_BN.sum(), xx_BN.sum(), cosine_BN.sum()])
         self._tokens += x_BNC.shape[0] * x_BNC.shape[1]
 
     def results(self) -> torch.Tensor:
@@ -37,11 +41,52 @@ def evaluate(
     compress: Map, decompress: Map, batches: Iterable[torch.Tensor], reference: PerceptionReference
 ) -> dict[str, float]:
     """`distortion` (FVU), `cosine` (centred) and `perception` over all (B, N, C) batches; one host sync."""
-    distortion, draws = None, reference.draws()
+    distortion, draws = Distortion(), reference.draws()
     for x_BNC in batches:
         z_BMC = compress(x_BNC)
-        distortion = distortion or Distortion(x_BNC.device)
-        distortion.add(x_BNC, decompress(z_BMC).float())
+        distortion.add(x_BNC, decompress(z_BMC))
         draws.add(z_BMC)
     values = torch.cat([distortion.results(), reference.excess(draws).double()[None]])
     return dict(zip(("distortion", "cosine", "perception"), values.tolist(), strict=True))
+
+
+def ridge_distortion(
+    compress: Map, train: Iterable[torch.Tensor], val: Iterable[torch.Tensor], g: int, k: int
+) -> float:
+    """FVU on `val` with a decoder that is the same for every compressor, fitted on `train`; one host sync.
+
+    What bilinear up-sampling leaves of a cell's s×s block of tokens (`grid.blocks`) is predicted from the
+    cell's own compressed token, linearly and in closed form.
+    """
+    weights_FD = _fit_ridge(compress, train, g, k)
+    distortion = Distortion()
+    for x_BNC in val:
+        z_BMC = compress(x_BNC).float()
+        with _full_precision(z_BMC):
+            residual_BNC = grid.unblocks(_with_constant(z_BMC) @ weights_FD, g)
+            distortion.add(x_BNC, grid.upsample(z_BMC, g) + residual_BNC)
+    return distortion.results()[0].item()
+
+
+def _fit_ridge(compress: Map, train: Iterable[torch.Tensor], g: int, k: int) -> torch.Tensor:
+    """(F, D) weights, F = C + 1; the constant is not penalised."""
+    gram_FF = cross_FD = 0.0
+    for x_BNC in train:
+        z_BMC = compress(x_BNC).float()
+        with _full_precision(z_BMC):
+            features = _with_constant(z_BMC).flatten(0, 1)
+            gram_FF = gram_FF + (features.T @ features).double()
+            cross_FD = cross_FD + features.T @ grid.blocks(x_BNC - grid.upsample(z_BMC, g), k).flatten(0, 1)
+    sums_F, samples = gram_FF[-1], gram_FF[-1, -1]
+    penalty_F = (RIDGE * (gram_FF.diagonal() - sums_F**2 / samples)[:-1].mean()).repeat(len(gram_FF))
+    penalty_F[-1] = 0
+    return torch.linalg.inv(gram_FF + penalty_F.diag()).float() @ cross_FD
+
+
+def _with_constant(z_BMC: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.pad(z_BMC, (0, 1), value=1.0)
+
+
+def _full_precision(x: torch.Tensor) -> torch.autocast:
+    """Metrics keep fp32 where the networks around them run in bf16."""
+    return torch.autocast(x.device.type, enabled=False)

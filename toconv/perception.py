@@ -10,13 +10,14 @@ Reported as the excess over the distance between two such sets of originals.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 
 DIRECTIONS, DRAWS, SEED = 256, 16, 20240
-MOST_IMAGES = 4096
+MOST_IMAGES = 4096  # the first of the split
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ class PerceptionReference:
         directions_CP = torch.randn(first.shape[-1], DIRECTIONS, generator=generator)
         directions_CP = (directions_CP / directions_CP.norm(dim=0)).to(first.device)
         ours, others = Draws(directions_CP, SEED + 1), Draws(directions_CP, SEED + 2)
-        for x_BNC in (first, *batches):
+        for x_BNC in itertools.chain([first], batches):
             ours.add(x_BNC)
             others.add(x_BNC)
-        reference_RIP = ours.sorted()
-        return cls(directions_CP, reference_RIP, sliced_wasserstein(others.sorted(), reference_RIP))
+        sorted_RIP = ours.sorted()
+        return cls(directions_CP, sorted_RIP, sliced_wasserstein(others.sorted(), sorted_RIP))
 
     def draws(self) -> Draws:
         """An empty collection for the tokens of one compressor; every trial draws the same cells."""
@@ -55,20 +56,23 @@ class Draws:
     """R sets of tokens along each direction, one token of each image in each set."""
 
     def __init__(self, directions_CP: torch.Tensor, seed: int) -> None:
-        self._directions_CP = directions_CP
-        self._generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        places_IR = torch.rand(MOST_IMAGES, DRAWS, generator=generator)  # in [0, 1), of each image's grid
+        self._directions_CP, self._places_IR = directions_CP, places_IR.to(directions_CP.device)
         self._projected: list[torch.Tensor] = []
         self._images = 0
 
     def add(self, tokens_BNC: torch.Tensor) -> None:
-        tokens_BNC = tokens_BNC[: MOST_IMAGES - self._images]
-        b, n, c = tokens_BNC.shape
-        if b == 0:
+        """Takes batches in the split's order; images past MOST_IMAGES are left out."""
+        places_BR = self._places_IR[self._images : self._images + len(tokens_BNC)]
+        if len(places_BR) == 0:
             return
-        self._images += b
-        index_BR = (torch.rand(b, DRAWS, generator=self._generator) * n).long().to(tokens_BNC.device)
-        drawn_BRC = tokens_BNC.gather(1, index_BR.unsqueeze(-1).expand(-1, -1, c))
-        self._projected.append((drawn_BRC.float() @ self._directions_CP).transpose(0, 1))
+        tokens_BNC = tokens_BNC[: len(places_BR)]
+        self._images += len(tokens_BNC)
+        index_BR1 = (places_BR * tokens_BNC.shape[1]).long().unsqueeze(-1)
+        drawn_BRC = tokens_BNC.gather(1, index_BR1.expand(-1, -1, tokens_BNC.shape[-1]))
+        with torch.autocast(drawn_BRC.device.type, enabled=False):
+            self._projected.append((drawn_BRC.float() @ self._directions_CP).transpose(0, 1))
 
     def sorted(self) -> torch.Tensor:
         """(R, I, P) values, sorted over images."""

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from toconv import grid, losses
 from toconv.errors import CheckpointError, TrainingFailed
 from toconv.hardware import mixed_precision
-from toconv.metrics import evaluate
+from toconv.metrics import evaluate, ridge_distortion
 from toconv.models.compressor import Compressor
 from toconv.models.critic import Critic
 from toconv.models.decoder import build_decoder
@@ -84,6 +84,8 @@ class Training:
             diagnostics = self._train_epoch(on_log)
             metrics = self.evaluate()
             self.epoch += 1
+            if self.epoch == self.settings.training.epochs:
+                metrics["distortion_ridge"] = self._ridge()
             _must_be_finite(metrics, f"validation of epoch {self.epoch}")
             if metrics["distortion"] < self.best_distortion:
                 self.best_epoch, self.best_distortion = self.epoch, metrics["distortion"]
@@ -95,6 +97,11 @@ class Training:
             self._reference = PerceptionReference.from_batches(self.val)
         with torch.inference_mode(), self._autocast():
             return evaluate(self.compressor, self.decoder, self.val, self._reference)
+
+    def _ridge(self) -> float:
+        """Distortion with the decoder that all compressors share, baselines included."""
+        with torch.inference_mode(), self._autocast():
+            return ridge_distortion(self.compressor, self.train, self.val, self.store.grid_size, self.k)
 
     def _train_epoch(self, on_log: OnLog | None) -> dict[str, float]:
         every, steps = self.settings.training.log_every, len(self.train)

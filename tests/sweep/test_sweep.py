@@ -18,6 +18,8 @@ from mlflow import MlflowClient
 from toconv.paths import REPOSITORY, SweepPaths
 
 SIZES, TRIALS = [2, 3], 2
+BASELINES = ("random", "strided", "pool", "pool_bilinear", "pool_rescaled", "pca", "mixing_0.25", "mixing_0.5",
+             "mixing_0.75")
 
 
 def write_sweep(folder, overrides, **changes):
@@ -80,7 +82,7 @@ def test_results_hold_a_row_for_each_trial_and_each_baseline(finished):
     trials = [r for r in found if r["kind"] == "trial"]
     assert Counter(r["tokens"] for r in trials) == {str(k * k): TRIALS for k in SIZES}
     assert {(r["name"], r["tokens"]) for r in found if r["kind"] == "baseline"} == {
-        (name, str(k * k)) for name in ("pool", "strided", "pool_bilinear", "pca") for k in SIZES}
+        (name, str(k * k)) for name in BASELINES for k in SIZES}
     assert all(float(r["distortion"]) > 0 and r["mlflow_run_id"] and r["device_seconds"] for r in found)
     assert list(found[0])[:6] == ["trial_id", "name", "kind", "state", "cell", "tokens"]
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -16,7 +18,7 @@ class Critic(nn.Module):
     def __init__(self, channels: int, settings: CriticSettings) -> None:
         super().__init__()
         widths = [channels] + [settings.width] * settings.layers
-        hidden = [layer for a, b in zip(widths, widths[1:], strict=False)
+        hidden = [layer for a, b in itertools.pairwise(widths)
                   for layer in (nn.Linear(a, b), nn.LayerNorm(b), nn.SiLU())]
         self.layers = nn.Sequential(*hidden, nn.Linear(widths[-1], 1))
 

@@ -12,7 +12,7 @@ import torch
 
 from toconv.hardware import resolve_device
 from toconv.identity import code_version
-from toconv.metrics import evaluate
+from toconv.metrics import evaluate, ridge_distortion
 from toconv.models.baselines import fit_baselines
 from toconv.paths import write_atomic
 from toconv.perception import PerceptionReference
@@ -47,6 +47,7 @@ def measure(store: TokenStore, k: int, device: torch.device) -> dict[str, dict[s
         start = time.perf_counter()
         for name, baseline in fit_baselines(train, store.grid_size, k):
             metrics = evaluate(baseline.compress, baseline.decompress, val, reference)
+            metrics["distortion_ridge"] = ridge_distortion(baseline.compress, train, val, store.grid_size, k)
             found[name] = {"metrics": metrics, "seconds": round(time.perf_counter() - start, 3)}
             start = time.perf_counter()
     return found

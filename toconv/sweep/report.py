@@ -13,7 +13,7 @@ from toconv.paths import write_atomic
 from toconv.sweep.records import TrialRecord
 
 FACTS = ("trial_id", "name", "kind", "state", "cell", "tokens")
-METRICS = ("distortion", "perception", "cosine")  # these first; the rest follows by name
+METRICS = ("distortion", "distortion_ridge", "perception", "cosine")  # these first; the rest follows by name
 
 
 def write_results(path: Path, records: Sequence[TrialRecord], run_ids: Mapping[str, str], searched: Sequence[str]

@@ -122,21 +122,15 @@ class Tracker:
         else:
             rows = read_rows(TrialPaths(record.folder).metrics)
         there = self._last_step(run_id)
-        metrics = [Metric(key, value, row["timestamp"], row["epoch"]) for row in rows if row["epoch"] > there
+        metrics = [Metric(key, value, row["timestamp"], row["epoch"]) for row in rows if row["epoch"] >= there
                    for key, value in row["metrics"].items()]
         for start in range(0, len(metrics), BATCH):
             self._client.log_batch(run_id, metrics=metrics[start:start + BATCH])
 
     def _last_step(self, run_id: str) -> int:
-        """The last epoch of which every metric is there; of a partly shipped epoch the rest is shipped again,
-        which MLflow stores once since the timestamps are the rows' own."""
-        history = self._client.get_metric_history(run_id, "distortion")
-        steps = sorted(m.step for m in history)
-        if not steps:
-            return -1
-        others = self._client.get_run(run_id).data.metrics
-        whole = all(len(self._client.get_metric_history(run_id, key)) == len(steps) for key in others)
-        return steps[-1] if whole else -1
+        """The last epoch that has arrived. It is shipped again, since its metrics may have been cut in two calls;
+        MLflow stores the same (key, value, timestamp, step) once."""
+        return max((m.step for m in self._client.get_metric_history(run_id, "distortion")), default=-1)
 
     def _end(self, run_id: str, record: TrialRecord) -> None:
         self._client.set_tag(run_id, "state", record.state)
