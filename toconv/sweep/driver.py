@@ -101,7 +101,8 @@ class Driver:
         self._track(proposal)
 
     def completed(self, proposal: Proposal) -> None:
-        self.ledger.complete(proposal, self.rows[proposal.trial_id]["metrics"])
+        metrics = self.rows[proposal.trial_id]["metrics"]
+        self.ledger.complete(proposal, {**metrics, "tokens": self.sweep.tokens(proposal.params)})
         self._ended(proposal)
 
     def pruned(self, proposal: Proposal) -> None:
