@@ -10,6 +10,7 @@ from toconv import checkpoint, config
 from toconv.durable import DurableTraining, epoch_checkpoints, read_rows
 from toconv.errors import CheckpointError, TrainingFailed
 from toconv.identity import trial_id
+from toconv.metrics import ridge_distortion
 from toconv.paths import TrialPaths
 from toconv.tokens.store import TokenStore, prepare_store
 from toconv.training import Training, cosine_with_warmup
@@ -129,6 +130,14 @@ def test_mixed_precision_keeps_critic_and_penalty_in_fp32(make):
     training.compressor.branch[0].register_forward_hook(lambda *args: seen.append(args[2].dtype))
     training.step(next(iter(training.train)))
     assert seen[0] == torch.bfloat16 and set(seen[1:]) == {torch.float32}
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_training_ends_with_the_common_decoders_distortion(make, bf16):
+    training = make(hardware__mixed_precision=bf16, loss__wgan_weight=0.0)
+    *_, last = training.epochs()
+    reference = ridge_distortion(training.compressor, training.train, training.val, 6, 3)
+    assert last.metrics["distortion_ridge"] == pytest.approx(reference, rel=0.02 if bf16 else 1e-5)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(make):

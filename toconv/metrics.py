@@ -80,7 +80,8 @@ def _fit_ridge(compress: Map, train: Iterable[torch.Tensor], g: int, k: int) -> 
     sums_F, samples = gram_FF[-1], gram_FF[-1, -1]
     penalty_F = (RIDGE * (gram_FF.diagonal() - sums_F**2 / samples)[:-1].mean()).repeat(len(gram_FF))
     penalty_F[-1] = 0
-    return torch.linalg.inv(gram_FF + penalty_F.diag()).float() @ cross_FD
+    with _full_precision(cross_FD):
+        return torch.linalg.inv(gram_FF + penalty_F.diag()).float() @ cross_FD
 
 
 def _with_constant(z_BMC: torch.Tensor) -> torch.Tensor:
