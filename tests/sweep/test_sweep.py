@@ -204,7 +204,7 @@ def test_k_may_be_a_choice_of_optunas_with_the_tokens_as_an_objective(overrides,
 
 def test_two_logical_gpus_run_two_trials_side_by_side_each_seeing_one(overrides, tmp_path):
     _, settings = overrides
-    path = write_sweep(tmp_path, {**settings, "hardware.device": "cpu", "training.epochs": 12})
+    path = write_sweep(tmp_path, {**settings, "hardware.device": "cpu", "training.epochs": 150})
     code = ("import sys, toconv.sweep.run, ray; ray.init(num_cpus=2, num_gpus=2, include_dashboard=False);"
             "from toconv.sweep.command import sweep; sys.exit(sweep([sys.argv[1]]))")
     done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=tmp_path, capture_output=True, text=True,
