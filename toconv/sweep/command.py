@@ -127,15 +127,18 @@ def stop_tracking(driver: Any, status: str) -> None:
 
 def finish(driver: Any, seconds: float) -> ExitCode:
     """results.csv, the front, where to look next, and what the exit code says."""
-    from toconv.sweep.report import against_pooling, front_table
+    from toconv.sweep.page import write_report
+    from toconv.sweep.report import against, front_table
 
     spent = driver.budget_spent()
     records = driver.records()
     failed = [r for r in records if r.state == "failed"]
     unfinished = [r for r in records if r.state == "running"]
     stop_tracking(driver, "FINISHED")
+    write_report(driver.paths.report, driver.sweep.file.name, about(driver.sweep), records,
+                 driver.sweep.file.objectives, driver.ledger.importances())
     console.print(front_table(records, driver.sweep.file.objectives))
-    for line in against_pooling(records):
+    for line in against(records, "pool") + against(records, "pca"):
         console.print(line)
     for record in failed:
         console.print(f"failed: {record.name}: {record.reason}\n  to debug: {debug_command(driver, record.params)}")
@@ -144,8 +147,20 @@ def finish(driver: Any, seconds: float) -> ExitCode:
     if spent:
         console.print(f"stopped by the budget ({spent}), {len(unfinished)} trial(s) unfinished; "
                       f"raise it and go on: {same_command().removeprefix('to go on: ')}")
-    console.print(f"all rows: {driver.paths.results}\ncurves, parameters, checkpoints: mlflow ui")
+    console.print(f"figures and what was learnt: {driver.paths.report}\n"
+                  f"all rows: {driver.paths.results}\ncurves, parameters, checkpoints: mlflow ui")
     return ExitCode.TRIALS_FAILED if failed else ExitCode.DONE
+
+
+def about(asked: Sweep) -> list[str]:
+    """What was run, in three sentences for the report."""
+    base, found = asked.base, facts()
+    return [f"Encoder {base.encoder.name} ({base.encoder.weights}), layer {base.encoder.layer}, "
+            f"{base.encoder.grid_size}×{base.encoder.grid_size} tokens of width {base.encoder.width}; pictures: "
+            f"data={base.data.kind}, {base.data.crops} crop(s) each.",
+            f"{asked.planned_trials()} trials in {len(asked.cells())} cell(s), sampler {asked.file.sampler}, "
+            f"{base.training.epochs} epochs; objectives {', '.join(asked.file.objectives)}.",
+            f"toconv on torch {found['versions']['torch']}, {found['machine']}, commit {found['git_commit']}."]
 
 
 def debug_command(driver: Any, params: Mapping[str, Any]) -> str:

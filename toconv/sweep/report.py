@@ -1,4 +1,4 @@
-"""Results → results.csv, the front in the terminal, report.html."""
+"""Results → results.csv, and the front as a table."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from toconv.paths import write_atomic
 from toconv.sweep.records import TrialRecord
 
 FACTS = ("trial_id", "name", "kind", "state", "cell", "tokens")
+BASELINE_NAMES = {"pool": "average pooling", "pca": "per-block PCA, the best linear code"}
 METRICS = ("distortion", "distortion_ridge", "perception", "cosine")  # these first; the rest follows by name
 
 
@@ -77,18 +78,18 @@ def _cells(record: TrialRecord) -> list[str]:
     return [str(record.tokens), record.name, *values, seconds, settings]
 
 
-def against_pooling(records: Sequence[TrialRecord]) -> list[str]:
-    """For each number of tokens one sentence: the best trial's distortion against average pooling's."""
+def against(records: Sequence[TrialRecord], baseline: str) -> list[str]:
+    """For each number of tokens one sentence: the best trial's distortion against that baseline's."""
     lines = []
     for tokens in sorted({r.tokens for r in records}):
         here = [r for r in records if r.tokens == tokens and r.state == "complete"]
-        pooled = next((r for r in here if r.name == "pool" and r.kind == "baseline"), None)
+        theirs = next((r.values["distortion"] for r in here if r.name == baseline and r.kind == "baseline"), None)
         trials = [r for r in here if r.kind == "trial"]
-        if pooled is None or not trials:
+        if theirs is None or not trials:
             continue
         best = min(trials, key=lambda r: r.values["distortion"])
-        ours, theirs = best.values["distortion"], pooled.values["distortion"]
+        ours = best.values["distortion"]
         verdict = f"{100 * (1 - ours / theirs):.1f} % below" if ours < theirs else "NOT below"
-        lines.append(f"{tokens} tokens: best distortion {ours:.4f} ({best.name}), {verdict} average pooling "
+        lines.append(f"{tokens} tokens: best distortion {ours:.4f} ({best.name}), {verdict} {BASELINE_NAMES[baseline]} "
                      f"({theirs:.4f})")
     return lines
