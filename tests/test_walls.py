@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+from toconv.identity import TRAINING_CODE
+
 PACKAGE = Path(__file__).parent.parent / "toconv"
 HOME = {"hydra": {"config"}, "omegaconf": {"config"}, "open_clip": {"tokens.encoder"}, "optuna": {"sweep.search"},
         "mlflow": {"sweep.tracking"}, "wandb": {"sweep.tracking"}, "ray": {"sweep.run"},
@@ -35,12 +37,27 @@ def test_each_outside_library_has_one_home():
     assert found == HOME
 
 
-def test_no_module_imports_itself_through_others():
+def graph():
     known = modules()
-    graph = {name: {m.removeprefix("toconv.") for m in imports(path, top_level_only=True)
-                    if m.startswith("toconv.")} & set(known) - {name} for name, path in known.items()}
+    return {name: {m.removeprefix("toconv.") for m in imports(path, top_level_only=True)
+                   if m.startswith("toconv.")} & set(known) - {name} for name, path in known.items()}
+
+
+def test_no_module_imports_itself_through_others():
+    edges = graph()
 
     def reaches(start, target, seen):
-        return any(n == target or (n not in seen and reaches(n, target, seen | {n})) for n in graph[start])
+        return any(n == target or (n not in seen and reaches(n, target, seen | {n})) for n in edges[start])
 
-    assert [name for name in graph if reaches(name, name, set())] == []
+    assert [name for name in edges if reaches(name, name, set())] == []
+
+
+def test_the_code_version_covers_every_module_that_a_training_uses():
+    """Settings and precision are in a trial's identity themselves, and tokens by their fingerprint."""
+    edges, used, waiting = graph(), set(), ["training"]
+    while waiting:
+        name = waiting.pop()
+        if name not in used and name not in {"settings", "hardware", "errors", "paths", "progress", "tokens.store"}:
+            used.add(name)
+            waiting += edges[name]
+    assert {name.removesuffix(".py").replace("/", ".") for name in TRAINING_CODE} == used

@@ -27,7 +27,8 @@ def window(i: Rows, g: int, k: int) -> tuple[Rows, Rows]:
 def to_map(x_BNC: torch.Tensor) -> torch.Tensor:
     """(B, N, C) → (B, C, g, g), a view in channels-last order."""
     side = isqrt(x_BNC.shape[1])
-    return x_BNC.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    b, _, c = x_BNC.shape
+    return x_BNC.view(b, side, side, c).permute(0, 3, 1, 2)
 
 
 def to_tokens(x_BChw: torch.Tensor) -> torch.Tensor:

@@ -69,3 +69,19 @@ def test_a_critics_score_depends_on_its_own_token_alone():
     scores[1, 3].backward()
     touched = x.grad.abs().sum(-1) > 0
     assert touched.nonzero().tolist() == [[1, 3]]
+
+
+@pytest.mark.parametrize("kind", ["conv", "attention"])
+def test_operations_are_counted_as_torchs_own_counter_counts_them(settings, kind):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from toconv.models.cost import forward_flops
+
+    with torch.device("meta"):
+        networks = [(Compressor(32, 6, settings.model.compressor), 36),
+                    (build_decoder(settings.model.decoder.model_copy(update={"kind": kind}), 32, 6, 3), 9),
+                    (Critic(32, settings.model.critic), 9)]
+    for network, tokens in networks:
+        with FlopCounterMode(display=False) as counter:
+            network(torch.empty(4, tokens, 32, device="meta"))
+        assert forward_flops(network, 4, tokens, 32) == counter.get_total_flops() > 0

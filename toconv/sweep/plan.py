@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from rich.table import Table
-from torch.utils.flop_counter import FlopCounterMode
 
+from toconv.hardware import mixed_precision, resolve_device
 from toconv.models.compressor import Compressor
+from toconv.models.cost import forward_flops, parameters
 from toconv.models.critic import Critic
 from toconv.models.decoder import build_decoder
 from toconv.paths import SweepPaths
@@ -20,6 +21,7 @@ from toconv.tokens.images import list_splits
 from toconv.tokens.store import estimated_bytes, find_store
 
 GIGABYTE = 1e9
+BACKWARD = 2  # passes that a backward pass costs
 SLOWDOWN = 2.5  # a training's seconds over those of its matrix products alone, as seen on two cores
 
 
@@ -45,7 +47,8 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     console.print(f"encoder {base.encoder.name}: {g}x{g} tokens of width {c}; images: "
                   + ", ".join(f"{n} {split}" for split, n in splits.items()))
     console.print(_table(sweep, costs))
-    rate = gemm_rate()
+    device, bf16 = resolve_device(base.hardware), mixed_precision(base.hardware)
+    rate = gemm_rate(device, torch.bfloat16 if bf16 else torch.float32) * max(1, torch.cuda.device_count())
     steps = base.training.epochs * -(-splits["train"] // base.training.batch_size)
     mean_flops = sum(cost.step_flops for cost in costs.values()) / len(costs)
     seconds = trials * steps * mean_flops / rate * SLOWDOWN
@@ -72,30 +75,28 @@ def _table(sweep: Sweep, costs: dict[int, Cost]) -> Table:
 
 
 def trial_cost(base: Settings, k: int) -> Cost:
-    """Counted by torch on the networks themselves, without memory or arithmetic (meta device)."""
+    """Counted on the networks themselves, on the meta device."""
     g, c, t = base.encoder.grid_size, base.encoder.width, base.training
     with torch.device("meta"):
         compressor = Compressor(c, g, base.model.compressor.model_copy(update={"output_grid_size": k}))
         decoder = build_decoder(base.model.decoder, c, g, k)
         critic = Critic(c, base.model.critic)
-        x_BNC = torch.empty(t.batch_size, g * g, c)
-        with FlopCounterMode(display=False) as generator:
-            z_BMC = compressor(x_BNC)
-            decoder(z_BMC).sum().backward()
-        with FlopCounterMode(display=False) as verdict:
-            critic(z_BMC.detach()).sum().backward()
-    parameters = sum(p.numel() for m in (compressor, decoder, critic) for p in m.parameters())
-    scored = min(k * k, base.model.critic.tokens_per_image) / (k * k)
-    critic_flops = (4 * scored * t.n_critic + 1) * verdict.get_total_flops()  # real, fake, and a penalty of two
-    return Cost(parameters, generator.get_total_flops() + critic_flops, 3 * 4 * parameters)
+    size = parameters(compressor, decoder, critic)
+    generator = forward_flops(compressor, t.batch_size, g * g, c) + forward_flops(decoder, t.batch_size, k * k, c)
+    scored = min(k * k, base.model.critic.tokens_per_image)
+    verdict = forward_flops(critic, t.batch_size, scored, c)
+    critic_steps = 4 * t.n_critic * verdict  # real, fake, and a penalty of two
+    last = forward_flops(critic, t.batch_size, k * k, c)
+    trained = critic_steps + last if base.loss.wgan_weight > 0 else 0
+    return Cost(size, (1 + BACKWARD) * (generator + trained), 3 * 4 * size)
 
 
-def gemm_rate(side: int = 1024, seconds: float = 0.2) -> float:
-    """Floating-point operations a second of a square matrix product on this machine."""
-    a = torch.rand(side, side)
-    torch.mm(a, a)
+def gemm_rate(device: torch.device, dtype: torch.dtype, side: int = 1024, seconds: float = 0.2) -> float:
+    """Floating-point operations a second of a square matrix product on this device."""
+    a = torch.rand(side, side, device=device, dtype=torch.float32).to(dtype)
+    torch.mm(a, a).sum().item()
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
-        torch.mm(a, a)
+        torch.mm(a, a)[0, 0].item()
         count += 1
     return 2 * side**3 * count / (time.perf_counter() - start)

@@ -1,0 +1,41 @@
+"""What a network costs: its matrix products, counted without memory or arithmetic.
+
+torch.utils.flop_counter counts the same (a test compares), but loads torch's compiler, which takes a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+
+class _Count(TorchFunctionMode):
+    total = 0
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        out = function(*args, **(kwargs or {}))
+        if function in (F.linear, F.conv2d):
+            self.total += 2 * out.numel() * args[1][0].numel()
+        elif function is F.scaled_dot_product_attention:
+            self.total += 4 * out.numel() * args[1].shape[-2]
+        return out
+
+
+def forward_flops(network: nn.Module, *shape: int) -> int:
+    """Floating-point operations of the linear layers, convolutions and attention of one forward pass of a network on
+    the meta device, a multiplication and an addition counting two. A backward pass takes twice as many."""
+    with _Count() as count, torch.no_grad():
+        network(torch.empty(shape, device="meta"))
+    return count.total
+
+
+def parameters(*networks: nn.Module) -> int:
+    """Numbers that are learnt."""
+    return sum(p.numel() for network in networks for p in network.parameters())
