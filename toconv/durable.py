@@ -1,4 +1,7 @@
-"""A training in a folder: every epoch is on disk before anybody hears of it."""
+"""A training in a folder: every epoch is on disk before anybody hears of it.
+
+A checkpoint holds the rows of its epochs; metrics.jsonl is what others read of them, and never runs ahead.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,15 @@ class DurableTraining:
     def __init__(self, training: Training, paths: TrialPaths, resume: Path | None = None) -> None:
         self.training, self.paths = training, paths
         self.notes: list[str] = []
+        self._rows: list[dict[str, Any]] = []
         paths.folder.mkdir(parents=True, exist_ok=True)
         if resume:
-            training.load_state_dict(checkpoint.load(resume))
+            state = checkpoint.load(resume)
+            training.load_state_dict(state)
+            self._rows = state["rows"]
             if resume == paths.latest:
                 self._name_checkpoint()  # an interruption may have come between a save and its names
-        self._rows = [row for row in read_rows(paths.metrics) if row["epoch"] <= training.epoch]
-        self._write_rows()
+        write_atomic(paths.metrics, "".join(map(_line, self._rows)))
         settings = training.settings.model_dump(mode="json")
         write_atomic(paths.config, yaml.safe_dump(settings, sort_keys=False))
 
@@ -61,9 +66,10 @@ class DurableTraining:
         for result in self.training.epochs(on_log):
             row = {"epoch": result.epoch, "timestamp": time.time_ns() // 1_000_000,
                    "seconds": round(before + time.perf_counter() - start, 3), "metrics": result.metrics}
-            self._append(row)
-            checkpoint.save(self.paths.latest, self.training.state_dict())
+            self._rows.append(row)
+            checkpoint.save(self.paths.latest, {**self.training.state_dict(), "rows": self._rows})
             self._name_checkpoint()
+            self._publish(row)
             yield row
 
     def _name_checkpoint(self) -> None:
@@ -80,18 +86,18 @@ class DurableTraining:
         for superseded in epoch_checkpoints(paths)[:-t.keep_last_n]:
             superseded.unlink()
 
-    def _append(self, row: dict[str, Any]) -> None:
-        self._rows.append(row)
+    def _publish(self, row: dict[str, Any]) -> None:
         try:
             with self.paths.metrics.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(_line(row))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise MachineryError(f"{self.paths.metrics}: not written ({error.strerror})") from error
 
-    def _write_rows(self) -> None:
-        write_atomic(self.paths.metrics, "".join(json.dumps(row) + "\n" for row in self._rows))
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row) + "\n"
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -122,14 +122,18 @@ class Tracker:
         else:
             rows = read_rows(TrialPaths(record.folder).metrics)
         there = self._last_step(run_id)
-        metrics = [Metric(key, value, row["timestamp"], row["epoch"]) for row in rows if row["epoch"] >= there
-                   for key, value in row["metrics"].items()]
-        for start in range(0, len(metrics), BATCH):
-            self._client.log_batch(run_id, metrics=metrics[start:start + BATCH])
+        metrics: list[Metric] = []
+        for row in (row for row in rows if row["epoch"] > there):
+            epoch = [Metric(key, value, row["timestamp"], row["epoch"]) for key, value in row["metrics"].items()]
+            if len(metrics) + len(epoch) > BATCH:
+                self._client.log_batch(run_id, metrics=metrics)
+                metrics = []
+            metrics += epoch
+        if metrics:
+            self._client.log_batch(run_id, metrics=metrics)
 
     def _last_step(self, run_id: str) -> int:
-        """The last epoch that has arrived. It is shipped again, since its metrics may have been cut in two calls;
-        MLflow stores the same (key, value, timestamp, step) once."""
+        """The last epoch that has arrived; an epoch goes in one call, and arrives whole or not at all."""
         return max((m.step for m in self._client.get_metric_history(run_id, "distortion")), default=-1)
 
     def _end(self, run_id: str, record: TrialRecord) -> None:
