@@ -126,20 +126,20 @@ def test_ridge_distortion_equals_scikit_learns_ridge_for_each_position_of_a_cell
     train, val = batches(), batches(seed=1)
     x, held_x = torch.cat(train), torch.cat(val)
     expected = looped_ridge(x, grid.pool(x, k), held_x, grid.pool(held_x, k), 6, k)
-    assert ridge_distortion(lambda x: grid.pool(x, k), train, val, 6, k) == pytest.approx(expected, abs=1e-5)
+    assert ridge_distortion(lambda x: grid.pool(x, k), train, [val], 6, k)[0] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("k", [1, 4, 5])
 def test_ridge_distortion_does_not_depend_on_the_batches_and_is_below_that_of_nothing(k):
     train, val = torch.cat(batches()), batches(seed=1)
-    found = [ridge_distortion(lambda x: grid.pool(x, k), train.split(size), val, 6, k) for size in (5, 48)]
+    found = [ridge_distortion(lambda x: grid.pool(x, k), train.split(size), [val], 6, k)[0] for size in (5, 48)]
     assert found[0] == pytest.approx(found[1], abs=1e-5)
     assert 0 < found[0] < 1
 
 
 def test_ridge_distortion_sees_a_code_that_bilinear_upsampling_cannot_read():
     train, val = batches(), batches(seed=1)
-    readable = ridge_distortion(lambda x: grid.pool(x, 2), train, val, 6, 2)
-    flipped = ridge_distortion(lambda x: -grid.pool(x, 2), train, val, 6, 2)
+    readable = ridge_distortion(lambda x: grid.pool(x, 2), train, [val], 6, 2)[0]
+    flipped = ridge_distortion(lambda x: -grid.pool(x, 2), train, [val], 6, 2)[0]
     bilinear = measure(lambda x: -grid.pool(x, 2), lambda z: grid.upsample(z, 6), val)["distortion"]
     assert readable < flipped < bilinear

@@ -147,7 +147,7 @@ def test_mixed_precision_keeps_critic_and_penalty_in_fp32(make):
 def test_a_training_ends_with_the_common_decoders_distortion(make, bf16):
     training = make(hardware__mixed_precision=bf16, loss__wgan_weight=0.0)
     *_, last = training.epochs()
-    reference = ridge_distortion(training.compressor, training.train, training.val, 6, 3)
+    reference = ridge_distortion(training.compressor, training.train, [training.held_out["val"]], 6, 3)[0]
     assert last.metrics["distortion_ridge"] == pytest.approx(reference, rel=0.02 if bf16 else 1e-5)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from toconv.errors import ExitCode, ToconvError
 
@@ -14,6 +16,7 @@ def run(command: Callable[[list[str]], ExitCode], usage: str, how_to_go_on: Call
     if {"-h", "--help"} & set(arguments):
         print(usage.strip())
         return ExitCode.DONE
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         return command(arguments)
     except ToconvError as error:
@@ -21,9 +24,17 @@ def run(command: Callable[[list[str]], ExitCode], usage: str, how_to_go_on: Call
         if error.exit_code != ExitCode.REQUEST:
             print(how_to_go_on(), file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"error: the disk or the system gave way: {error}\n{how_to_go_on()}", file=sys.stderr)
+        return ExitCode.MACHINERY
     except KeyboardInterrupt:
         print(f"\ninterrupted; what was finished is kept\n{how_to_go_on()}", file=sys.stderr)
         return ExitCode.INTERRUPTED
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """SIGTERM ends a command as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def same_command() -> str:

@@ -17,11 +17,14 @@ TRAINING_CODE = ("grid.py", "losses.py", "metrics.py", "perception.py", "trainin
 BOOKKEEPING = {"log_every", "checkpoint_every", "keep_last_n"}  # of training: they change no number
 
 
+BASELINE_CODE = (*TRAINING_CODE, "models/baselines.py", "sweep/baseline_runs.py")
+
+
 @cache
-def code_version() -> str:
-    """A hash of the modules whose change would change a training's numbers."""
+def code_version(names: tuple[str, ...] = TRAINING_CODE) -> str:
+    """A hash of the modules whose change would change a training's numbers, or those of baselines."""
     digest = hashlib.sha256()
-    for name in TRAINING_CODE:
+    for name in names:
         digest.update(name.encode() + b"\0" + (PACKAGE / name).read_bytes())
     return digest.hexdigest()[:12]
 

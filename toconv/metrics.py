@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
@@ -51,21 +51,24 @@ def evaluate(
 
 
 def ridge_distortion(
-    compress: Map, train: Iterable[torch.Tensor], val: Iterable[torch.Tensor], g: int, k: int
-) -> float:
-    """FVU on `val` with a decoder that is the same for every compressor, fitted on `train`; one host sync.
+    compress: Map, train: Iterable[torch.Tensor], held_out: Sequence[Iterable[torch.Tensor]], g: int, k: int
+) -> list[float]:
+    """FVU on each split of `held_out` with a decoder that is the same for every compressor, fitted on `train`.
 
     What bilinear up-sampling leaves of a cell's s×s block of tokens (`grid.blocks`) is predicted from the
     cell's own compressed token, linearly and in closed form.
     """
     weights_FD = _fit_ridge(compress, train, g, k)
-    distortion = Distortion()
-    for x_BNC in val:
-        z_BMC = compress(x_BNC).float()
-        with _full_precision(z_BMC):
-            residual_BNC = grid.unblocks(_with_constant(z_BMC) @ weights_FD, g)
-            distortion.add(x_BNC, grid.upsample(z_BMC, g) + residual_BNC)
-    return distortion.results()[0].item()
+    found = []
+    for images in held_out:
+        distortion = Distortion()
+        for x_BNC in images:
+            z_BMC = compress(x_BNC).float()
+            with _full_precision(z_BMC):
+                residual_BNC = grid.unblocks(_with_constant(z_BMC) @ weights_FD, g)
+                distortion.add(x_BNC, grid.upsample(z_BMC, g) + residual_BNC)
+        found.append(distortion.results()[0])
+    return torch.stack(found).tolist()
 
 
 def _fit_ridge(compress: Map, train: Iterable[torch.Tensor], g: int, k: int) -> torch.Tensor:

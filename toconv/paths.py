@@ -44,6 +44,11 @@ class TrialPaths:
         return self.folder / "error.txt"
 
     @property
+    def finished(self) -> Path:
+        """There once every epoch is done and the results are entered."""
+        return self.folder / "finished"
+
+    @property
     def lock(self) -> Path:
         return self.folder / ".lock"
 
@@ -64,6 +69,10 @@ class SweepPaths:
     @property
     def study(self) -> Path:
         return self.root / "study.db"
+
+    @property
+    def spent(self) -> Path:
+        return self.root / "spent.json"
 
     @property
     def results(self) -> Path:

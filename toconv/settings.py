@@ -103,6 +103,7 @@ class TrainingSettings(Group):
     weight_decay: Weight  # compressor and decoder
     warmup_fraction: Fraction  # of all steps; the rest is a cosine
     seed: Seed
+    test: bool  # measure the last epoch on the test pictures too
     log_every: Positive  # steps between two reads of the losses
     checkpoint_every: Positive  # epochs between two checkpoint_epoch_N.pt
     keep_last_n: Positive  # so many checkpoint_epoch_N.pt stay

@@ -49,7 +49,7 @@ class Training:
         t, model = settings.training, settings.model
         self.k, self._bf16 = model.compressor.output_grid_size, mixed_precision(settings.hardware)
         self.train = Batches(store, "train", t.batch_size, device)
-        self.val = Batches(store, "val", t.batch_size, device)
+        self.held_out = {split: Batches(store, split, t.batch_size, device) for split in ("val", "test")}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(t.seed)
             self.compressor = Compressor(store.width, store.grid_size, model.compressor).to(device)
@@ -63,7 +63,7 @@ class Training:
         self.shuffle = torch.Generator().manual_seed(t.seed)
         self.draws = torch.Generator(device).manual_seed(t.seed)
         self.epoch, self.best_epoch, self.best_distortion = 0, 0, math.inf
-        self._reference: PerceptionReference | None = None
+        self._references: dict[str, PerceptionReference] = {}
 
     def _make_optimizers(self) -> None:
         t = self.settings.training
@@ -82,26 +82,34 @@ class Training:
         """
         while self.epoch < self.settings.training.epochs:
             diagnostics = self._train_epoch(on_log)
-            metrics = self.evaluate()
+            metrics = self.evaluate("val")
             self.epoch += 1
             if self.epoch == self.settings.training.epochs:
-                metrics["distortion_ridge"] = self._ridge()
+                metrics |= self._last_metrics()
             _must_be_finite(metrics, f"validation of epoch {self.epoch}")
             if metrics["distortion"] < self.best_distortion:
                 self.best_epoch, self.best_distortion = self.epoch, metrics["distortion"]
             yield EpochResult(self.epoch, metrics | diagnostics)
 
-    def evaluate(self) -> dict[str, float]:
-        """Metrics of the current compressor with its own decoder, on the validation images."""
-        if self._reference is None:
-            self._reference = PerceptionReference.from_batches(self.val)
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Metrics of the current compressor with its own decoder, on the images of `val` or `test`."""
+        images = self.held_out[split]
+        if split not in self._references:
+            self._references[split] = PerceptionReference.from_batches(images)
         with torch.inference_mode(), self._autocast():
-            return evaluate(self.compressor, self.decoder, self.val, self._reference)
+            return evaluate(self.compressor, self.decoder, images, self._references[split])
 
-    def _ridge(self) -> float:
-        """Distortion with the decoder that all compressors share, baselines included."""
+    def _last_metrics(self) -> dict[str, float]:
+        """What is measured once: distortion with the decoder that all compressors share, and the test images."""
+        splits = ["val", "test"] if self.settings.training.test else ["val"]
         with torch.inference_mode(), self._autocast():
-            return ridge_distortion(self.compressor, self.train, self.val, self.store.grid_size, self.k)
+            ridge = ridge_distortion(self.compressor, self.train, [self.held_out[s] for s in splits],
+                                     self.store.grid_size, self.k)
+        metrics = {"distortion_ridge": ridge[0]}
+        if self.settings.training.test:
+            found = self.evaluate("test") | {"distortion_ridge": ridge[1]}
+            metrics |= {f"test_{name}": value for name, value in found.items()}
+        return metrics
 
     def _train_epoch(self, on_log: OnLog | None) -> dict[str, float]:
         every, steps = self.settings.training.log_every, len(self.train)

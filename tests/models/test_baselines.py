@@ -8,7 +8,6 @@ from toconv import grid
 from toconv.models import baselines
 from toconv.models.baselines import fit_baselines, fit_pca
 
-
 NAMES = {"random", "strided", "pool", "pool_bilinear", "pool_rescaled", "pca",
          "mixing_0.25", "mixing_0.5", "mixing_0.75"}
 

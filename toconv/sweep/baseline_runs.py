@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from toconv.hardware import resolve_device
-from toconv.identity import code_version
+from toconv.identity import BASELINE_CODE, code_version
 from toconv.metrics import evaluate, ridge_distortion
 from toconv.models.baselines import fit_baselines
 from toconv.paths import write_atomic
@@ -35,30 +35,38 @@ def baseline_records(sweep: Sweep, tokens: Path) -> list[TrialRecord]:
             for k in progress.track(missing, description="baselines at each"):
                 write_atomic(_path(tokens, k), json.dumps(measure(store, k, device), indent=1))
         console.print(f"baselines measured at k = {', '.join(map(str, missing))}")
-    return [_record(tokens, k, name, found) for k in sizes
+    return recorded_baselines(sweep, tokens)
+
+
+def recorded_baselines(sweep: Sweep, tokens: Path) -> list[TrialRecord]:
+    """Those that have been measured."""
+    return [_record(tokens, k, name, found) for k in sweep.grid_sizes() if _path(tokens, k).exists()
             for name, found in json.loads(_path(tokens, k).read_text()).items()]
 
 
 def measure(store: TokenStore, k: int, device: torch.device) -> dict[str, dict[str, Any]]:
-    """{baseline: {metrics, seconds}} on held-out images, each fitted on the training images."""
-    train, val = (Batches(store, split, BATCH, device) for split in ("train", "val"))
-    reference, found = PerceptionReference.from_batches(val), {}
+    """{baseline: {metrics, seconds}} on the validation and the test images, each fitted on the training images."""
+    train, *held_out = (Batches(store, split, BATCH, device) for split in ("train", "val", "test"))
+    references, found = [PerceptionReference.from_batches(images) for images in held_out], {}
     with torch.inference_mode():
         start = time.perf_counter()
         for name, baseline in fit_baselines(train, store.grid_size, k):
-            metrics = evaluate(baseline.compress, baseline.decompress, val, reference)
-            metrics["distortion_ridge"] = ridge_distortion(baseline.compress, train, val, store.grid_size, k)
+            ridges = ridge_distortion(baseline.compress, train, held_out, store.grid_size, k)
+            metrics = {}
+            for prefix, images, reference, ridge in zip(("", "test_"), held_out, references, ridges, strict=True):
+                values = evaluate(baseline.compress, baseline.decompress, images, reference)
+                metrics |= {prefix + name: value for name, value in {**values, "distortion_ridge": ridge}.items()}
             found[name] = {"metrics": metrics, "seconds": round(time.perf_counter() - start, 3)}
             start = time.perf_counter()
     return found
 
 
 def _path(tokens: Path, k: int) -> Path:
-    return tokens / "baselines" / f"k{k}-{code_version()}.json"
+    return tokens / "baselines" / f"k{k}-{code_version(BASELINE_CODE)}.json"
 
 
 def _record(tokens: Path, k: int, name: str, found: dict[str, Any]) -> TrialRecord:
-    identity = hashlib.sha256(f"{tokens.name} {name} {k} {code_version()}".encode()).hexdigest()[:12]
+    identity = hashlib.sha256(f"{tokens.name} {name} {k} {code_version(BASELINE_CODE)}".encode()).hexdigest()[:12]
     return TrialRecord(
         trial_id=identity, name=name, kind="baseline", state="complete", cell=f"k={k}", tokens=k * k,
         params={GRID_SIZE: k}, values=found["metrics"], device_seconds=found["seconds"], folder=None, reason=None)

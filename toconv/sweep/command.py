@@ -70,19 +70,17 @@ def run(asked: Sweep, paths: SweepPaths) -> ExitCode:
     fingerprint = tokens.name
     record_request(asked, paths, fingerprint, facts())
     driver = Driver(asked, paths, tokens, fingerprint)
-    cells = len(asked.cells())
-    planned = asked.planned_trials()
     if asked.file.baselines:
         from toconv.sweep.baseline_runs import baseline_records
 
         driver.baselines = baseline_records(asked, tokens)
-    left = sum(driver.ledger.missing(cell.name) for cell in asked.cells()) + driver.adopted
+    planned, left = driver.planned(), driver.left()
     start_tracking(driver, tracker)
     try:
         if left:
-            console.print(f"{asked.file.name}: {planned} trials in {cells} cell(s); {planned - left} done, "
+            console.print(f"{asked.file.name}: {planned} trials in {len(asked.cells())} cell(s); {planned - left} done, "
                           f"{driver.adopted} to go on with, {left - driver.adopted} to begin")
-            _run_trials(driver, planned)
+            _run_trials(driver)
         else:
             console.print(f"{asked.file.name}: everything is done already, all {planned} trials; nothing trained now")
     except BaseException:
@@ -91,7 +89,7 @@ def run(asked: Sweep, paths: SweepPaths) -> ExitCode:
     return finish(driver, time.monotonic() - start)
 
 
-def _run_trials(driver: Any, planned: int) -> None:
+def _run_trials(driver: Any) -> None:
     from toconv.sweep.display import Display
     from toconv.sweep.run import cluster, run_trials, usable
 
@@ -101,13 +99,13 @@ def _run_trials(driver: Any, planned: int) -> None:
             console.print(f"no GPU on this machine: gpu: {driver.sweep.file.resources.gpu:g} counts as 0; "
                           "trials run on the CPU")
         console.print(f"{slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
-        with Display(driver, planned, slots) as display:
+        with Display(driver, slots) as display:
             run_trials(driver, resources, slots, display.update)
 
 
 def start_tracking(driver: Any, tracker: Any) -> None:
     """MLflow beside the sweep. Every record of an earlier start is offered again, which mends what it missed."""
-    from toconv.sweep.tracking import BackgroundTracker
+    from toconv.sweep.delivery import BackgroundTracker
 
     params = {key: str(value) for key, value in driver.sweep.file.model_dump(mode="json").items()}
     driver.tracker = BackgroundTracker(tracker, params)
@@ -119,18 +117,20 @@ def stop_tracking(driver: Any, status: str) -> None:
     """Deliver what is left, write results.csv, end the parent run."""
     undelivered = driver.tracker.flush(FLUSH_SECONDS)
     if undelivered:
-        console.print(f"MLflow: {undelivered} record(s) not delivered ({driver.tracker.error}); "
-                      "the next start of this command delivers them")
+        console.print(f"MLflow: {undelivered} record(s) not delivered ({driver.tracker.error}); the next start of this "
+                      f"command delivers them, or python -m toconv.sweep.sync {driver.sweep.file.name}")
     driver.write_results(driver.tracker.run_ids())
     driver.tracker.close(status)
 
 
 def finish(driver: Any, seconds: float) -> ExitCode:
     """results.csv, the front, where to look next, and what the exit code says."""
+    from toconv.sweep.finalists import finalists_table
     from toconv.sweep.page import write_report
     from toconv.sweep.report import against, front_table
 
-    spent = driver.budget_spent()
+    spent = driver.budget_spent() if driver.left() else None
+    driver.spent.save()
     records = driver.records()
     failed = [r for r in records if r.state == "failed"]
     unfinished = [r for r in records if r.state == "running"]
@@ -138,15 +138,20 @@ def finish(driver: Any, seconds: float) -> ExitCode:
     write_report(driver.paths.report, driver.sweep.file.name, about(driver.sweep), records,
                  driver.sweep.file.objectives, driver.ledger.importances())
     console.print(front_table(records, driver.sweep.file.objectives))
+    tested = finalists_table(records)
+    if tested:
+        console.print(tested)
     for line in against(records, "pool") + against(records, "pca"):
         console.print(line)
     for record in failed:
         console.print(f"failed: {record.name}: {record.reason}\n  to debug: {debug_command(driver, record.params)}")
     console.print(f"done in {duration(seconds)}: {sum(r.state == 'complete' for r in records if r.kind == 'trial')} "
                   f"complete, {sum(r.state == 'pruned' for r in records)} pruned, {len(failed)} failed")
+    if driver.taken_over:
+        console.print(f"{driver.taken_over} of them had been finished already, here or in another sweep of this folder")
     if spent:
-        console.print(f"stopped by the budget ({spent}), {len(unfinished)} trial(s) unfinished; "
-                      f"raise it and go on: {same_command().removeprefix('to go on: ')}")
+        console.print(f"stopped by the budget ({spent}; spent {driver.spent.hours:.3f} h, {driver.spent.gpu_hours:.3f} "
+                      f"GPU-h), {len(unfinished)} trial(s) unfinished; raise it and go on: {same_command().removeprefix('to go on: ')}")
     console.print(f"figures and what was learnt: {driver.paths.report}\n"
                   f"all rows: {driver.paths.results}\ncurves, parameters, checkpoints: mlflow ui")
     return ExitCode.TRIALS_FAILED if failed else ExitCode.DONE
@@ -171,7 +176,6 @@ def debug_command(driver: Any, params: Mapping[str, Any]) -> str:
 def debug(asked: Sweep, paths: SweepPaths) -> ExitCode:
     """One trial of the sweep in this process: breakpoints and stack traces work."""
     from toconv.sweep.debug import run_one
-
     from toconv.tokens.store import prepare_store
 
     tokens = prepare_store(asked.base)

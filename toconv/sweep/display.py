@@ -30,8 +30,8 @@ def parameters(params: Mapping[str, Any]) -> str:
 class Display:
     """Call `update` as often as you like."""
 
-    def __init__(self, driver: Driver, planned: int, slots: int) -> None:
-        self._driver, self._planned, self._slots = driver, planned, slots
+    def __init__(self, driver: Driver, slots: int) -> None:
+        self._driver, self._slots = driver, slots
         self._epochs = driver.sweep.base.training.epochs
         self._start, self._last = time.monotonic(), 0.0
         self._epochs_before = self._epochs_done()
@@ -73,7 +73,7 @@ class Display:
 
     def _summary(self) -> str:
         left = self._seconds_left()
-        return (f"{len(self._told)}/{self._planned} trials ended, running for "
+        return (f"{len(self._told)}/{self._driver.planned()} trials ended, running for "
                 f"{duration(time.monotonic() - self._start)}"
                 + (f", about {duration(left)} left" if left is not None else "") + self._best())
 
@@ -96,7 +96,7 @@ class Display:
         if not done:
             return None
         ended_short = sum(self._epochs - self._driver.rows.get(t, {"epoch": 0})["epoch"] for t in self._told)
-        remaining = self._planned * self._epochs - self._epochs_done() - ended_short
+        remaining = self._driver.planned() * self._epochs - self._epochs_done() - ended_short
         return max(0.0, (time.monotonic() - self._start) / done * remaining)
 
     def _table(self, entries: list[Entry]) -> Table:

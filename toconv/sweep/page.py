@@ -8,6 +8,7 @@ from pathlib import Path
 
 from toconv.paths import write_atomic
 from toconv.sweep.figures import distortion_against_perception, tokens_against_distortion
+from toconv.sweep.finalists import CONFIDENCE, TESTED, rows, summarise
 from toconv.sweep.records import TrialRecord
 from toconv.sweep.report import FACTS, METRICS, against, front
 
@@ -45,6 +46,8 @@ def write_report(
             _figure("Distortion against perception", distortion_against_perception(records, best),
                     "Down and left is better. A trial is worth its training where it lies below the dashed curve, "
                     "which costs nothing.")]
+    if summarise(records):
+        sections.append("<h2>The front on the test pictures</h2>" + _finalists(records))
     sections += [_importances(importances), "<h2>Every row</h2>" + _table(records, best)]
     write_atomic(path, f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(name)}</title>"
                        f"<style>{STYLE}</style><body>{''.join(sections)}<script>{SORT}</script></body></html>")
@@ -62,7 +65,9 @@ def next_steps(records: Sequence[TrialRecord], best: Sequence[TrialRecord]) -> l
         if rows:
             steps.append(f"{len(rows)} trial(s) {state} ({', '.join(rows[:5])}): {advice}.")
     if best:
-        steps.append("A claim about a single trial needs seeds: training.seed=1, 2, … for the front's settings.")
+        if not summarise(records):
+            steps.append("A claim about a single trial needs seeds: finalists.seeds=3 runs the front again with "
+                         "fresh ones, on the test pictures.")
         steps.append(f"Use a compressor: python -m toconv.compress IMAGE --checkpoint {best[0].folder} "
                      f"({best[0].tokens} tokens; the table has the folders of the others).")
     return steps
@@ -74,6 +79,15 @@ def _list(lines: Sequence[str]) -> str:
 
 def _figure(title: str, svg: str, caption: str) -> str:
     return f"<h2>{title}</h2><figure>{svg}<figcaption>{caption}</figcaption></figure>"
+
+
+def _finalists(records: Sequence[TrialRecord]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in ("tokens", "name", "seeds", *TESTED))
+    body = "".join(f"<tr class={'front' if row[2] else 'baseline'}>{''.join(map(_cell, row))}</tr>"
+                   for row in rows(records))
+    return (f"<p>Fresh seeds, pictures that no trial saw. Mean ± half the {CONFIDENCE:.0%} confidence interval over "
+            f"seeds.</p><div class=wide><table class=sortable><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+            "</table></div>")
 
 
 def _importances(importances: Mapping[str, Mapping[str, float]]) -> str:
@@ -90,15 +104,15 @@ def _table(records: Sequence[TrialRecord], best: Sequence[TrialRecord]) -> str:
     fronts = {r.trial_id for r in best}
     settings = list(dict.fromkeys(key for r in records if r.kind != "baseline" for key in r.params))
     heads = [*FACTS, *METRICS, "seconds", *(key.rsplit(".", 1)[-1] for key in settings), "reason"]
-    rows = []
+    body = []
     for record in records:
         style = "front" if record.trial_id in fronts else record.kind
         cells = [getattr(record, name) for name in FACTS] + [record.values.get(name) for name in METRICS]
         cells += [record.device_seconds, *(record.params.get(key) for key in settings), record.reason]
-        rows.append(f"<tr class={style}>{''.join(map(_cell, cells))}</tr>")
+        body.append(f"<tr class={style}>{''.join(map(_cell, cells))}</tr>")
     head = "".join(f"<th>{escape(h)}</th>" for h in heads)
     return (f"<p>Bold: the front. Click a heading to sort.</p><div class=wide><table class=sortable><thead><tr>{head}"
-            f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>")
+            f"</tr></thead><tbody>{''.join(body)}</tbody></table></div>")
 
 
 def _cell(value: object) -> str:

@@ -22,3 +22,5 @@ class TrialRecord:
     device_seconds: float | None
     folder: Path | None  # None for baselines
     reason: str | None  # of a failure
+    finalist_of: str | None = None  # trial_id of the trial whose settings a finalist has
+    kept: bool = False  # whether its checkpoints are there

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.table import Table
 
 from toconv.paths import write_atomic
+from toconv.sweep.front import costs, nondominated
 from toconv.sweep.records import TrialRecord
 
 FACTS = ("trial_id", "name", "kind", "state", "cell", "tokens")
@@ -35,21 +36,9 @@ def write_results(path: Path, records: Sequence[TrialRecord], run_ids: Mapping[s
 def front(records: Sequence[TrialRecord], objectives: Mapping[str, str]) -> list[TrialRecord]:
     """Complete trials that no other complete trial beats: as few tokens, as good in every objective, better in
     one. By rising tokens, then by the first objective."""
-    complete = [r for r in records if r.kind == "trial" and r.state == "complete"]
-    points = {r.trial_id: _costs(r, objectives) for r in complete}
-    kept = [r for r in complete if not any(_dominates(p, points[r.trial_id]) for p in points.values())]
-    return sorted(kept, key=lambda r: points[r.trial_id])
-
-
-def _costs(record: TrialRecord, objectives: Mapping[str, str]) -> tuple[float, ...]:
-    """Tokens and objectives, smaller is better."""
-    values = [(-1 if direction == "maximize" else 1) * record.values[name]
-              for name, direction in objectives.items() if name != "tokens"]
-    return record.tokens, *values
-
-
-def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return all(x <= y for x, y in zip(a, b, strict=True)) and a != b
+    complete = {r.trial_id: r for r in records if r.kind == "trial" and r.state == "complete"}
+    points = {name: costs(r.tokens, r.values, objectives) for name, r in complete.items()}
+    return [complete[name] for name in sorted(nondominated(points), key=points.get)]
 
 
 def front_table(records: Sequence[TrialRecord], objectives: Mapping[str, str]) -> Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -30,12 +30,15 @@ from ray.tune.search import Searcher  # noqa: E402
 from toconv.durable import read_rows  # noqa: E402
 from toconv.errors import MachineryError  # noqa: E402
 from toconv.paths import write_atomic  # noqa: E402
+from toconv.progress import console  # noqa: E402
 from toconv.sweep.driver import Driver  # noqa: E402
+from toconv.sweep.interrupt import Interrupt  # noqa: E402
 from toconv.sweep.search import Proposal, State  # noqa: E402
 from toconv.sweep.spec import Resources  # noqa: E402
 from toconv.sweep.trainable import Trial, TrialRequest, step  # noqa: E402
 
 WORKER_RETRIES = 2  # of a worker that died; a trial that failed is not run again
+PROBE_SECONDS = 10.0
 OBJECT_STORE_BYTES = 100 * 2**20  # nothing large goes through it: tokens are read by memory map
 
 
@@ -81,12 +84,22 @@ class LedgerSearcher(Searcher):
         self.proposals: dict[str, Proposal] = {}  # by Tune's trial id
         self.stopped_early: set[str] = set()
         self.broken: str | None = None
+        self.interrupt = Interrupt(self._say_interrupted)
+
+    def _say_interrupted(self) -> None:
+        if self.driver.open:
+            console.print(f"interrupted: {len(self.driver.open)} running trial(s) end their epoch and save; "
+                          "once more stops at once")
+
+    def stopping(self) -> bool:
+        """Whether nothing more is to begin, and what runs ends at its epoch."""
+        return bool(self.interrupt.asked or self.broken or self.driver.budget_spent())
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles it for a restore that is not used
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self.broken or self.driver.budget_spent():
+        if self.stopping():
             return Searcher.FINISHED
         if len(self.driver.open) >= self.slots:
             return None
@@ -117,7 +130,7 @@ class LedgerSearcher(Searcher):
         outcome = self.take(trial_id, result)
         del self.proposals[trial_id]
         if "failed" in outcome:
-            self.driver.failed(proposal, outcome["failed"])
+            self.driver.failed(proposal, outcome["failed"], outcome.get("infeasible", False))
         elif "machinery" in outcome:
             self.broken = outcome["machinery"]
             self.driver.released(proposal)
@@ -146,22 +159,23 @@ class CellScheduler(FIFOScheduler):
         return {}
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        asha = self._asha(self._searcher.proposals[trial.trial_id].cell)
+        asha = self._asha(self._searcher.proposals[trial.trial_id])
         if asha:
             asha.on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if self._searcher.driver.budget_spent() or self._searcher.broken:
+        if self._searcher.stopping():
             return TrialScheduler.STOP
-        asha = self._asha(self._searcher.proposals[trial.trial_id].cell)
+        asha = self._asha(self._searcher.proposals[trial.trial_id])
         decision = asha.on_trial_result(tune_controller, trial, result) if asha else TrialScheduler.CONTINUE
         if decision == TrialScheduler.STOP:
             self._searcher.stopped_early.add(trial.trial_id)
         return decision
 
-    def _asha(self, cell: str) -> ASHAScheduler | None:
-        rule = self._searcher.driver.sweep.file.early_stopping
-        if rule is None:
+    def _asha(self, proposal: Proposal) -> ASHAScheduler | None:
+        """The rungs of the proposal's cell; finalists are never stopped early."""
+        rule, cell = self._searcher.driver.sweep.file.early_stopping, proposal.cell
+        if rule is None or proposal.finalist_of:
             return None
         if cell not in self._rungs:
             epochs = self._searcher.driver.sweep.base.training.epochs
@@ -175,7 +189,8 @@ class CellScheduler(FIFOScheduler):
         """Fill the rungs with what trials of earlier starts reached."""
         driver, asha = self._searcher.driver, self._rungs[cell]
         for entry in driver.ledger.entries():
-            if entry.proposal.cell == cell and entry.state in {State.COMPLETE, State.PRUNED}:
+            searched = entry.proposal.cell == cell and not entry.proposal.finalist_of
+            if searched and entry.state in {State.COMPLETE, State.PRUNED}:
                 earlier = SimpleNamespace(trial_id=entry.proposal.trial_id)
                 asha.on_trial_add(None, earlier)
                 for row in read_rows(driver.paths.trial(entry.proposal.trial_id).metrics):
@@ -228,7 +243,7 @@ def usable(asked: Resources, present: dict[str, float]) -> tuple[Resources, int]
 
 
 def run_trials(driver: Driver, resources: Resources, slots: int, on_step: Callable[[], None]) -> None:
-    """Run what the ledger still lacks. Raises KeyboardInterrupt on SIGINT and SIGTERM, MachineryError
+    """Run what the ledger still lacks. Raises KeyboardInterrupt after SIGINT and SIGTERM, MachineryError
     where the machinery gave way; the ledger then holds what remains to be done."""
     searcher = LedgerSearcher(driver, slots)
     trainable = tune.with_resources(RayTrial, {"cpu": resources.cpu, "gpu": resources.gpu})
@@ -240,23 +255,31 @@ def run_trials(driver: Driver, resources: Resources, slots: int, on_step: Callab
             name="tune", storage_path=str(driver.paths.tune), verbose=0, callbacks=[Watch(on_step)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES)))
-    with _terminating():
+    with searcher.interrupt.handling(lost_machinery):
         try:
             tuner.fit()
         except tune.error.TuneError as error:
             raise MachineryError(f"Ray Tune gave way: {str(error).splitlines()[0]}") from error
     if searcher.broken:
         raise MachineryError(searcher.broken)
-
-
-@contextmanager
-def _terminating() -> Iterator[None]:
-    """SIGTERM ends a sweep as Ctrl-C does."""
-    def interrupt(number: int, frame: Any) -> None:
+    if searcher.interrupt.asked:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+
+def lost_machinery() -> str | None:
+    """What of Ray no longer answers on this machine, if something does not: Ray itself may hang then, not raise."""
+    node = ray._private.worker._global_node
+    if node is None:
+        return None
+    host, _, port = node.gcs_address.rpartition(":")
+    for name, family, address in (("raylet", socket.AF_UNIX, node.raylet_socket_name),
+                                  ("GCS", socket.AF_INET, (host, int(port)))):
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.settimeout(PROBE_SECONDS)
+            try:
+                probe.connect(address)
+            except TimeoutError:
+                continue  # slow is not gone
+            except OSError as error:
+                return f"Ray's {name} on this machine is gone ({error.strerror})"
+    return None

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -21,12 +22,14 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from toconv.errors import MachineryError, RequestError
-from toconv.sweep.spec import Cell, Distribution, Sweep
+from toconv.errors import MachineryError, RequestError, ToconvError
+from toconv.sweep.space import Distribution, active_only
+from toconv.sweep.spec import FINALISTS, Cell, Sweep
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 REDRAWS = 32  # draws that repeat a configuration before a cell counts as exhausted
 FAILURES_PER_CELL = 3  # failed trials are drawn anew so often, then the cell is given up
+LOCK_SECONDS = 120  # that a ledger which another process has locked is waited for
 
 
 class State(Enum):
@@ -43,13 +46,14 @@ class Proposal:
     """A trial of the ledger: who it is and what it tries."""
 
     cell: str
-    number: int
+    number: int  # within its study
     trial_id: str
     params: Mapping[str, Any]  # searched settings and grid axes
+    finalist_of: str | None = None  # the trial_id whose settings a finalist runs with another seed
 
     @property
     def name(self) -> str:
-        return f"{self.cell}/{self.number}"
+        return f"{FINALISTS if self.finalist_of else self.cell}/{self.number}"
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Entry:
 
 
 class Ledger:
-    """One Optuna study a cell, named `<sweep>/<cell>`, in one storage."""
+    """One Optuna study a cell, named `<sweep>/<cell>`, and one for finalists, in one storage."""
 
     def __init__(self, sweep: Sweep, path: Path | None, identify: Callable[[Mapping[str, Any]], str]) -> None:
         """`identify` gives the trial_id of parameters. The storage is made if it is not there; None: in memory."""
@@ -72,25 +76,28 @@ class Ledger:
         self._objectives = dict(sweep.file.objectives)
         self._cells = {cell.name: cell for cell in sweep.cells()}
         self._space = {key: _distribution(d) for key, d in sweep.file.search.items()}
-        self._studies = {name: self._study(path, name) for name in self._cells}
+        self._storage = _storage(path)
+        names = [*self._cells, *([FINALISTS] if sweep.file.finalists else [])]
+        self._studies = {name: self._study(path, name) for name in names}
         self._exhausted: set[str] = set()
 
-    def _study(self, path: Path | None, cell: str) -> optuna.Study:
-        try:
-            return optuna.create_study(
-                storage=f"sqlite:///{path.resolve()}" if path else None, study_name=f"{self.sweep.file.name}/{cell}",
-                directions=list(self._objectives.values()), load_if_exists=True)
-        except ValueError as error:
-            raise RequestError(f"{path}: holds a study with other objectives ({error}); choose another name=") from error
-        except Exception as error:  # SQLAlchemy's and Optuna's many kinds
-            raise MachineryError(f"{path}: the ledger cannot be opened: {str(error).splitlines()[0]}") from error
+    def _study(self, path: Path | None, name: str) -> optuna.Study:
+        with _ledger_errors("opened"):
+            try:
+                return optuna.create_study(
+                    storage=self._storage, study_name=f"{self.sweep.file.name}/{name}",
+                    directions=list(self._objectives.values()), load_if_exists=True)
+            except ValueError as error:
+                raise RequestError(
+                    f"{path}: holds a study with other objectives ({error}); choose another name=") from error
 
     def entries(self) -> list[Entry]:
-        """Every trial, cell by cell, in the order of their numbers."""
-        return [self._entry(name, t) for name in self._cells for t in self._trials(name)]
+        """Every trial, cell by cell, in the order of their numbers; finalists last."""
+        return [self._entry(name, t) for name in self._studies for t in self._trials(name)]
 
     def entry(self, proposal: Proposal) -> Entry:
-        return self._entry(proposal.cell, self._trials(proposal.cell)[proposal.number])
+        study = _study_of(proposal)
+        return self._entry(study, self._trials(study)[proposal.number])
 
     def open_proposals(self) -> list[Proposal]:
         """Trials that began and have not ended: an earlier driver was stopped."""
@@ -117,25 +124,54 @@ class Ledger:
             self._exhausted.add(name)
         return None
 
+    def propose_finalist(self, of: Proposal, changes: Mapping[str, Any]) -> Proposal | None:
+        """The trial `of` once more with `changes`, or None where the ledger has that already."""
+        params = {**of.params, **changes}
+        trial_id, taken = self._identify(params), {e.proposal.trial_id for e in self.entries()}
+        if trial_id in taken:
+            return None
+        facts = {"trial_id": trial_id, "params": params, "cell": of.cell, "finalist_of": of.trial_id}
+        number = len(self._trials(FINALISTS))
+        self._enter(FINALISTS, create_trial(state=TrialState.RUNNING, user_attrs=facts))
+        return Proposal(of.cell, number, trial_id, params, of.trial_id)
+
     def _draw(self, cell: Cell) -> Proposal | None:
         """Draw until the configuration is new to the sweep, then enter it. None where the space is exhausted."""
-        study, taken = self._studies[cell.name], {e.proposal.trial_id for e in self.entries()}
-        history = study.get_trials(deepcopy=False)
+        taken = {e.proposal.trial_id for e in self.entries()}
+        history = self._trials(cell.name)
         shadow = optuna.create_study(directions=list(self._objectives.values()))
         shadow.add_trials(history)
+        for point in self.sweep.file.start_with[len(history):len(history) + 1]:
+            shadow.enqueue_trial(point)
         for attempt in range(REDRAWS):
             shadow.sampler = self._sampler(cell.name, len(history), attempt)
-            trial = shadow.ask(self._space)
-            params = {**cell.fixed, **trial.params}
+            trial, drawn = self._ask(shadow, cell)
+            params = {**cell.fixed, **drawn}
             trial_id = self._identify(params)
             if trial_id not in taken:
-                study.add_trial(create_trial(
-                    state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions,
-                    user_attrs={"trial_id": trial_id},
-                    system_attrs=shadow.get_trials(deepcopy=False)[-1].system_attrs))
+                system = shadow.get_trials(deepcopy=False)[-1].system_attrs
+                self._enter(cell.name, create_trial(
+                    state=TrialState.RUNNING, params=drawn, user_attrs={"trial_id": trial_id}, system_attrs=system,
+                    distributions={key: self._space[key] for key in drawn}))
                 return Proposal(cell.name, len(history), trial_id, params)
             shadow.tell(trial, state=TrialState.FAIL)
         return None
+
+    def _ask(self, shadow: optuna.Study, cell: Cell) -> tuple[optuna.Trial, dict[str, Any]]:
+        """The sampler's next point. Conditional settings are asked for one by one, and only where they count."""
+        space = self.sweep.file.search
+        if not any(d.when for d in space.values()):
+            trial = shadow.ask(self._space)
+            return trial, trial.params
+        trial, known, drawn = shadow.ask(), self.sweep.known(cell), {}
+        for key, distribution in space.items():
+            if distribution.active({**known, **drawn}):
+                drawn[key] = _suggest(trial, key, distribution)
+        return trial, active_only(space, known, drawn)
+
+    def _enter(self, study: str, trial: FrozenTrial) -> None:
+        with _ledger_errors("written"):
+            self._studies[study].add_trial(trial)
 
     def _sampler(self, cell: str, number: int, attempt: int) -> optuna.samplers.BaseSampler:
         seed = _seed(cell, number, attempt)
@@ -165,33 +201,34 @@ class Ledger:
     def prune(self, proposal: Proposal, epoch: int) -> None:
         self._tell(proposal, State.PRUNED, epoch=epoch)
 
-    def fail(self, proposal: Proposal, reason: str) -> None:
-        self._tell(proposal, State.FAILED, reason=reason)
+    def fail(self, proposal: Proposal, reason: str, infeasible: bool = False) -> None:
+        """`infeasible`: it can never run with these parameters on this machine, for example for its memory."""
+        self._tell(proposal, State.FAILED, reason=reason, infeasible=infeasible)
 
     def _tell(self, proposal: Proposal, state: State, values: list[float] | None = None, **facts: Any) -> None:
-        study = self._studies[proposal.cell]
-        storage, id_ = study._storage, study.get_trials(deepcopy=False)[proposal.number]._trial_id
-        try:
+        study = self._studies[_study_of(proposal)]
+        with _ledger_errors("written"):
+            storage, id_ = study._storage, study.get_trials(deepcopy=False)[proposal.number]._trial_id
             for key, value in facts.items():
                 storage.set_trial_user_attr(id_, key, value)
             storage.set_trial_state_values(id_, state.value, values)
-        except Exception as error:
-            raise MachineryError(f"the ledger cannot be written: {str(error).splitlines()[0]}") from error
 
-    def _trials(self, cell: str) -> list[FrozenTrial]:
-        return self._studies[cell].get_trials(deepcopy=False)
+    def _trials(self, study: str) -> list[FrozenTrial]:
+        with _ledger_errors("read"):
+            return self._studies[study].get_trials(deepcopy=False)
 
-    def _entry(self, cell: str, trial: FrozenTrial) -> Entry:
-        params = {**self._cells[cell].fixed, **trial.params}
-        proposal = Proposal(cell, trial.number, trial.user_attrs["trial_id"], params)
+    def _entry(self, study: str, trial: FrozenTrial) -> Entry:
+        facts = trial.user_attrs
+        cell = facts.get("cell", study)
+        params = facts.get("params") or {**self._cells[cell].fixed, **trial.params}
+        proposal = Proposal(cell, trial.number, facts["trial_id"], params, facts.get("finalist_of"))
         values = dict(zip(self._objectives, trial.values or [], strict=False))
-        return Entry(proposal, State(trial.state), values, trial.user_attrs.get("reason"),
-                     trial.user_attrs.get("epoch"))
+        return Entry(proposal, State(trial.state), values, facts.get("reason"), facts.get("epoch"))
 
     def importances(self) -> dict[str, dict[str, float]]:
         """{cell: {setting: share of the first objective's variance}} (fANOVA), where there are enough trials."""
         found = {}
-        for name, study in self._studies.items():
+        for name, study in ((name, self._studies[name]) for name in self._cells):
             finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
             if len(finished) >= 4 and self._space:
                 with warnings.catch_warnings():
@@ -205,12 +242,44 @@ class Ledger:
         return found
 
 
+def _study_of(proposal: Proposal) -> str:
+    return FINALISTS if proposal.finalist_of else proposal.cell
+
+
+def _storage(path: Path | None) -> optuna.storages.BaseStorage:
+    if path is None:
+        return optuna.storages.InMemoryStorage()
+    with _ledger_errors("opened"):
+        return optuna.storages.RDBStorage(
+            f"sqlite:///{path.resolve()}", engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}})
+
+
+@contextmanager
+def _ledger_errors(what: str) -> Iterator[None]:
+    """SQLAlchemy's and Optuna's many errors as one of ours."""
+    try:
+        yield
+    except ToconvError:
+        raise
+    except Exception as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise MachineryError(f"the ledger (study.db) cannot be {what}: {reason}") from error
+
+
 def _distribution(d: Distribution) -> BaseDistribution:
     if d.choices is not None:
         return CategoricalDistribution(d.choices)
     if d.type == "int":
         return IntDistribution(int(d.low), int(d.high), log=d.log, step=int(d.step or 1))
     return FloatDistribution(d.low, d.high, log=d.log, step=d.step)
+
+
+def _suggest(trial: optuna.Trial, key: str, d: Distribution) -> Any:
+    if d.choices is not None:
+        return trial.suggest_categorical(key, d.choices)
+    if d.type == "int":
+        return trial.suggest_int(key, int(d.low), int(d.high), log=d.log, step=int(d.step or 1))
+    return trial.suggest_float(key, d.low, d.high, log=d.log, step=d.step)
 
 
 def _seed(*parts: Any) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,55 +15,12 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from toconv import config
 from toconv.errors import RequestError
 from toconv.settings import Group, Positive, Settings
+from toconv.sweep.space import Space, condition_mistakes, size, start_mistakes
 
 GRID_SIZE = "model.compressor.output_grid_size"
 OBJECTIVES = ("distortion", "perception", "cosine", "tokens")
+FINALISTS = "finalists"  # their study, which no cell may be called
 SECTIONS = {"settings", "grid", "search", "objectives", "early_stopping", "resources", "budget", "finalists"}
-Number = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class Distribution(Group):
-    """One searched setting: a range `{low, high, log, step, type}` or `{choices: [...]}`."""
-
-    low: Number | None = None
-    high: Number | None = None
-    log: bool = False
-    step: Annotated[float, Field(gt=0)] | None = None
-    type: Literal["float", "int"] = "float"
-    choices: Annotated[list[Any], Field(min_length=1)] | None = None
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Distribution:
-        if self.choices is not None:
-            if self.low is not None or self.high is not None:
-                raise ValueError("give either choices or low and high, not both")
-            return self
-        if self.low is None or self.high is None:
-            raise ValueError("needs low and high, or choices")
-        if self.low > self.high:
-            raise ValueError(f"low <= high must hold, got low={self.low}, high={self.high}")
-        if self.log and (self.low <= 0 or self.step):
-            raise ValueError(f"log: true needs low > 0 and no step, got low={self.low}, step={self.step}")
-        if self.type == "int" and any(v % 1 for v in (self.low, self.high, self.step or 1)):
-            raise ValueError("type: int needs whole numbers")
-        return self
-
-    def extremes(self) -> list[Any]:
-        """Values whose validity decides that of all: both ends, or every choice."""
-        if self.choices is not None:
-            return self.choices
-        return [int(v) if self.type == "int" else v for v in (self.low, self.high)]
-
-    def values(self) -> list[Any] | None:
-        """Every value where they can be enumerated, else None."""
-        if self.choices is not None:
-            return self.choices
-        step = self.step or (1 if self.type == "int" and not self.log else None)
-        if step is None:
-            return None
-        count = int((self.high - self.low) / step + 1e-9) + 1
-        values = [self.low + i * step for i in range(count)]
-        return [int(v) for v in values] if self.type == "int" else values
 
 
 class EarlyStopping(Group):
@@ -92,7 +48,8 @@ class SweepFile(Group):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     settings: dict[str, Any] = {}
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
-    search: dict[str, Distribution] = {}
+    search: Space = {}
+    start_with: list[dict[str, Any]] = []
     objectives: Annotated[dict[Literal[OBJECTIVES], Literal["minimize", "maximize"]], Field(min_length=1)]
     trials: Positive
     sampler: Literal["tpe", "gp", "nsga2", "random", "grid"] = "tpe"
@@ -106,6 +63,11 @@ class SweepFile(Group):
     @classmethod
     def _none(cls, value: Any) -> Any:
         return None if value == "none" else value
+
+    @field_validator("start_with", mode="before")
+    @classmethod
+    def _no_points(cls, value: Any) -> Any:
+        return [] if value is None else value
 
     @field_validator("settings", "grid", "search", mode="before")
     @classmethod
@@ -150,10 +112,13 @@ class Sweep:
         return config.compose(self.overrides, params)
 
     def planned_trials(self) -> int:
-        """Trials that the sweep will run: `trials` in each cell, fewer where the space is smaller."""
-        values = [d.values() for d in self.file.search.values()]
-        size = math.prod(len(v) for v in values) if all(v is not None for v in values) else math.inf
-        return len(self.cells()) * int(min(self.file.trials, size))
+        """Trials that the search will run: `trials` in each cell, fewer where the space is smaller."""
+        return sum(size(self.file.search, self.known(cell), self.file.trials) for cell in self.cells())
+
+    def known(self, cell: Cell) -> dict[str, Any]:
+        """The settings of a cell that are not searched, by dotted names: what conditions may refer to."""
+        values = {**config.flat(self.base.model_dump(mode="json")), **cell.fixed}
+        return {key: value for key, value in values.items() if key not in self.file.search}
 
     def searched(self) -> list[str]:
         """Every setting that differs between trials, grid axes first."""
@@ -195,7 +160,9 @@ def load_sweep(path: Path, texts: list[str]) -> Sweep:
         raise RequestError(*mistakes, *more) from None
     overrides = {**file.settings, **line}
     base, more = config.check(overrides, _first_point(file))
-    mistakes += more + _space_mistakes(file, overrides, set(more))
+    mistakes += more + _space_mistakes(file, overrides, set(more)) + start_mistakes(file.search, file.start_with)
+    if base is not None:
+        mistakes += condition_mistakes(file.search, config.flat(base.model_dump(mode="json")))
     if mistakes:
         raise RequestError(*dict.fromkeys(mistakes))
     return Sweep(file, overrides, base)

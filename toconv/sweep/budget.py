@@ -1,0 +1,54 @@
+"""What a sweep has spent, over all its starts."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from toconv.paths import write_atomic
+from toconv.sweep.spec import Budget
+
+HOUR = 3600.0
+
+
+class Spent:
+    """Wall time of the sweep, and device time of its trials from hand-out to end, failed and repeated ones included."""
+
+    def __init__(self, path: Path, gpu: float) -> None:
+        """`gpu`: GPUs of one trial. `path` holds what earlier starts spent."""
+        self._path, self._gpu = path, gpu
+        before = json.loads(path.read_text()) if path.exists() else {"hours": 0.0, "gpu_hours": 0.0}
+        self._hours_before, self._gpu_hours = before["hours"], before["gpu_hours"]
+        self._start = time.monotonic()
+        self._running: dict[str, float] = {}  # when each running trial was handed out
+
+    def began(self, trial_id: str) -> None:
+        self._running[trial_id] = time.monotonic()
+
+    def ended(self, trial_id: str) -> None:
+        start = self._running.pop(trial_id, None)
+        if start is not None:
+            self._gpu_hours += self._gpu * (time.monotonic() - start) / HOUR
+        self.save()
+
+    @property
+    def hours(self) -> float:
+        return self._hours_before + (time.monotonic() - self._start) / HOUR
+
+    @property
+    def gpu_hours(self) -> float:
+        now = time.monotonic()
+        return self._gpu_hours + self._gpu * sum(now - start for start in self._running.values()) / HOUR
+
+    def over(self, budget: Budget) -> str | None:
+        """Which limit is reached, if one is."""
+        for name, spent in (("hours", self.hours), ("gpu_hours", self.gpu_hours)):
+            limit = getattr(budget, name)
+            if limit is not None and spent >= limit:
+                return f"budget.{name}={limit:g}"
+        return None
+
+    def save(self) -> None:
+        """Called as trials go on, so that a killed driver's time counts too."""
+        write_atomic(self._path, json.dumps({"hours": self.hours, "gpu_hours": self.gpu_hours}))

@@ -1,0 +1,81 @@
+"""Records on their way to tracking, beside the sweep."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from toconv.sweep.records import TrialRecord
+from toconv.sweep.tracking import Tracker, redact
+
+
+class BackgroundTracker:
+    """One thread that delivers records, so that a slow or dead server is off the sweep's path."""
+
+    def __init__(self, tracker: Tracker, params: Mapping[str, Any]) -> None:
+        self._tracker, self._params = tracker, params
+        self._waiting: dict[str, TrialRecord] = {}
+        self._lock, self._wake = threading.Lock(), queue.SimpleQueue()
+        self.error: str | None = None
+        self._opened = False
+        threading.Thread(target=self._work, daemon=True, name="tracking").start()
+
+    def submit(self, record: TrialRecord) -> None:
+        """Deliver soon; a newer record of the same trial takes the place of an older one."""
+        with self._lock:
+            self._waiting[record.trial_id] = record
+        self._wake.put(None)
+
+    def _work(self) -> None:
+        while True:
+            self._wake.get()
+            while not self._wake.empty():
+                self._wake.get()
+            self._deliver()
+
+    def _deliver(self) -> None:
+        while True:
+            with self._lock:
+                record = next(iter(self._waiting.values()), None)
+            if record is None:
+                return
+            try:
+                if not self._opened:
+                    self._tracker.open(self._params)
+                    self._opened = True
+                self._tracker.sync(record)
+                self.error = None
+            except Exception as error:  # whatever a tracking server can do wrong
+                self.error = redact(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+                return
+            with self._lock:
+                if self._waiting.get(record.trial_id) is record:
+                    del self._waiting[record.trial_id]
+
+    def flush(self, seconds: float) -> int:
+        """Wait for deliveries at most so long; returns how many records could not be delivered."""
+        end = time.monotonic() + seconds
+        self._wake.put(None)
+        while time.monotonic() < end:
+            with self._lock:
+                if not self._waiting:
+                    return 0
+            if self.error:
+                self._wake.put(None)
+                time.sleep(0.5)
+            time.sleep(0.05)
+        return len(self._waiting)
+
+    def run_ids(self) -> dict[str, str]:
+        return self._tracker.run_ids()
+
+    def close(self, status: str) -> None:
+        """End the parent run, if the server lets us."""
+        try:
+            if self._opened:
+                self._tracker.close(status)
+        except Exception as error:
+            self.error = redact(str(error))

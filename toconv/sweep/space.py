@@ -1,0 +1,132 @@
+"""What a search proposes: ranges and choices, and the conditions under which they count."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from toconv.settings import Group
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Params = dict[str, Any]
+
+
+class Distribution(Group):
+    """One searched setting: a range `{low, high, log, step, type}` or `{choices: [...]}`.
+
+    With `when: {setting: value or [values]}` it is searched only in trials where these hold.
+    """
+
+    low: Number | None = None
+    high: Number | None = None
+    log: bool = False
+    step: Annotated[float, Field(gt=0)] | None = None
+    type: Literal["float", "int"] = "float"
+    choices: Annotated[list[Any], Field(min_length=1)] | None = None
+    when: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Distribution:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None:
+                raise ValueError("give either choices or low and high, not both")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("needs low and high, or choices")
+        if self.low > self.high:
+            raise ValueError(f"low <= high must hold, got low={self.low}, high={self.high}")
+        if self.log and (self.low <= 0 or self.step):
+            raise ValueError(f"log: true needs low > 0 and no step, got low={self.low}, step={self.step}")
+        if self.type == "int" and any(v % 1 for v in (self.low, self.high, self.step or 1)):
+            raise ValueError("type: int needs whole numbers")
+        return self
+
+    def extremes(self) -> list[Any]:
+        """Values whose validity decides that of all: both ends, or every choice."""
+        if self.choices is not None:
+            return self.choices
+        return [int(v) if self.type == "int" else v for v in (self.low, self.high)]
+
+    def values(self) -> list[Any] | None:
+        """Every value where they can be enumerated, else None."""
+        if self.choices is not None:
+            return self.choices
+        step = self.step or (1 if self.type == "int" and not self.log else None)
+        if step is None:
+            return None
+        count = int((self.high - self.low) / step + 1e-9) + 1
+        values = [self.low + i * step for i in range(count)]
+        return [int(v) for v in values] if self.type == "int" else values
+
+    def allows(self, value: Any) -> bool:
+        """Whether a search could propose this value."""
+        if self.choices is not None:
+            return value in self.choices
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+            return False
+        values = self.values()
+        return (self.type == "float" or value % 1 == 0) and (
+            values is None or any(math.isclose(value, v) for v in values))
+
+    def active(self, known: Mapping[str, Any]) -> bool:
+        """Whether every condition holds among the values known so far."""
+        return all(known.get(key) in (wanted if isinstance(wanted, list) else [wanted])
+                   for key, wanted in self.when.items())
+
+
+Space = dict[str, Distribution]
+
+
+def active_only(space: Space, fixed: Mapping[str, Any], params: Mapping[str, Any]) -> Params:
+    """`params` without those whose conditions do not hold; `fixed` are the settings that are not searched."""
+    kept: Params = {}
+    for key, distribution in space.items():
+        if key in params and distribution.active({**fixed, **kept}):
+            kept[key] = params[key]
+    return kept
+
+
+def size(space: Space, fixed: Mapping[str, Any], most: int) -> int:
+    """How many different points the space has, `most` where it has as many or more."""
+    axes = {key: d.values() for key, d in space.items()}
+    if any(values is None for values in axes.values()):
+        return most
+    seen: set[str] = set()
+    for params in _product(axes):
+        seen.add(repr(active_only(space, fixed, params)))
+        if len(seen) >= most:
+            return most
+    return len(seen)
+
+
+def _product(axes: Mapping[str, Any]) -> Iterator[Params]:
+    return (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
+
+
+def condition_mistakes(space: Space, settings: Mapping[str, Any]) -> list[str]:
+    """`when` may name a searched setting that stands above, or one that is not searched."""
+    mistakes, above = [], set()
+    for key, distribution in space.items():
+        for name in distribution.when:
+            if name in space and name not in above:
+                mistakes.append(f"search.{key}.when: {name} must stand above {key} under search")
+            elif name not in space and name not in settings:
+                mistakes.append(f"search.{key}.when: {name}: no such setting")
+        above.add(key)
+    return mistakes
+
+
+def start_mistakes(space: Space, points: list[Params]) -> list[str]:
+    """`start_with` gives points of the space; settings that it leaves out are drawn."""
+    mistakes = []
+    for number, point in enumerate(points):
+        for key, value in point.items():
+            if key not in space:
+                mistakes.append(f"start_with[{number}].{key}: is not searched; under search there are {', '.join(space)}")
+            elif not space[key].allows(value):
+                mistakes.append(f"start_with[{number}].{key}={value}: lies outside what search.{key} allows")
+    return mistakes

@@ -1,0 +1,59 @@
+"""`python -m toconv.sweep.sync NAME`: deliver by hand what a tracking server missed of the sweep in outputs/NAME."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from toconv.command_line import run, same_command
+from toconv.errors import ExitCode, MachineryError, RequestError
+from toconv.paths import SweepPaths
+from toconv.settings import Settings
+from toconv.sweep.spec import Sweep, SweepFile
+
+USAGE = """python -m toconv.sweep.sync NAME
+Delivers to MLflow (and W&B where the sweep uses it) what it missed of the sweep in outputs/NAME. Doing it again
+changes nothing."""
+SECONDS = 600.0  # that the deliveries may take
+
+
+def recorded_sweep(paths: SweepPaths) -> tuple[Sweep, str]:
+    """The request that sweep.yaml holds, and the fingerprint of its tokens. Raises RequestError where there is none."""
+    if not paths.request.exists():
+        raise RequestError(f"{paths.root}: holds no sweep (no {paths.request.name}); name one of outputs/")
+    found = yaml.safe_load(paths.request.read_text())
+    sweep = Sweep(SweepFile.model_validate(found["request"]), found["overrides"], Settings.model_validate(found["base"]))
+    return sweep, found["definition"]["tokens"]
+
+
+def sync(arguments: list[str]) -> ExitCode:
+    """Raises RequestError on a wrong name, MachineryError where records could not be delivered."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        raise RequestError(f"give the name of one sweep\n{USAGE}")
+    paths = SweepPaths(Path("outputs").resolve() / arguments[0])
+    sweep, fingerprint = recorded_sweep(paths)
+    from toconv.progress import console
+    from toconv.sweep.command import only_driver, start_tracking
+    from toconv.sweep.driver import Driver
+    from toconv.sweep.tracking import Tracker
+
+    with only_driver(paths):
+        driver = Driver(sweep, paths, sweep.base.data.tokens_dir.resolve() / fingerprint, fingerprint)
+        if sweep.file.baselines:
+            from toconv.sweep.baseline_runs import recorded_baselines
+
+            driver.baselines = recorded_baselines(sweep, driver.tokens)
+        start_tracking(driver, Tracker(sweep.base.experiment, sweep.file.name))
+        undelivered = driver.tracker.flush(SECONDS)
+        driver.write_results(driver.tracker.run_ids())
+        driver.tracker.close("KILLED" if driver.left() else "FINISHED")
+        if undelivered:
+            raise MachineryError(f"{undelivered} record(s) not delivered: {driver.tracker.error}")
+        console.print(f"{sweep.file.name}: all {len(driver.records())} records are in MLflow")
+    return ExitCode.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(run(sync, USAGE, same_command))
