@@ -1,65 +1,21 @@
 """A whole sweep as a user runs it: real Ray, Optuna and MLflow, in processes of their own."""
 
-import csv
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import optuna
 import pytest
 import yaml
-from mlflow import MlflowClient
 
+from tests.sweep.running import SIZES, TRIALS, mlflow_runs, optuna_trials, rows, run, trial_rows, write_sweep
 from toconv.paths import REPOSITORY, SweepPaths
 
-SIZES, TRIALS = [2, 3], 2
 BASELINES = ("random", "strided", "pool", "pool_bilinear", "pool_rescaled", "pca", "mixing_0.25", "mixing_0.5",
              "mixing_0.75")
-
-
-def write_sweep(folder, overrides, **changes):
-    content = {
-        "name": "tiny", "settings": {k: v for k, v in overrides.items() if k != "model.compressor.output_grid_size"},
-        "grid": {"model.compressor.output_grid_size": SIZES},
-        "search": {"loss.lambda_gp": {"low": 0.1, "high": 100, "log": True},
-                   "training.n_critic": {"low": 1, "high": 3, "type": "int"}},
-        "objectives": {"distortion": "minimize", "perception": "minimize"}, "trials": TRIALS, **changes}
-    path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
-
-
-def command(*arguments):
-    return [sys.executable, str(REPOSITORY / "run_sweep.py"), *map(str, arguments)]
-
-
-def run(folder, *arguments):
-    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=300)
-
-
-def rows(folder):
-    with SweepPaths(folder / "outputs" / "tiny").results.open() as file:
-        return list(csv.DictReader(file))
-
-
-def mlflow_runs(uri):
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("toconv")
-    return client, client.search_runs([experiment.experiment_id], max_results=1000)
-
-
-@pytest.fixture(scope="module")
-def overrides(tiny_encoder, photographs, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sweep")
-    return folder, {
-        **tiny_encoder, "data": "folder", "data.root": str(photographs), "data.crops": 3,
-        "model.compressor.width": 8, "model.decoder.width": 8, "model.critic.width": 8, "training.epochs": 3,
-        "training.batch_size": 8, "experiment.tracking_uri": f"sqlite:///{folder / 'mlflow.db'}"}
 
 
 @pytest.fixture(scope="module")
@@ -218,35 +174,6 @@ def test_two_logical_gpus_run_two_trials_side_by_side_each_seeing_one(overrides,
         spans.append((gpu, min(stamps), max(stamps)))
     assert {gpu for gpu, _, _ in spans} == {"0", "1"}
     assert any(a[0] != b[0] and a[1] < b[2] and b[1] < a[2] for a in spans for b in spans)
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_sweep_goes_on_with_nothing_lost_and_nothing_twice(overrides, tmp_path, number):
-    _, settings = overrides
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    path = write_sweep(tmp_path, {**settings, "training.epochs": 25, "experiment.tracking_uri": uri}, sampler="random")
-    process = subprocess.Popen(command(path), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    trials = tmp_path / "outputs" / "tiny" / "trials"
-    while not any(len(p.read_text().splitlines()) > 2 for p in trials.glob("*/metrics.jsonl")):
-        assert process.poll() is None and time.sleep(0.05) is None
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
-    if number != signal.SIGKILL:
-        assert process.returncode == 130 and "to go on: python" in stderr
-    again = run(tmp_path, path)
-    assert again.returncode == 0, again.stderr
-    found = [r for r in rows(tmp_path) if r["kind"] == "trial"]
-    assert Counter(r["tokens"] for r in found) == {str(k * k): TRIALS for k in SIZES}
-    for folder in trials.iterdir():
-        epochs = [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        assert epochs == list(range(1, 26))
-    client, runs = mlflow_runs(uri)
-    assert len(runs) == 1 + len(rows(tmp_path))
-    for run_ in runs:
-        if run_.data.tags.get("kind") == "trial":
-            history = client.get_metric_history(run_.info.run_id, "distortion")
-            assert [m.step for m in history] == list(range(1, 26))
-            assert run_.info.status == "FINISHED"
 
 
 def test_a_second_driver_is_refused_while_the_first_lives(overrides, tmp_path):

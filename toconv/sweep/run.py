@@ -213,15 +213,15 @@ class Watch(tune.Callback):
 
 @contextmanager
 def cluster() -> Iterator[dict[str, float]]:
-    """The resources of the running Ray cluster, or of one started here for as long as it is needed."""
+    """The resources of the Ray cluster that RAY_ADDRESS names, or of one started here for as long as it is needed."""
     if ray.is_initialized():
         yield ray.cluster_resources()
         return
     try:
-        ray.init(address=os.environ.get("RAY_ADDRESS"), include_dashboard=False, log_to_driver=False,
-                 logging_level="ERROR", **({} if os.environ.get("RAY_ADDRESS") else
-                                           {"object_store_memory": OBJECT_STORE_BYTES}))
-    except (ConnectionError, RuntimeError, OSError) as error:
+        joined = os.environ.get("RAY_ADDRESS")
+        own = {} if joined else {"address": "local", "object_store_memory": OBJECT_STORE_BYTES}
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", **own)
+    except (ConnectionError, RuntimeError, OSError, ValueError) as error:
         raise MachineryError(f"Ray did not start: {str(error).splitlines()[0]}") from error
     try:
         yield ray.cluster_resources()
