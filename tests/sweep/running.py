@@ -24,7 +24,7 @@ def write_sweep(folder, overrides, **changes):
                    "training.n_critic": {"low": 1, "high": 3, "type": "int"}},
         "objectives": {"distortion": "minimize", "perception": "minimize"}, "trials": TRIALS, **changes}
     path = folder / f"{content['name']}.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
 
 

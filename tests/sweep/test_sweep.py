@@ -63,8 +63,9 @@ def test_optuna_mlflow_and_the_results_agree(finished):
         for name, value in trial.params.items():
             assert float(row[name]) == value == float(child.data.params[name])
         assert [m.step for m in client.get_metric_history(child.info.run_id, "distortion")] == [1, 2, 3]
+        kept = {path.name for path in (folder / "outputs" / "tiny" / "trials" / row["trial_id"]).glob("*.pt")}
         assert {a.path for a in client.list_artifacts(child.info.run_id)} == {
-            "best_model.pt", "latest.pt", "config.yaml"}
+            "config.yaml", *(kept & {"best_model.pt", "latest.pt"})}
 
 
 def test_trials_are_nested_below_one_finished_parent(finished):
@@ -99,6 +100,82 @@ def test_raising_trials_extends_the_sweep(finished):
     after = [r for r in rows(folder) if r["kind"] == "trial"]
     assert Counter(r["tokens"] for r in after) == {str(k * k): TRIALS + 1 for k in SIZES}
     assert len({r["trial_id"] for r in after} - before) == len(SIZES)
+
+
+def test_another_sweep_takes_over_what_is_finished_and_trains_nothing(finished):
+    folder, path, _ = finished
+    done = run(folder, path, "name=other")
+    assert done.returncode == 0, done.stderr
+    assert f"{len(SIZES) * TRIALS} of them had been finished already" in done.stdout
+    theirs, ours = ({r["trial_id"]: (r["distortion"], r["device_seconds"]) for r in trial_rows(folder, name)}
+                    for name in ("tiny", "other"))
+    for trial_id in set(theirs) & set(ours):
+        assert theirs[trial_id] == ours[trial_id]
+    assert len(ours) == len(SIZES) * TRIALS <= len(theirs)
+    assert {t.state.name for t in optuna_trials(folder, "other")} == {"COMPLETE"}
+
+
+@pytest.fixture(scope="module")
+def with_finalists(overrides, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finalists")
+    settings = {**overrides[1], "experiment.tracking_uri": f"sqlite:///{folder / 'mlflow.db'}"}
+    path = write_sweep(folder, settings, trials=3, finalists={"seeds": 2})
+    return folder, path, run(folder, path)
+
+
+def test_the_front_is_run_again_with_fresh_seeds_on_the_test_pictures(with_finalists):
+    folder, path, done = with_finalists
+    assert done.returncode == 0, done.stderr
+    found = rows(folder)
+    trials, finalists = (([r for r in found if r["kind"] == kind]) for kind in ("trial", "finalist"))
+    front = [a for a in trials if not any(
+        (x := [float(b[m]) for m in ("tokens", "distortion", "perception")]) != (
+            y := [float(a[m]) for m in ("tokens", "distortion", "perception")])
+        and all(u <= v for u, v in zip(x, y, strict=True)) for b in trials)]
+    configs = {r["trial_id"]: yaml.safe_load(
+        (folder / "outputs" / "tiny" / "trials" / r["trial_id"] / "config.yaml").read_text()) for r in trials + finalists}
+    asked = {(c["model"]["compressor"]["output_grid_size"], c["loss"]["lambda_gp"], c["training"]["n_critic"], seed)
+             for c in (configs[r["trial_id"]] for r in front) for seed in (1, 2)}
+    assert {(c["model"]["compressor"]["output_grid_size"], c["loss"]["lambda_gp"], c["training"]["n_critic"],
+             c["training"]["seed"]) for c in (configs[r["trial_id"]] for r in finalists)} == asked
+    assert len(finalists) == len(asked) and all(float(r["test_distortion"]) > 0 for r in finalists)
+    assert not any(r["test_distortion"] for r in trials)  # no trial of the search saw the test pictures
+    assert "the front on the test pictures" in done.stdout and "±" in done.stdout
+    assert len(mlflow_runs(f"sqlite:///{folder}/mlflow.db")[1]) == 1 + len(found)
+    assert len(optuna_trials(folder)) == len(trials) + len(finalists)
+    again = run(folder, path)
+    assert again.returncode == 0 and "everything is done already" in again.stdout and rows(folder) == found
+
+
+def test_checkpoints_stay_for_the_front_alone_in_folders_and_in_mlflow(with_finalists):
+    folder, _, _ = with_finalists
+    found = [r for r in rows(folder) if r["kind"] != "baseline"]
+    client, runs = mlflow_runs(f"sqlite:///{folder}/mlflow.db")
+    children = {r.data.tags.get("trial.hash"): r for r in runs}
+    kept = set()
+    for row in found:
+        there = {p.name for p in (folder / "outputs" / "tiny" / "trials" / row["trial_id"]).glob("*.pt")}
+        artifacts = {a.path for a in client.list_artifacts(children[row["trial_id"]].info.run_id)}
+        assert ("latest.pt" in artifacts) == bool(there)
+        kept |= {row["trial_id"]} if there else set()
+    trials = [r for r in found if r["kind"] == "trial"]
+    best = {min((r for r in trials if r["tokens"] == str(k * k)), key=lambda r: float(r[m]))["trial_id"]
+            for k in SIZES for m in ("distortion", "perception")}
+    assert best <= kept <= {r["trial_id"] for r in trials}
+
+
+def test_a_spent_budget_ends_trials_at_a_checkpoint_and_more_budget_goes_on(overrides, tmp_path):
+    _, settings = overrides
+    path = write_sweep(tmp_path, {**settings, "training.epochs": 30})
+    done = run(tmp_path, path, "budget.hours=0.002")
+    assert done.returncode == 0, done.stderr
+    assert "stopped by the budget (budget.hours=0.002" in done.stdout and "to go on" not in done.stderr
+    states = Counter(r["state"] for r in trial_rows(tmp_path))
+    assert states["running"] >= 1 and (tmp_path / "outputs" / "tiny" / "report.html").exists()
+    again = run(tmp_path, path, "budget.hours=0.001")
+    assert again.returncode == 0 and Counter(r["state"] for r in trial_rows(tmp_path)) == states
+    assert run(tmp_path, path, "budget.hours=1").returncode == 0
+    assert {r["state"] for r in trial_rows(tmp_path)} == {"complete"} and len(trial_rows(tmp_path)) == 4
 
 
 def test_a_dry_run_plans_and_leaves_nothing(overrides, tmp_path):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from toconv.errors import MachineryError, RequestError, ToconvError
-from toconv.sweep.space import Distribution, active_only
+from toconv.sweep.space import Distribution, points
 from toconv.sweep.spec import FINALISTS, Cell, Sweep
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -137,7 +138,28 @@ class Ledger:
 
     def _draw(self, cell: Cell) -> Proposal | None:
         """Draw until the configuration is new to the sweep, then enter it. None where the space is exhausted."""
-        taken = {e.proposal.trial_id for e in self.entries()}
+        taken, number = {e.proposal.trial_id for e in self.entries()}, len(self._trials(cell.name))
+        drawn = self._grid(cell) if self.sweep.file.sampler == "grid" else self._asked(cell)
+        for point, system in drawn:
+            params = {**cell.fixed, **point}
+            trial_id = self._identify(params)
+            if trial_id not in taken:
+                self._enter(cell.name, create_trial(
+                    state=TrialState.RUNNING, params=point, user_attrs={"trial_id": trial_id}, system_attrs=system,
+                    distributions={key: self._space[key] for key in point}))
+                return Proposal(cell.name, number, trial_id, params)
+        return None
+
+    def _grid(self, cell: Cell) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Points to start with, then every point of the cell in an order of its own, so that few are spread out."""
+        found = list(points(self.sweep.file.search, self.sweep.known(cell)))
+        random.Random(_seed(cell.name)).shuffle(found)
+        starts = self.sweep.file.start_with
+        found.sort(key=lambda point: next((i for i, s in enumerate(starts) if s.items() <= point.items()), len(starts)))
+        return ((point, {}) for point in found)
+
+    def _asked(self, cell: Cell) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """REDRAWS points by the sampler, each with what the sampler wants to remember of it."""
         history = self._trials(cell.name)
         shadow = optuna.create_study(directions=list(self._objectives.values()))
         shadow.add_trials(history)
@@ -145,17 +167,9 @@ class Ledger:
             shadow.enqueue_trial(point)
         for attempt in range(REDRAWS):
             shadow.sampler = self._sampler(cell.name, len(history), attempt)
-            trial, drawn = self._ask(shadow, cell)
-            params = {**cell.fixed, **drawn}
-            trial_id = self._identify(params)
-            if trial_id not in taken:
-                system = shadow.get_trials(deepcopy=False)[-1].system_attrs
-                self._enter(cell.name, create_trial(
-                    state=TrialState.RUNNING, params=drawn, user_attrs={"trial_id": trial_id}, system_attrs=system,
-                    distributions={key: self._space[key] for key in drawn}))
-                return Proposal(cell.name, len(history), trial_id, params)
+            trial, point = self._ask(shadow, cell)
+            yield point, shadow.get_trials(deepcopy=False)[-1].system_attrs
             shadow.tell(trial, state=TrialState.FAIL)
-        return None
 
     def _ask(self, shadow: optuna.Study, cell: Cell) -> tuple[optuna.Trial, dict[str, Any]]:
         """The sampler's next point. Conditional settings are asked for one by one, and only where they count."""
@@ -167,7 +181,7 @@ class Ledger:
         for key, distribution in space.items():
             if distribution.active({**known, **drawn}):
                 drawn[key] = _suggest(trial, key, distribution)
-        return trial, active_only(space, known, drawn)
+        return trial, drawn
 
     def _enter(self, study: str, trial: FrozenTrial) -> None:
         with _ledger_errors("written"):
@@ -185,9 +199,6 @@ class Ledger:
                 return optuna.samplers.GPSampler(seed=seed)
             if kind == "nsga2":
                 return optuna.samplers.NSGAIISampler(seed=seed)
-            if kind == "grid":
-                space = {key: d.values() for key, d in self.sweep.file.search.items()}
-                return optuna.samplers.GridSampler(space, seed=_seed(cell, 0, 0))
             return optuna.samplers.RandomSampler(seed=seed)
 
     def complete(self, proposal: Proposal, metrics: Mapping[str, float]) -> None:

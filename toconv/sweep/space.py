@@ -92,19 +92,19 @@ def active_only(space: Space, fixed: Mapping[str, Any], params: Mapping[str, Any
 
 def size(space: Space, fixed: Mapping[str, Any], most: int) -> int:
     """How many different points the space has, `most` where it has as many or more."""
-    axes = {key: d.values() for key, d in space.items()}
-    if any(values is None for values in axes.values()):
+    if any(d.values() is None for d in space.values()):
         return most
+    return sum(1 for _ in itertools.islice(points(space, fixed), most))
+
+
+def points(space: Space, fixed: Mapping[str, Any]) -> Iterator[Params]:
+    """Every different point of a space that can be enumerated, the last setting changing fastest."""
     seen: set[str] = set()
-    for params in _product(axes):
-        seen.add(repr(active_only(space, fixed, params)))
-        if len(seen) >= most:
-            return most
-    return len(seen)
-
-
-def _product(axes: Mapping[str, Any]) -> Iterator[Params]:
-    return (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
+    for values in itertools.product(*(d.values() for d in space.values())):
+        point = active_only(space, fixed, dict(zip(space, values, strict=True)))
+        if repr(point) not in seen:
+            seen.add(repr(point))
+            yield point
 
 
 def condition_mistakes(space: Space, settings: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,146 @@
+"""Proposals and the ledger, on Optuna itself."""
+
+import itertools
+
+import optuna
+import pytest
+
+from tests.sweep.running import write_sweep
+from toconv.errors import RequestError
+from toconv.sweep.search import FAILURES_PER_CELL, Ledger, State
+from toconv.sweep.space import Distribution, active_only, size
+from toconv.sweep.spec import load_sweep
+
+LAMBDA = "loss.lambda_gp"
+TREE = {
+    "model.decoder.kind": {"choices": ["conv", "attention"]},
+    "model.decoder.heads": {"choices": [1, 2, 4], "when": {"model.decoder.kind": "attention"}},
+    "training.n_critic": {"low": 1, "high": 3, "type": "int", "when": {"model.compressor.output_grid_size": [2]}},
+}
+
+
+@pytest.fixture
+def ledger(tiny, tmp_path):
+    def make(path=None, **changes):
+        sweep = load_sweep(write_sweep(tmp_path, tiny, **changes), [])
+        return Ledger(sweep, path, lambda params: repr(sorted(params.items())))
+
+    return make
+
+
+def fill(ledger, value=lambda params: 1.0):
+    """Run every proposal of a ledger to its end, one after the other."""
+    found = []
+    while proposal := ledger.propose({}):
+        ledger.complete(proposal, {"distortion": value(proposal.params), "perception": 0.0})
+        found.append(proposal)
+    return found
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "random"])
+def test_every_sampler_fills_every_cell_without_repeating_a_configuration(ledger, sampler):
+    found = fill(ledger(sampler=sampler, trials=5), lambda params: params[LAMBDA])
+    assert [sum(p.cell == f"k={k}" for p in found) for k in (2, 3)] == [5, 5]
+    assert len({p.trial_id for p in found}) == 10
+
+
+def test_the_grid_sampler_visits_each_point_once(ledger):
+    search = {LAMBDA: {"choices": [1.0, 2.0, 3.0]}, "training.n_critic": {"low": 1, "high": 2, "type": "int"}}
+    found = fill(ledger(sampler="grid", trials=99, search=search))
+    points = {(p.cell, p.params[LAMBDA], p.params["training.n_critic"]) for p in found}
+    assert points == set(itertools.product(("k=2", "k=3"), (1.0, 2.0, 3.0), (1, 2))) and len(found) == len(points)
+
+
+@pytest.mark.parametrize("sampler", ["random", "grid"])
+def test_a_draw_depends_on_its_cell_and_number_alone(ledger, sampler, tmp_path):
+    search = {LAMBDA: {"choices": [float(v) for v in range(1, 30)]}}
+    changes = {"sampler": sampler, "search": search, "trials": 3}
+    whole = {(p.cell, p.number): p.params for p in fill(ledger(**changes))}
+    path, found = tmp_path / "study.db", {}
+    for number in range(6):  # a new process each time, with results of its own
+        one = ledger(path, **changes)
+        proposal = one.propose({})
+        one.complete(proposal, {"distortion": float(number), "perception": 1.0})
+        found[proposal.cell, proposal.number] = proposal.params
+    assert found == whole
+
+
+def test_a_trial_enters_the_ledger_whole(ledger, tmp_path):
+    path = tmp_path / "study.db"
+    proposal = ledger(path).propose({})
+    (trial,) = [t for s in optuna.get_all_study_summaries(f"sqlite:///{path}")
+                for t in optuna.load_study(study_name=s.study_name, storage=f"sqlite:///{path}").trials]
+    assert trial.state.name == "RUNNING" and set(trial.params) == {LAMBDA, "training.n_critic"}
+    assert [p.params for p in ledger(path).open_proposals()] == [proposal.params]
+
+
+def test_failed_trials_are_drawn_anew_and_a_cell_that_keeps_failing_is_given_up(ledger):
+    one, found = ledger(trials=2), []
+    while proposal := one.propose({}):
+        one.fail(proposal, "out of memory", infeasible=True)
+        found.append(proposal)
+    assert [sum(p.cell == f"k={k}" for p in found) for k in (2, 3)] == [FAILURES_PER_CELL + 1] * 2
+    assert len({p.trial_id for p in found}) == len(found)  # never retried unchanged
+    assert {e.state for e in one.entries()} == {State.FAILED} and one.entries()[0].reason == "out of memory"
+    assert one._studies["k=2"].trials[0].user_attrs["infeasible"] is True
+
+
+def test_objectives_that_are_not_finite_fail_a_trial(ledger):
+    one = ledger()
+    proposal = one.propose({})
+    one.complete(proposal, {"distortion": float("inf"), "perception": 0.0})
+    assert one.entry(proposal).state is State.FAILED and "not finite" in one.entry(proposal).reason
+
+
+def test_given_points_are_tried_first_and_completed_by_the_sampler(ledger):
+    points = [{LAMBDA: 10.0, "training.n_critic": 2}, {LAMBDA: 1.0}]
+    found = fill(ledger(start_with=points, trials=3, sampler="random"))
+    for cell in ("k=2", "k=3"):
+        first, second, third = (p.params for p in found if p.cell == cell)
+        assert (first[LAMBDA], first["training.n_critic"]) == (10.0, 2)
+        assert second[LAMBDA] == 1.0 and second["training.n_critic"] in {1, 2, 3}
+        assert third[LAMBDA] not in {10.0, 1.0}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "nsga2"])
+def test_a_conditional_setting_is_searched_only_where_its_condition_holds(ledger, sampler):
+    found = fill(ledger(search=TREE, sampler=sampler, trials=5))
+    assert len(found) == 4 + 5  # k=3 has conv and attention with three heads alone
+    for params in (p.params for p in found):
+        assert ("model.decoder.heads" in params) == (params["model.decoder.kind"] == "attention")
+        assert ("training.n_critic" in params) == (params["model.compressor.output_grid_size"] == 2)
+
+
+def test_a_conditional_space_is_counted_as_a_nested_loop_counts_it():
+    space = {key: Distribution.model_validate(d) for key, d in TREE.items()}
+    for fixed in ({"model.compressor.output_grid_size": k} for k in (2, 3)):
+        points = set()
+        for kind, heads, critic in itertools.product(("conv", "attention"), (1, 2, 4), (1, 2, 3)):
+            points.add((kind, heads if kind == "attention" else None,
+                        critic if fixed["model.compressor.output_grid_size"] == 2 else None))
+        assert size(space, fixed, 1000) == len(points)
+    assert active_only(space, {"model.compressor.output_grid_size": 3}, {
+        "model.decoder.kind": "conv", "model.decoder.heads": 2, "training.n_critic": 2}) == {"model.decoder.kind": "conv"}
+
+
+def test_conditions_and_points_outside_the_space_are_refused_together(tiny, tmp_path):
+    path = write_sweep(
+        tmp_path, tiny, start_with=[{LAMBDA: 1e9}, {"training.n_critic": 1.5}, {"training.epochs": 2}],
+        search={LAMBDA: {"low": 1, "high": 2, "when": {"training.n_critic": 1, "model.nothing": 2}},
+                "training.n_critic": {"low": 1, "high": 3, "type": "int"}})
+    with pytest.raises(RequestError) as refused:
+        load_sweep(path, [])
+    for part in ("training.n_critic must stand above", "model.nothing: no such setting", "start_with[0].loss.lambda_gp=",
+                 "start_with[1].training.n_critic=1.5", "start_with[2].training.epochs: is not searched"):
+        assert part in str(refused.value)
+
+
+def test_a_finalist_is_its_trial_with_another_seed_and_enters_once(ledger):
+    one = ledger(finalists={"seeds": 2}, trials=1)
+    of = fill(one)[0]
+    first = one.propose_finalist(of, {"training.seed": 1})
+    assert first.params == {**of.params, "training.seed": 1} and first.finalist_of == of.trial_id
+    assert one.propose_finalist(of, {"training.seed": 1}) is None
+    one.complete(first, {"distortion": 1.0, "perception": 2.0})
+    entry = one.entries()[-1]
+    assert entry.proposal == first and entry.values == {"distortion": 1.0, "perception": 2.0}
