@@ -146,6 +146,23 @@ def test_a_killed_worker_is_replaced_and_goes_on_from_its_checkpoint(disturbed, 
     assert_as_undisturbed(disturbed.folder, reference, disturbed.uri)
 
 
+def test_a_worker_that_keeps_dying_fails_its_trial_and_the_rest_goes_on(disturbed):
+    process, killed = disturbed.start(), set()
+    trial = disturbed.trial_after(process, 0)
+    while len(killed) < 3:
+        pid = json.loads((trial / "worker.json").read_text())["pid"]
+        if pid not in killed:
+            os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
+        time.sleep(0.05)
+        assert process.poll() is None
+    code, stdout, stderr = ended(process, 120)
+    assert code == 3, stdout + stderr
+    failed = [r for r in trial_rows(disturbed.folder) if r["state"] == "failed"]
+    assert [r["trial_id"] for r in failed] == [trial.name] and "its worker died more than 2 times" in stdout
+    assert len([r for r in trial_rows(disturbed.folder) if r["state"] == "complete"]) == 4
+
+
 def test_a_lost_raylet_ends_with_exit_code_4_within_a_minute(disturbed, reference):
     process = disturbed.start()
     disturbed.trial_after(process, 3)

@@ -52,12 +52,13 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     steps = base.training.epochs * -(-splits["train"] // base.training.batch_size)
     mean_flops = sum(cost.step_flops for cost in costs.values()) / len(costs)
     seconds = trials * steps * mean_flops / rate * SLOWDOWN
-    kept = base.training.keep_last_n + 2
-    disk = trials * kept * max(cost.checkpoint_bytes for cost in costs.values())
+    names = base.training.keep_last_n + 2  # latest, best and the last epochs'; equal ones lie on the disk once
+    folder = names * max(cost.checkpoint_bytes for cost in costs.values())
     store = find_store(base)
     console.print(f"disk: tokens {estimated_bytes(base, splits) / GIGABYTE:.2f} GB"
                   f" ({'already there' if store else 'to be encoded first'}), "
-                  f"checkpoints at most {disk / GIGABYTE:.2f} GB")
+                  f"checkpoints at most {folder / GIGABYTE:.2f} GB a trial, which only running trials and those on the "
+                  f"front keep: at most {trials * folder / GIGABYTE:.2f} GB if all were")
     console.print(f"time: about {duration(seconds)} of this machine for the trials, from their arithmetic and a "
                   f"matrix product timed just now ({rate / 1e9:.0f} GFLOP/s)"
                   + ("" if store else "; encoding comes before it"))

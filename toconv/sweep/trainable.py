@@ -75,9 +75,14 @@ def step(trial: Trial) -> dict[str, Any]:
         return {"failed": str(error)}
     except MachineryError as error:
         return {"machinery": str(error)}
-    except torch.OutOfMemoryError as error:
-        return {"failed": f"out of memory: {str(error).splitlines()[0]}", "infeasible": True}
     except Exception as error:
+        if out_of_memory(error):
+            return {"failed": f"out of memory: {str(error).splitlines()[0]}", "infeasible": True}
         write_atomic(trial.paths.error, traceback.format_exc())
         return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
     return {"row": row, "complete": row["epoch"] >= trial.epochs_asked}
+
+
+def out_of_memory(error: Exception) -> bool:
+    """torch has a class for CUDA's and none for the CPU's."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,43 @@
+"""A trial on a worker: what becomes of what goes wrong."""
+
+import torch
+
+from toconv.errors import MachineryError, TrainingFailed
+from toconv.sweep.trainable import Trial, TrialRequest, step
+from toconv.tokens.store import prepare_store
+
+
+def trial(settings, tmp_path):
+    tokens = prepare_store(settings)
+    return Trial(TrialRequest(settings.model_dump(mode="json"), str(tokens), str(tmp_path / "trial"), 1))
+
+
+def outcome_of(one, failure):
+    one.next_epoch = failure
+    return step(one)
+
+
+def test_a_trial_steps_to_its_last_epoch_and_then_repeats_its_outcome(settings, tmp_path):
+    one = trial(settings, tmp_path)
+    outcomes = [step(one) for _ in range(4)]
+    assert [o["row"]["epoch"] for o in outcomes] == [1, 2, 3, 3]
+    assert [o["complete"] for o in outcomes] == [False, False, True, True]
+
+
+def test_memory_that_is_not_there_makes_a_trial_infeasible(settings, tmp_path):
+    outcome = outcome_of(trial(settings, tmp_path), lambda: torch.empty(2**50))
+    assert outcome["infeasible"] and "out of memory" in outcome["failed"]
+
+
+def test_a_verdict_a_machine_that_gave_way_and_a_mistake_are_told_apart(settings, tmp_path):
+    def raising(error):
+        def fail():
+            raise error
+
+        return fail
+
+    one = trial(settings, tmp_path)
+    assert outcome_of(one, raising(TrainingFailed("L_disc=nan"))) == {"failed": "L_disc=nan"}
+    assert outcome_of(one, raising(MachineryError("full"))) == {"machinery": "full"}
+    assert outcome_of(one, raising(KeyError("nothing")))["failed"].startswith("KeyError")
+    assert "KeyError" in one.paths.error.read_text()
