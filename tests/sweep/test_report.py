@@ -17,8 +17,8 @@ OBJECTIVES = {"distortion": "minimize", "cosine": "maximize"}
 
 def record(trial_id, tokens, distortion, cosine=0.5, **changes):
     facts = {
-        "trial_id": trial_id, "name": f"k/{trial_id}", "kind": "trial", "state": "complete", "cell": "k", "tokens": tokens,
-        "params": {"loss.lambda_gp": 1.5}, "device_seconds": 2.0, "folder": Path("trials") / trial_id, "reason": None,
+        "trial_id": trial_id, "name": f"k/{trial_id}", "kind": "trial", "state": "complete", "cell": "k",
+        "tokens": tokens, "params": {"loss.lambda_gp": 1.5}, "device_seconds": 2.0, "folder": Path("trials") / trial_id, "reason": None,
         "values": {"distortion": distortion, "perception": 0.1, "cosine": cosine}}
     return TrialRecord(**{**facts, **changes})
 
@@ -46,7 +46,7 @@ def test_the_front_is_what_a_nested_loop_finds(seed):
 def test_only_complete_trials_stand_on_the_front():
     best = record("good", 16, 0.5)
     others = [record("pruned", 16, 0.1, state="pruned"), record("pca", 16, 0.1, kind="baseline"),
-              record("running", 16, 0.1, state="running", values={}), record("failed", 16, 0.1, state="failed", values={})]
+              *(record(state, 16, 0.1, state=state, values={}) for state in ("running", "failed"))]
     assert front([best, *others], OBJECTIVES) == [best]
 
 

@@ -119,8 +119,9 @@ def test_a_conditional_space_is_counted_as_a_nested_loop_counts_it():
             points.add((kind, heads if kind == "attention" else None,
                         critic if fixed["model.compressor.output_grid_size"] == 2 else None))
         assert size(space, fixed, 1000) == len(points)
-    assert active_only(space, {"model.compressor.output_grid_size": 3}, {
-        "model.decoder.kind": "conv", "model.decoder.heads": 2, "training.n_critic": 2}) == {"model.decoder.kind": "conv"}
+    conv = {"model.decoder.kind": "conv"}
+    drawn = {**conv, "model.decoder.heads": 2, "training.n_critic": 2}
+    assert active_only(space, {"model.compressor.output_grid_size": 3}, drawn) == conv
 
 
 def test_conditions_and_points_outside_the_space_are_refused_together(tiny, tmp_path):
@@ -130,8 +131,8 @@ def test_conditions_and_points_outside_the_space_are_refused_together(tiny, tmp_
                 "training.n_critic": {"low": 1, "high": 3, "type": "int"}})
     with pytest.raises(RequestError) as refused:
         load_sweep(path, [])
-    for part in ("training.n_critic must stand above", "model.nothing: no such setting", "start_with[0].loss.lambda_gp=",
-                 "start_with[1].training.n_critic=1.5", "start_with[2].training.epochs: is not searched"):
+    for part in ("training.n_critic must stand above", "model.nothing: no such setting",
+                 "start_with[0].loss.lambda_gp=", "start_with[1].training.n_critic=1.5", "start_with[2].training.epochs: is not searched"):
         assert part in str(refused.value)
 
 

@@ -132,8 +132,9 @@ def test_the_front_is_run_again_with_fresh_seeds_on_the_test_pictures(with_final
         (x := [float(b[m]) for m in ("tokens", "distortion", "perception")]) != (
             y := [float(a[m]) for m in ("tokens", "distortion", "perception")])
         and all(u <= v for u, v in zip(x, y, strict=True)) for b in trials)]
-    configs = {r["trial_id"]: yaml.safe_load(
-        (folder / "outputs" / "tiny" / "trials" / r["trial_id"] / "config.yaml").read_text()) for r in trials + finalists}
+    folders = folder / "outputs" / "tiny" / "trials"
+    configs = {r["trial_id"]: yaml.safe_load((folders / r["trial_id"] / "config.yaml").read_text())
+               for r in trials + finalists}
     asked = {(c["model"]["compressor"]["output_grid_size"], c["loss"]["lambda_gp"], c["training"]["n_critic"], seed)
              for c in (configs[r["trial_id"]] for r in front) for seed in (1, 2)}
     assert {(c["model"]["compressor"]["output_grid_size"], c["loss"]["lambda_gp"], c["training"]["n_critic"],
@@ -189,7 +190,8 @@ def test_a_dry_run_plans_and_leaves_nothing(overrides, tmp_path):
 
 def test_debug_runs_one_trial_in_this_process_without_the_ledger(overrides, tmp_path):
     _, settings = overrides
-    done = run(tmp_path, write_sweep(tmp_path, settings), "--debug", "trial.loss.lambda_gp=3", "trial.training.epochs=1")
+    path = write_sweep(tmp_path, settings)
+    done = run(tmp_path, path, "--debug", "trial.loss.lambda_gp=3", "trial.training.epochs=1")
     assert done.returncode == 0, done.stderr
     assert "lambda_gp" not in done.stdout.split("its folder")[0]  # fixed, hence no longer searched
     assert "epoch 1/1" in done.stdout

@@ -18,9 +18,9 @@ class _Count(TorchFunctionMode):
     total = 0
 
     def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        self, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] = {}
     ) -> Any:
-        out = function(*args, **(kwargs or {}))
+        out = function(*args, **kwargs)
         if function in (F.linear, F.conv2d):
             self.total += 2 * out.numel() * args[1][0].numel()
         elif function is F.scaled_dot_product_attention:

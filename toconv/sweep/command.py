@@ -52,7 +52,8 @@ def only_driver(paths: SweepPaths) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise RequestError(f"{paths.root}: another process runs this sweep; wait for it, or choose another name=") from None
+        raise RequestError(
+            f"{paths.root}: another process runs this sweep; wait for it, or choose another name=") from None
     try:
         yield
     finally:
@@ -78,8 +79,8 @@ def run(asked: Sweep, paths: SweepPaths) -> ExitCode:
     start_tracking(driver, tracker)
     try:
         if left:
-            console.print(f"{asked.file.name}: {planned} trials in {len(asked.cells())} cell(s); {planned - left} done, "
-                          f"{driver.adopted} to go on with, {left - driver.adopted} to begin")
+            console.print(f"{asked.file.name}: {planned} trials in {len(asked.cells())} cell(s); "
+                          f"{planned - left} done, {driver.adopted} to go on with, {left - driver.adopted} to begin")
             _run_trials(driver)
         else:
             console.print(f"{asked.file.name}: everything is done already, all {planned} trials; nothing trained now")
@@ -151,7 +152,7 @@ def finish(driver: Any, seconds: float) -> ExitCode:
         console.print(f"{driver.taken_over} of them had been finished already, here or in another sweep of this folder")
     if spent:
         console.print(f"stopped by the budget ({spent}; spent {driver.spent.hours:.3f} h, {driver.spent.gpu_hours:.3f} "
-                      f"GPU-h), {len(unfinished)} trial(s) unfinished; raise it and go on: {same_command().removeprefix('to go on: ')}")
+                      f"GPU-h), {len(unfinished)} trial(s) unfinished; raise it {same_command()}")
     console.print(f"figures and what was learnt: {driver.paths.report}\n"
                   f"all rows: {driver.paths.results}\ncurves, parameters, checkpoints: mlflow ui")
     return ExitCode.TRIALS_FAILED if failed else ExitCode.DONE

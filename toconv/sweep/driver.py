@@ -139,8 +139,9 @@ class Driver:
     def _finalists_to_come(self) -> list[tuple[Proposal, dict[str, Any]]]:
         """The front once more with fresh seeds, once every search is at its end."""
         asked, entries = self.sweep.file.finalists, self.ledger.entries()
-        if asked is None or self._adopted or any(e.state is State.RUNNING and not e.proposal.finalist_of for e in entries) \
-                or any(self.ledger.missing(cell.name) for cell in self.sweep.cells()):
+        searching = any(e.state is State.RUNNING and not e.proposal.finalist_of for e in entries) or any(
+            self.ledger.missing(cell.name) for cell in self.sweep.cells())
+        if asked is None or searching:
             return []
         best, there = self.front(entries), {e.proposal.trial_id for e in entries}
         seed = self.sweep.base.training.seed

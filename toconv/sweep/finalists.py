@@ -49,7 +49,8 @@ def summarise(records: Sequence[TrialRecord]) -> list[Finalist]:
     for trial_id, trial in trials.items():
         runs = [r for r in records if r.finalist_of == trial_id and r.state == "complete"]
         if runs:
-            found.append(Finalist(trial, len(runs), {name: estimate([r.values[name] for r in runs]) for name in TESTED}))
+            metrics = {name: estimate([r.values[name] for r in runs]) for name in TESTED}
+            found.append(Finalist(trial, len(runs), metrics))
     return sorted(found, key=lambda f: (f.trial.tokens, f.metrics["test_distortion"].mean))
 
 

@@ -27,7 +27,7 @@ class Interrupt:
 
     @contextmanager
     def handling(self, lost: Callable[[], str | None]) -> Iterator[Interrupt]:
-        """Handle signals, and poll `lost`: once it names what went away, MachineryError is raised in the main thread."""
+        """Handle signals, and poll `lost`: once it names what went away, the main thread gets a MachineryError."""
         before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         done = threading.Event()
         threading.Thread(target=self._watch, args=(lost, done), daemon=True, name="watch").start()

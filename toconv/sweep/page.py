@@ -26,7 +26,8 @@ SORT = """
 document.querySelectorAll('table.sortable th').forEach((th,i)=>th.onclick=()=>{
  const body=th.closest('table').tBodies[0],up=th.dataset.up!=='1';th.dataset.up=up?'1':'0';
  const value=r=>{const t=r.cells[i].dataset.value??r.cells[i].textContent,n=parseFloat(t);return isNaN(n)?t:n};
- [...body.rows].sort((a,b)=>{const x=value(a),y=value(b);return (x>y?1:x<y?-1:0)*(up?1:-1)}).forEach(r=>body.append(r))});
+ const order=(a,b)=>{const x=value(a),y=value(b);return (x>y?1:x<y?-1:0)*(up?1:-1)};
+ [...body.rows].sort(order).forEach(r=>body.append(r))});
 """
 
 
@@ -93,11 +94,11 @@ def _finalists(records: Sequence[TrialRecord]) -> str:
 def _importances(importances: Mapping[str, Mapping[str, float]]) -> str:
     if not importances:
         return ""
-    rows = "".join(f"<tr><td class=text>{escape(cell)}</td><td class=text>{escape(setting)}</td><td>{share:.2f}</td></tr>"
-                   for cell, shares in importances.items() for setting, share in shares.items())
+    found = [(cell, setting, share) for cell, shares in importances.items() for setting, share in shares.items()]
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in found)
     return ("<h2>Importances</h2><p>Share of the variance of distortion between a cell's trials that each searched "
             "setting explains (fANOVA). With few trials a hint, no finding.</p><div class=wide><table class=sortable>"
-            f"<thead><tr><th>cell</th><th>setting</th><th>share</th></tr></thead><tbody>{rows}</tbody></table></div>")
+            f"<thead><tr><th>cell</th><th>setting</th><th>share</th></tr></thead><tbody>{body}</tbody></table></div>")
 
 
 def _table(records: Sequence[TrialRecord], best: Sequence[TrialRecord]) -> str:

@@ -126,7 +126,7 @@ def start_mistakes(space: Space, points: list[Params]) -> list[str]:
     for number, point in enumerate(points):
         for key, value in point.items():
             if key not in space:
-                mistakes.append(f"start_with[{number}].{key}: is not searched; under search there are {', '.join(space)}")
+                mistakes.append(f"start_with[{number}].{key}: is not searched; searched are {', '.join(space)}")
             elif not space[key].allows(value):
                 mistakes.append(f"start_with[{number}].{key}={value}: lies outside what search.{key} allows")
     return mistakes

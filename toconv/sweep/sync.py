@@ -24,8 +24,8 @@ def recorded_sweep(paths: SweepPaths) -> tuple[Sweep, str]:
     if not paths.request.exists():
         raise RequestError(f"{paths.root}: holds no sweep (no {paths.request.name}); name one of outputs/")
     found = yaml.safe_load(paths.request.read_text())
-    sweep = Sweep(SweepFile.model_validate(found["request"]), found["overrides"], Settings.model_validate(found["base"]))
-    return sweep, found["definition"]["tokens"]
+    file, base = SweepFile.model_validate(found["request"]), Settings.model_validate(found["base"])
+    return Sweep(file, found["overrides"], base), found["definition"]["tokens"]
 
 
 def sync(arguments: list[str]) -> ExitCode:

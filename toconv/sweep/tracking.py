@@ -106,7 +106,9 @@ class Tracker:
     def _create(self, record: TrialRecord) -> str:
         tags = {HASH: record.trial_id, "kind": record.kind, "cell": record.cell, "tokens": str(record.tokens),
                 "state": record.state, **({PARENT: self._parent, SWEEP: self.sweep} if self._parent else {})}
-        run_id = self._client.create_run(self._experiment, run_name=record.name, tags=tags).info.run_id
+        rows = read_rows(TrialPaths(record.folder).metrics) if record.folder else []
+        began = int(rows[0]["timestamp"] - 1000 * rows[0]["seconds"]) if rows else None  # ms; None: now
+        run_id = self._client.create_run(self._experiment, began, tags, record.name).info.run_id
         self._log_params(run_id, record.params)
         return run_id
 
