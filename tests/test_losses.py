@@ -5,53 +5,88 @@ import torch
 import torch.nn.functional as F
 
 from toconv import grid, losses
-from toconv.models.critic import Critic
+from toconv.models.critic import build_critic
 from toconv.settings import CriticSettings
+
+
+def make_critic(head="token"):
+    torch.manual_seed(0)
+    settings = CriticSettings(head=head, pairs="matched", width=16, layers=2, tokens_per_image=16)
+    return build_critic(6, settings).double()
 
 
 @pytest.fixture
 def critic():
-    torch.manual_seed(0)
-    return Critic(6, CriticSettings(width=16, layers=2, tokens_per_image=16)).double()
+    return make_critic()
 
 
-def units(n, seed):
-    return torch.randn(n, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+def units(n, seed, *shape):
+    return torch.randn(n, *shape, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def brute_force_penalty(critic, real, fake, alpha):
+def brute_force_penalty(kind, critic, real, fake, alpha):
     """One unit at a time, by autograd on that unit's score alone."""
     total = 0.0
     for r, f, a in zip(real, fake, alpha, strict=True):
-        x = (a * r + (1 - a) * f).requires_grad_(True)
+        x = {"r1": r, "r2": f}.get(kind, a * r + (1 - a) * f).clone().requires_grad_(True)
         (gradient,) = torch.autograd.grad(critic(x[None])[0], x)
-        total += (gradient.pow(2).sum().sqrt() - 1) ** 2
+        norm = gradient.pow(2).sum().sqrt()
+        total += {"two_sided": (norm - 1) ** 2, "one_sided": (norm - 1).clamp(min=0) ** 2}.get(kind, norm**2 / 2)
     return total / len(real)
 
 
-def test_gradient_penalty_equals_per_sample_autograd(critic):
-    real, fake, alpha = units(12, 1), units(12, 2), torch.rand(12, 1, dtype=torch.float64)
-    torch.testing.assert_close(losses.gradient_penalty(critic, real, fake, alpha),
-                               brute_force_penalty(critic, real, fake, alpha))
+@pytest.mark.parametrize("head", ["token", "grid"])
+@pytest.mark.parametrize("kind", ["two_sided", "one_sided", "r1", "r2"])
+@pytest.mark.parametrize("scale", [1, 30])
+def test_gradient_penalty_equals_per_sample_autograd(kind, head, scale):
+    critic, shape = make_critic(head), (9,) if head == "grid" else ()
+    with torch.no_grad():
+        (critic.score if head == "grid" else critic.layers[-1]).weight.mul_(scale)  # gradients on both sides of 1
+    real, fake, alpha = units(12, 1, *shape), units(12, 2, *shape), torch.rand(12, dtype=torch.float64)
+    found = losses.gradient_penalty(kind, critic, real, fake, alpha)
+    torch.testing.assert_close(found, brute_force_penalty(kind, critic, real, fake, alpha))
+    assert found > 0 or (kind == "one_sided" and scale == 1)
+
+
+def test_the_penalty_of_a_conditional_critic_is_taken_on_the_token_alone():
+    critic, condition = make_critic("conditional"), units(12, 3)
+    real, fake, alpha = units(12, 1), units(12, 2), torch.rand(12, dtype=torch.float64)
+    found = losses.gradient_penalty(
+        "two_sided", lambda x: critic(x, condition), real, fake, alpha)
+    expected = 0.0
+    for r, f, a, c in zip(real, fake, alpha, condition, strict=True):
+        x = (a * r + (1 - a) * f).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(critic(x, c), x)
+        expected += (gradient.norm() - 1) ** 2 / 12
+    torch.testing.assert_close(found, expected)
+
+
+def test_balanced_losses_pull_equally_at_the_compressed_tokens():
+    z = units(5, 1).requires_grad_(True)
+    ae, gen = (z * units(5, 2)).sum() * 3, (z.square() * units(5, 3)).mean()
+    scale = losses.gradient_balance(ae, gen, z)
+    (a,), (b,) = torch.autograd.grad(ae, z), torch.autograd.grad(gen, z)
+    torch.testing.assert_close(a.norm(), (scale * b).norm())
+    assert not scale.requires_grad
 
 
 def test_gradient_penalty_means_the_same_at_any_number_of_units(critic):
     real, fake, alpha = units(4, 1), units(4, 2), torch.full((4, 1), 0.3, dtype=torch.float64)
-    once = losses.gradient_penalty(critic, real, fake, alpha)
-    many = losses.gradient_penalty(critic, *(t.repeat(9, 1) for t in (real, fake, alpha)))
+    once = losses.gradient_penalty("two_sided", critic, real, fake, alpha)
+    many = losses.gradient_penalty("two_sided", critic, *(t.repeat(9, *[1] * (t.ndim - 1)) for t in (real, fake, alpha)))
     torch.testing.assert_close(once, many)
 
 
 def test_gradient_penalty_reaches_the_critics_weights_by_double_backward(critic):
     real, fake, alpha = units(8, 1), units(8, 2), torch.full((8, 1), 0.5, dtype=torch.float64)
-    losses.gradient_penalty(critic, real, fake, alpha).backward()
+    losses.gradient_penalty("two_sided", critic, real, fake, alpha).backward()
     weight = critic.layers[0].weight
     analytic, step = weight.grad[0, 0].item(), 1e-6
     values = []
     for sign in (1, -1):
         with torch.no_grad():
             weight[0, 0] += sign * step
-        values.append(brute_force_penalty(critic, real, fake, alpha).item())
+        values.append(brute_force_penalty("two_sided", critic, real, fake, alpha).item())
         with torch.no_grad():
             weight[0, 0] -= sign * step
     assert analytic == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-4, abs=1e-9)

@@ -100,6 +100,27 @@ def test_checkpoints_are_named_kept_and_dropped_as_asked(make, tmp_path):
     assert checkpoint.load(paths.best)["epoch"] == best["epoch"]
 
 
+@pytest.mark.parametrize("changes", [
+    {"model__critic__head": "grid"}, {"model__critic__head": "conditional"}, {"model__critic__pairs": "independent"},
+    {"loss__penalty": "one_sided"}, {"loss__penalty": "r1"}, {"loss__penalty": "r2"},
+    {"loss__balance": "gradient_norm"}, {"loss__log_ratio": -1.0}])
+def test_every_kind_of_critic_trains_and_tells_what_it_does(make, changes):
+    training = make(training__epochs=1, **changes)
+    before = [p.clone() for p in training.critic.parameters()]
+    (result,) = training.epochs()
+    assert all(not torch.equal(a, b) for a, b in zip(before, training.critic.parameters(), strict=True) if a.ndim > 1)
+    assert all(math.isfinite(v) for v in result.metrics.values())
+    assert result.metrics["gradient_norm"] > 0 and result.metrics["critic_gradient_norm"] > 0
+    assert (result.metrics["balance"] != 1) == ("loss__balance" in changes)
+
+
+def test_a_log_ratio_is_a_weight_in_another_unit(make):
+    one = make(loss__wgan_weight=0.02, loss__ae_weight=2.0)
+    other = make(loss__wgan_weight=7.0, loss__ae_weight=2.0, loss__log_ratio=-2.0)
+    x = next(iter(one.train))
+    torch.testing.assert_close(one.step(x), other.step(x))
+
+
 @pytest.mark.parametrize("k", [1, 2, 4, 5])
 def test_a_training_works_at_every_k_and_improves_on_where_it_starts(make, k):
     training = make(model__compressor__output_grid_size=k, loss__wgan_weight=0.0)
@@ -120,7 +141,7 @@ def test_the_critic_learns_and_the_generator_step_leaves_it_alone(make):
     before = [p.clone() for p in training.critic.parameters()]
     training.step(x)
     assert any(not torch.equal(a, b) for a, b in zip(before, training.critic.parameters(), strict=True))
-    training._critic_steps = lambda *_: (torch.zeros(()),) * 3
+    training._critic_steps = lambda *_: (torch.zeros(()),) * 4
     before = [p.clone() for p in training.critic.parameters()]
     training.step(x)
     assert all(torch.equal(a, b) for a, b in zip(before, training.critic.parameters(), strict=True))

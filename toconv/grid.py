@@ -24,11 +24,15 @@ def window(i: Rows, g: int, k: int) -> tuple[Rows, Rows]:
     return i * g // k, -(-(i + 1) * g // k)
 
 
+def side(x_BNC: torch.Tensor) -> int:
+    """Tokens along one side of a square grid."""
+    return isqrt(x_BNC.shape[1])
+
+
 def to_map(x_BNC: torch.Tensor) -> torch.Tensor:
     """(B, N, C) → (B, C, g, g), a view in channels-last order."""
-    side = isqrt(x_BNC.shape[1])
     b, _, c = x_BNC.shape
-    return x_BNC.view(b, side, side, c).permute(0, 3, 1, 2)
+    return x_BNC.view(b, side(x_BNC), side(x_BNC), c).permute(0, 3, 1, 2)
 
 
 def to_tokens(x_BChw: torch.Tensor) -> torch.Tensor:
@@ -79,6 +83,15 @@ def random_in_cell(
     row_BS, column_BS = (_within(window(i, g, k), u_BS)
                          for i, u_BS in zip((cells_BS // k, cells_BS % k), u_2BS, strict=True))
     return take(x_BNC, row_BS * g + column_BS)
+
+
+def random_lattice(x_BNC: torch.Tensor, k: int, generator: torch.Generator) -> torch.Tensor:
+    """One k×k sub-lattice of each image, spaced as the cells are, at a random phase. (B, M, C)."""
+    g = side(x_BNC)
+    first_k, _ = window(torch.arange(k, device=x_BNC.device), g, k)
+    phase_2B = torch.randint(g // k, (2, len(x_BNC)), generator=generator, device=x_BNC.device)
+    row_Bk, column_Bk = (first_k + phase_B[:, None] for phase_B in phase_2B)
+    return take(x_BNC, (row_Bk[:, :, None] * g + column_Bk[:, None, :]).flatten(1))
 
 
 def take(x_BNC: torch.Tensor, index_BS: torch.Tensor) -> torch.Tensor:

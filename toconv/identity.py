@@ -12,7 +12,7 @@ from toconv.hardware import mixed_precision
 from toconv.settings import Settings
 
 PACKAGE = Path(__file__).parent
-TRAINING_CODE = ("grid.py", "losses.py", "metrics.py", "perception.py", "training.py", "models/blocks.py",
+TRAINING_CODE = ("grid.py", "losses.py", "metrics.py", "perception.py", "training.py", "units.py", "models/blocks.py",
                  "models/compressor.py", "models/decoder.py", "models/critic.py", "tokens/batches.py")
 BOOKKEEPING = {"log_every", "checkpoint_every", "keep_last_n"}  # of training: they change no number
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import torch
 
+from toconv.settings import LossSettings
+
 Critic = Callable[[torch.Tensor], torch.Tensor]
 SMALLEST = 1e-16  # squared product of two tokens' lengths, below which their cosine counts as 0
 
@@ -19,15 +21,31 @@ class Reconstruction(NamedTuple):
 
 
 def gradient_penalty(
-    critic: Critic, real_UC: torch.Tensor, fake_UC: torch.Tensor, alpha_U1: torch.Tensor
+    kind: str, critic: Critic, real_U: torch.Tensor, fake_U: torch.Tensor, alpha_U: torch.Tensor
 ) -> torch.Tensor:
-    """GP = E[(‖∇_x̂ D(x̂)‖₂ − 1)²], x̂ = α·real + (1 − α)·fake, for each scored unit (arXiv 1704.00028, eq. 3).
+    """The penalty on ∇D of each scored unit, a token or a grid of tokens; alpha has one number for each unit.
 
-    The critic scores each unit by itself, so that the gradient of the scores' sum holds every unit's own.
+    `two_sided`: E[(‖∇_x̂ D(x̂)‖₂ − 1)²], x̂ = α·real + (1 − α)·fake (arXiv 1704.00028, eq. 3); `one_sided`:
+    E[max(0, ‖∇_x̂ D(x̂)‖₂ − 1)²] (the same, section 4). `r1`: E[‖∇D(real)‖²]/2, `r2`: E[‖∇D(fake)‖²]/2
+    (arXiv 1801.04406, eqs. 9 and 10). The critic scores each unit by itself, so that the gradient of the scores' sum
+    holds every unit's own.
     """
-    x_UC = torch.lerp(fake_UC, real_UC, alpha_U1).detach().requires_grad_(True)
-    (gradient_UC,) = torch.autograd.grad(critic(x_UC).sum(), x_UC, create_graph=True)
-    return (gradient_UC.norm(2, dim=-1) - 1).square().mean()
+    points = {"r1": real_U, "r2": fake_U}
+    x_U = points[kind] if kind in points else torch.lerp(fake_U, real_U, alpha_U.view(-1, *[1] * (real_U.ndim - 1)))
+    x_U = x_U.detach().requires_grad_(True)
+    (gradient_U,) = torch.autograd.grad(critic(x_U).sum(), x_U, create_graph=True)
+    norm_U = gradient_U.flatten(1).norm(2, dim=-1)
+    if kind in points:
+        return norm_U.square().mean() / 2
+    excess_U = norm_U - 1
+    return (excess_U.clamp_min(0) if kind == "one_sided" else excess_U).square().mean()
+
+
+def gradient_balance(ae: torch.Tensor, gen: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    """‖∇_z L_ae‖ / ‖∇_z L_gen‖ at the compressed tokens z: how much L_gen is to be scaled to pull as L_ae does
+    (arXiv 2012.09841, eq. 7). Not differentiated."""
+    ae_norm, gen_norm = (torch.autograd.grad(loss, z, retain_graph=True)[0].float().norm() for loss in (ae, gen))
+    return (ae_norm / gen_norm.clamp_min(SMALLEST**0.5)).detach()
 
 
 def critic_loss(
@@ -35,6 +53,11 @@ def critic_loss(
 ) -> torch.Tensor:
     """L_disc = −E[D(real)] + E[D(fake)] + lambda_gp·GP (arXiv 1704.00028, algorithm 1)."""
     return -real_U.mean() + fake_U.mean() + lambda_gp * penalty
+
+
+def adversarial_weight(loss: LossSettings) -> float:
+    """The weight of L_gen: `wgan_weight`, or what `log_ratio` makes of `ae_weight`."""
+    return loss.wgan_weight if loss.log_ratio is None else loss.ae_weight * 10**loss.log_ratio
 
 
 def generator_loss(fake_U: torch.Tensor) -> torch.Tensor:

@@ -75,6 +75,8 @@ class DecoderSettings(Group):
 
 
 class CriticSettings(Group):
+    head: Literal["token", "grid", "conditional"]  # what it scores
+    pairs: Literal["independent", "matched"]  # which real and fake units the penalty interpolates
     width: Positive
     layers: Positive  # hidden layers
     tokens_per_image: Positive  # scored in each critic step; all k² where there are fewer
@@ -87,9 +89,12 @@ class ModelSettings(Group):
 
 
 class LossSettings(Group):
+    penalty: Literal["two_sided", "one_sided", "r1", "r2"]
     lambda_gp: Weight
     wgan_weight: Weight
     ae_weight: Weight
+    log_ratio: Annotated[float, Field(allow_inf_nan=False)] | None  # log10 of L_gen's weight over L_ae's
+    balance: Literal["fixed", "gradient_norm"]
 
 
 class TrainingSettings(Group):
@@ -159,7 +164,11 @@ def cross_field_mistakes(raw: dict) -> list[str]:
         needed = {"folder": "root", "imagenet": "imagenet_root"}.get(data["kind"])
         if needed and not data[needed]:
             mistakes.append(f"data.{needed}: data={data['kind']} needs it, e.g. data.{needed}=/path/to/pictures")
-        if raw["loss"]["wgan_weight"] == 0 and raw["loss"]["ae_weight"] == 0:
+        critic = raw["model"]["critic"]
+        if critic["head"] == "conditional" and critic["pairs"] == "independent":
+            mistakes.append("model.critic.pairs=independent: head=conditional needs matched pairs, since both stand "
+                            "beside one cell's mean")
+        if raw["loss"]["log_ratio"] is None and raw["loss"]["wgan_weight"] == 0 and raw["loss"]["ae_weight"] == 0:
             mistakes.append("loss.wgan_weight and loss.ae_weight are both 0: nothing would be trained")
     except (KeyError, TypeError, ZeroDivisionError):
         pass  # the field's own check names it

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,14 +23,16 @@ from toconv.errors import CheckpointError, TrainingFailed
 from toconv.hardware import mixed_precision
 from toconv.metrics import evaluate, ridge_distortion
 from toconv.models.compressor import Compressor
-from toconv.models.critic import Critic
+from toconv.models.critic import build_critic
 from toconv.models.decoder import build_decoder
 from toconv.perception import PerceptionReference
 from toconv.settings import Settings
 from toconv.tokens.batches import Batches
 from toconv.tokens.store import TokenStore
+from toconv.units import draw_units
 
-DIAGNOSTICS = ("L_total", "L_gen", "L_ae_mse", "L_ae_cosine", "L_disc", "critic_gap", "gradient_penalty")
+DIAGNOSTICS = ("L_total", "L_gen", "L_ae_mse", "L_ae_cosine", "gradient_norm", "balance", "L_disc", "critic_gap",
+               "gradient_penalty", "critic_gradient_norm")
 OnLog = Callable[[int, int, dict[str, float]], None]
 
 
@@ -54,7 +57,7 @@ class Training:
             torch.manual_seed(t.seed)
             self.compressor = Compressor(store.width, store.grid_size, model.compressor).to(device)
             self.decoder = build_decoder(model.decoder, store.width, store.grid_size, self.k).to(device)
-            self.critic = Critic(store.width, model.critic).to(device)
+            self.critic = build_critic(store.width, model.critic).to(device)
         if settings.hardware.compile:
             self.compressor.compile()
             self.decoder.compile()
@@ -129,41 +132,51 @@ class Training:
 
     def step(self, x_BNC: torch.Tensor) -> torch.Tensor:
         """n_critic critic steps and a generator step on one batch; returns DIAGNOSTICS, not synchronised."""
-        loss = self.settings.loss
+        loss, weight = self.settings.loss, losses.adversarial_weight(self.settings.loss)
         with self._autocast():
             z_BMC = self.compressor(x_BNC)
             y_BNC = self.decoder(z_BMC)
-        z_BMC, y_BNC = z_BMC.float(), y_BNC.float()
-        ae = losses.reconstruction_loss(x_BNC, y_BNC, self.coverage_N)
-        zero = x_BNC.new_zeros(())
-        l_gen, critic_terms = zero, (zero, zero, zero)
-        if loss.wgan_weight > 0:  # a critic whose verdict weighs nothing is not trained
-            critic_terms = self._critic_steps(x_BNC, z_BMC.detach())
-            self.critic.requires_grad_(False)
-            l_gen = losses.generator_loss(self.critic(z_BMC))
-            self.critic.requires_grad_(True)
-        l_total = loss.wgan_weight * l_gen + loss.ae_weight * (ae.mse + ae.cosine)
+        ae = losses.reconstruction_loss(x_BNC, y_BNC.float(), self.coverage_N)
+        l_ae, zero = ae.mse + ae.cosine, x_BNC.new_zeros(())
+        l_gen, balance, critic_terms = zero, zero + 1, (zero,) * 4
+        if weight > 0:  # a critic whose verdict weighs nothing is not trained
+            means_BMC = grid.pool(x_BNC, self.k) if self.settings.model.critic.head == "conditional" else None
+            critic_terms = self._critic_steps(x_BNC, z_BMC.detach().float(), means_BMC)
+            l_gen = self._generator_loss(z_BMC.float(), means_BMC)
+            if loss.balance == "gradient_norm":
+                balance = losses.gradient_balance(l_ae, l_gen, z_BMC)
+        l_total = weight * balance * l_gen + loss.ae_weight * l_ae
         self.optimizer.zero_grad(set_to_none=True)
         l_total.backward()
+        gradient_norm = total_norm(self.compressor, self.decoder)
         self.optimizer.step()
         self.schedule.step()
-        return torch.stack([l_total, l_gen, ae.mse, ae.cosine, *critic_terms]).detach()
+        return torch.stack([l_total, l_gen, ae.mse, ae.cosine, gradient_norm, balance, *critic_terms]).detach()
 
-    def _critic_steps(self, x_BNC: torch.Tensor, fake_BMC: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """L_disc, critic gap and penalty of the last of n_critic steps, each on fresh draws."""
-        count = self.settings.model.critic.tokens_per_image
+    def _generator_loss(self, z_BMC: torch.Tensor, means_BMC: torch.Tensor | None) -> torch.Tensor:
+        """L_gen on every compressed token; the critic's own weights get no gradient."""
+        self.critic.requires_grad_(False)
+        l_gen = losses.generator_loss(self.critic(z_BMC, means_BMC))
+        self.critic.requires_grad_(True)
+        return l_gen
+
+    def _critic_steps(
+        self, x_BNC: torch.Tensor, fake_BMC: torch.Tensor, means_BMC: torch.Tensor | None
+    ) -> tuple[torch.Tensor, ...]:
+        """L_disc, critic gap, penalty and gradient norm of the last of n_critic steps, each on fresh draws."""
+        loss = self.settings.loss
         for _ in range(self.settings.training.n_critic):
-            cells_BS = grid.draw_cells(len(x_BNC), self.k, count, self.draws)
-            real_UC = grid.random_in_cell(x_BNC, self.k, cells_BS, self.draws).flatten(0, 1)
-            fake_UC = grid.take(fake_BMC, cells_BS).flatten(0, 1)
-            alpha_U1 = torch.rand(len(fake_UC), 1, device=self.device, generator=self.draws)
-            penalty = losses.gradient_penalty(self.critic, real_UC, fake_UC, alpha_U1)
-            real_U, fake_U = self.critic(torch.cat([real_UC, fake_UC])).chunk(2)
-            l_disc = losses.critic_loss(real_U, fake_U, penalty, self.settings.loss.lambda_gp)
+            units = draw_units(self.settings.model.critic, x_BNC, fake_BMC, means_BMC, self.draws)
+            alpha_U = torch.rand(len(units.fake), device=self.device, generator=self.draws)
+            critic = partial(self.critic, condition=units.condition)
+            penalty = losses.gradient_penalty(loss.penalty, critic, units.real, units.fake, alpha_U)
+            real_U, fake_U = critic(units.real), critic(units.fake)
+            l_disc = losses.critic_loss(real_U, fake_U, penalty, loss.lambda_gp)
             self.critic_optimizer.zero_grad(set_to_none=True)
             l_disc.backward()
+            norm = total_norm(self.critic)
             self.critic_optimizer.step()
-        return l_disc, real_U.mean() - fake_U.mean(), penalty
+        return l_disc, real_U.mean() - fake_U.mean(), penalty, norm
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
@@ -209,6 +222,11 @@ def cosine_with_warmup(steps: int, warmup_fraction: float) -> Callable[[int], fl
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
     return factor
+
+
+def total_norm(*networks: torch.nn.Module) -> torch.Tensor:
+    """The 2-norm of all gradients together, not synchronised."""
+    return torch.nn.utils.get_total_norm([p.grad for n in networks for p in n.parameters() if p.grad is not None])
 
 
 def _must_be_finite(values: dict[str, float], where: str) -> None:

@@ -5,7 +5,7 @@ import torch
 
 from toconv import grid
 from toconv.models.compressor import Compressor
-from toconv.models.critic import Critic
+from toconv.models.critic import build_critic
 from toconv.models.decoder import build_decoder
 from toconv.settings import CompressorSettings, CriticSettings, DecoderSettings
 
@@ -60,9 +60,30 @@ def test_a_compressed_token_sees_its_cell_and_its_neighbours_only():
     assert seen[:8, :8].all() and not seen[8:].any() and not seen[:, 8:].any()
 
 
+def critic_of(head):
+    torch.manual_seed(0)
+    return build_critic(C, CriticSettings(head=head, pairs="matched", width=16, layers=2, tokens_per_image=16))
+
+
+def test_a_grid_critic_scores_each_grid_by_itself_and_sees_neighbours():
+    critic, x = critic_of("grid"), tokens(9).requires_grad_(True)
+    scores = critic(x)
+    assert scores.shape == (2,)
+    scores[1].backward()
+    assert (x.grad.abs().sum(-1) > 0).tolist() == [[False] * 9, [True] * 9]
+    (second,) = torch.autograd.grad(scores.new_zeros(()) + critic(x)[0], x, create_graph=True)
+    second.square().sum().backward()  # double backward reaches the convolutions
+    assert critic.convs[0].weight.grad.abs().sum() > 0
+
+
+def test_a_conditional_critic_sees_the_condition():
+    critic, x = critic_of("conditional"), tokens(3)
+    assert not torch.allclose(critic(x, x), critic(x, 0 * x))
+
+
 def test_a_critics_score_depends_on_its_own_token_alone():
     torch.manual_seed(0)
-    critic = Critic(C, CriticSettings(width=16, layers=2, tokens_per_image=16))
+    critic = critic_of("token")
     x = tokens(5).requires_grad_(True)
     scores = critic(x)
     assert scores.shape == (2, 5)
@@ -80,7 +101,7 @@ def test_operations_are_counted_as_torchs_own_counter_counts_them(settings, kind
     with torch.device("meta"):
         networks = [(Compressor(32, 6, settings.model.compressor), 36),
                     (build_decoder(settings.model.decoder.model_copy(update={"kind": kind}), 32, 6, 3), 9),
-                    (Critic(32, settings.model.critic), 9)]
+                    (build_critic(32, settings.model.critic), 9)]
     for network, tokens in networks:
         with FlopCounterMode(display=False) as counter:
             network(torch.empty(4, tokens, 32, device="meta"))

@@ -88,6 +88,7 @@ def ended(process, seconds=60):
     return process.returncode, stdout, stderr
 
 
+@pytest.mark.timeout(1800)
 def test_twenty_kills_of_the_driver_at_random_moments(disturbed, reference):
     draw, began = random.Random(0), 0
     for number in range(KILLS):

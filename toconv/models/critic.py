@@ -1,6 +1,6 @@
-"""The critic of arXiv 1704.00028 on single tokens (the `token` head)."""
+"""The critics of arXiv 1704.00028: no batch norm, no dropout, linear last layer. Each scores one unit by itself."""
 
-# U scored units, C channels of a token
+# U scored units, M = k*k compressed tokens, C channels of a token
 
 from __future__ import annotations
 
@@ -9,18 +9,46 @@ import itertools
 import torch
 from torch import nn
 
+from toconv import grid
 from toconv.settings import CriticSettings
 
 
-class Critic(nn.Module):
-    """(…, C) tokens → (…) scores. No batch norm and no dropout; linear last layer."""
+class TokenCritic(nn.Module):
+    """(…, C) tokens → (…) scores; with `conditional`, each beside a (…, C) condition."""
 
     def __init__(self, channels: int, settings: CriticSettings) -> None:
         super().__init__()
-        widths = [channels] + [settings.width] * settings.layers
+        first = channels * (2 if settings.head == "conditional" else 1)
+        widths = [first] + [settings.width] * settings.layers
         hidden = [layer for a, b in itertools.pairwise(widths)
                   for layer in (nn.Linear(a, b), nn.LayerNorm(b), nn.SiLU())]
         self.layers = nn.Sequential(*hidden, nn.Linear(widths[-1], 1))
 
-    def forward(self, x_UC: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_UC: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+        if condition is not None:
+            x_UC = torch.cat([x_UC, condition], dim=-1)
         return self.layers(x_UC).squeeze(-1)
+
+
+class GridCritic(nn.Module):
+    """(U, M, C) whole grids → (U) scores: tokens and their neighbours, averaged over the grid."""
+
+    def __init__(self, channels: int, settings: CriticSettings) -> None:
+        super().__init__()
+        self.read = nn.Linear(channels, settings.width)
+        self.norms = nn.ModuleList(nn.LayerNorm(settings.width) for _ in range(settings.layers))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(settings.width, settings.width, 3, padding=1) for _ in range(settings.layers))
+        self.score = nn.Linear(settings.width, 1)
+
+    def forward(self, x_UMC: torch.Tensor, condition: None = None) -> torch.Tensor:
+        x_UMW = self.read(x_UMC)
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            x_UMW = x_UMW + nn.functional.silu(grid.to_tokens(conv(grid.to_map(norm(x_UMW)))))
+        return self.score(x_UMW).mean(dim=(1, 2))
+
+
+def build_critic(channels: int, settings: CriticSettings) -> nn.Module:
+    """The critic of `settings.head`."""
+    kinds = {"token": TokenCritic, "conditional": TokenCritic, "grid": GridCritic}
+    return kinds[settings.head](channels, settings)

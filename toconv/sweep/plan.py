@@ -9,9 +9,10 @@ import torch
 from rich.table import Table
 
 from toconv.hardware import mixed_precision, resolve_device
+from toconv.losses import adversarial_weight
 from toconv.models.compressor import Compressor
 from toconv.models.cost import forward_flops, parameters
-from toconv.models.critic import Critic
+from toconv.models.critic import build_critic
 from toconv.models.decoder import build_decoder
 from toconv.paths import SweepPaths
 from toconv.progress import console, duration
@@ -81,14 +82,16 @@ def trial_cost(base: Settings, k: int) -> Cost:
     with torch.device("meta"):
         compressor = Compressor(c, g, base.model.compressor.model_copy(update={"output_grid_size": k}))
         decoder = build_decoder(base.model.decoder, c, g, k)
-        critic = Critic(c, base.model.critic)
+        critic = build_critic(c, base.model.critic)
     size = parameters(compressor, decoder, critic)
     generator = forward_flops(compressor, t.batch_size, g * g, c) + forward_flops(decoder, t.batch_size, k * k, c)
-    scored = min(k * k, base.model.critic.tokens_per_image)
-    verdict = forward_flops(critic, t.batch_size, scored, c)
+    head = base.model.critic.head
+    scored = k * k if head == "grid" else min(k * k, base.model.critic.tokens_per_image)
+    seen = 2 * c if head == "conditional" else c  # a condition stands beside the token
+    verdict = forward_flops(critic, t.batch_size, scored, seen)
     critic_steps = 4 * t.n_critic * verdict  # real, fake, and a penalty of two
-    last = forward_flops(critic, t.batch_size, k * k, c)
-    trained = critic_steps + last if base.loss.wgan_weight > 0 else 0
+    last = forward_flops(critic, t.batch_size, k * k, seen)
+    trained = critic_steps + last if adversarial_weight(base.loss) > 0 else 0
     return Cost(size, (1 + BACKWARD) * (generator + trained), 3 * 4 * size)
 
 
