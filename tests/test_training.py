@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from toconv import checkpoint, config
+from toconv.compress import TrainedCompressor
 from toconv.durable import DurableTraining, epoch_checkpoints, read_rows
 from toconv.errors import CheckpointError, TrainingFailed
 from toconv.identity import trial_id
 from toconv.metrics import ridge_distortion
+from toconv.models.linear_code import fit_linear_code
 from toconv.paths import TrialPaths
 from toconv.tokens.store import TokenStore, prepare_store
 from toconv.training import Training, cosine_with_warmup
@@ -133,6 +135,35 @@ def test_a_training_works_at_every_k_and_improves_on_where_it_starts(make, k):
     before = distortion()
     list(training.epochs())
     assert distortion() < before
+
+
+@pytest.mark.parametrize("kind", ["conv", "attention"])
+@pytest.mark.parametrize("k", [3, 4])
+def test_a_compressor_that_starts_at_pca_starts_at_its_distortion_and_keeps_it(make, tmp_path, kind, k):
+    changes = {"model__compressor__init": "pca", "model__decoder__kind": kind, "model__compressor__output_grid_size": k}
+    training = make(**changes)
+    code = fit_linear_code(training.train, 6, k)
+    x = torch.cat(list(training.held_out["val"]))
+    torch.testing.assert_close(training.compressor(x), code.compress(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(training.decoder(training.compressor(x)), code.decompress(code.compress(x)),
+                               rtol=1e-4, atol=1e-4)
+    before = training.compressor.code.weight_CD.clone()
+    paths = TrialPaths(tmp_path / "run")
+    list(DurableTraining(training, paths).epochs())
+    torch.testing.assert_close(training.compressor.code.weight_CD, before)
+    usable = TrainedCompressor(paths.latest, CPU)
+    torch.testing.assert_close(usable.compressor(x), training.compressor(x))
+
+
+def test_the_linear_code_is_fitted_once_a_store_and_anew_where_it_is_damaged(make):
+    training = make(model__compressor__init="pca")
+    (path,) = (training.store.folder / "codes").glob("k3-*.pt")
+    written = path.stat().st_mtime_ns
+    make(model__compressor__init="pca")
+    assert path.stat().st_mtime_ns == written
+    path.write_bytes(path.read_bytes()[:-50])
+    again = make(model__compressor__init="pca")
+    torch.testing.assert_close(again.compressor.code.weight_CD, training.compressor.code.weight_CD)
 
 
 def test_the_critic_learns_and_the_generator_step_leaves_it_alone(make):

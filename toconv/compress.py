@@ -43,7 +43,7 @@ class TrainedCompressor:
         self._mean_C, self._std_C = (tokens[key].to(device) for key in ("mean_C", "std_C"))
         channels = len(self._mean_C)
         self.compressor = Compressor(channels, self.grid_size, model.compressor)
-        self.decoder = build_decoder(model.decoder, channels, self.grid_size, self.k)
+        self.decoder = build_decoder(model.decoder, channels, self.grid_size, self.k, model.compressor.init)
         try:
             for name in ("compressor", "decoder"):
                 network = getattr(self, name)

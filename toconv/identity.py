@@ -13,7 +13,8 @@ from toconv.settings import Settings
 
 PACKAGE = Path(__file__).parent
 TRAINING_CODE = ("grid.py", "losses.py", "metrics.py", "perception.py", "training.py", "units.py", "models/blocks.py",
-                 "models/compressor.py", "models/decoder.py", "models/critic.py", "tokens/batches.py")
+                 "models/compressor.py", "models/linear_code.py", "tokens/codes.py",
+                 "models/decoder.py", "models/critic.py", "tokens/batches.py")
 BOOKKEEPING = {"log_every", "checkpoint_every", "keep_last_n"}  # of training: they change no number
 
 

@@ -63,6 +63,7 @@ class DataSettings(Group):
 
 class CompressorSettings(Group):
     output_grid_size: Positive  # k
+    init: Literal["pool", "pca"]  # what it does before it is trained
     width: Positive  # channels inside the residual branch
     blocks: Annotated[int, Field(ge=0)]  # residual blocks on the k×k grid
 

@@ -28,6 +28,7 @@ from toconv.models.decoder import build_decoder
 from toconv.perception import PerceptionReference
 from toconv.settings import Settings
 from toconv.tokens.batches import Batches
+from toconv.tokens.codes import linear_code
 from toconv.tokens.store import TokenStore
 from toconv.units import draw_units
 
@@ -56,8 +57,13 @@ class Training:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(t.seed)
             self.compressor = Compressor(store.width, store.grid_size, model.compressor).to(device)
-            self.decoder = build_decoder(model.decoder, store.width, store.grid_size, self.k).to(device)
+            self.decoder = build_decoder(
+                model.decoder, store.width, store.grid_size, self.k, model.compressor.init).to(device)
             self.critic = build_critic(store.width, model.critic).to(device)
+        if model.compressor.init == "pca":
+            code = linear_code(store, self.k, device).state_dict()
+            self.compressor.code.load_state_dict(code)
+            self.decoder.start.load_state_dict(code)
         if settings.hardware.compile:
             self.compressor.compile()
             self.decoder.compile()

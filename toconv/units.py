@@ -25,12 +25,12 @@ def draw_units(
     settings: CriticSettings, x_BNC: torch.Tensor, fake_BMC: torch.Tensor, means_BMC: torch.Tensor | None,
     generator: torch.Generator,
 ) -> Units:
-    """Fresh units of one batch.
+    """Fresh units of one batch. `means_BMC`: the cells' means, for `conditional` alone.
 
-    `means_BMC`: the cells' means, for `conditional` alone. `token`: at `tokens_per_image` cells of each image an original token of the cell against its compressed one.
+    `token`: at `tokens_per_image` cells of each image an original token of the cell against its compressed one.
     `conditional`: the same, beside the cell's mean. `grid`: a strided k×k sub-lattice of each image against its
-    compressed grid. `pairs` says which real and fake units the penalty interpolates: `matched` ones are of the same
-    cell (grid: of the same image), `independent` ones are paired by chance, as arXiv 1704.00028 has it.
+    compressed grid. `pairs` says which real and fake units the penalty interpolates: `matched` ones are of the
+    same cell (grid: of the same image), `independent` ones are paired by chance, as arXiv 1704.00028 has it.
     """
     k = grid.side(fake_BMC)
     condition = None

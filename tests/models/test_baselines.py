@@ -5,8 +5,9 @@ import torch
 from sklearn.decomposition import PCA
 
 from toconv import grid
-from toconv.models import baselines
-from toconv.models.baselines import fit_baselines, fit_pca
+from toconv.models import linear_code
+from toconv.models.baselines import fit_baselines
+from toconv.models.linear_code import fit_linear_code
 
 NAMES = {"random", "strided", "pool", "pool_bilinear", "pool_rescaled", "pca",
          "mixing_0.25", "mixing_0.5", "mixing_0.75"}
@@ -25,6 +26,10 @@ class Images:
         return iter(self.x.split(7))
 
 
+def fitted(data, k):
+    return fit_baselines(data, 12, k, fit_linear_code(data, 12, k))
+
+
 def fvu(x, y):
     return ((x - y).square().sum() / x.square().sum()).item()
 
@@ -32,7 +37,7 @@ def fvu(x, y):
 @pytest.mark.parametrize("k", [3, 4, 6])
 def test_per_block_pca_equals_sklearns(k):
     data = Images()
-    baseline, s = fit_pca(data, 12, k), 12 // k
+    baseline, s = fit_linear_code(data, 12, k), 12 // k
     blocks = grid.space_to_depth(data.x, s).flatten(0, 1).numpy()
     exact = PCA(4, svd_solver="full").fit(blocks)
     reference = torch.from_numpy(exact.inverse_transform(exact.transform(blocks))).view(60, k * k, -1)
@@ -43,7 +48,7 @@ def test_per_block_pca_equals_sklearns(k):
 @pytest.mark.parametrize("k", [3, 4, 5, 7])
 def test_pca_beats_every_code_that_is_read_block_by_block_on_the_images_it_was_fitted_on(k):
     data = Images()
-    found = {name: fvu(data.x, b.decompress(b.compress(data.x))) for name, b in fit_baselines(data, 12, k)}
+    found = {name: fvu(data.x, b.decompress(b.compress(data.x))) for name, b in fitted(data, k)}
     assert set(found) == NAMES
     if 12 % k == 0:
         blockwise = [fvu(data.x, grid.nearest(f(data.x, k), 12)) for f in (grid.pool, grid.strided)]
@@ -54,7 +59,7 @@ def test_pca_beats_every_code_that_is_read_block_by_block_on_the_images_it_was_f
 @pytest.mark.parametrize("k", [1, 3, 5, 11])
 def test_every_baseline_gives_k_times_k_tokens_of_the_same_width(k):
     data = Images()
-    for _, baseline in fit_baselines(data, 12, k):
+    for _, baseline in fitted(data, k):
         z = baseline.compress(data.x)
         assert z.shape == (60, k * k, 4)
         assert baseline.decompress(z).shape == data.x.shape
@@ -62,28 +67,29 @@ def test_every_baseline_gives_k_times_k_tokens_of_the_same_width(k):
 
 def test_pooling_and_striding_are_torchs_own_operations():
     data = Images()
-    named = dict(fit_baselines(data, 12, 3))
+    named = dict(fitted(data, 3))
     square = data.x.view(60, 12, 12, 4).permute(0, 3, 1, 2)
     pooled = torch.nn.functional.avg_pool2d(square, 4).permute(0, 2, 3, 1).flatten(1, 2)
     torch.testing.assert_close(named["pool"].compress(data.x), pooled)
-    torch.testing.assert_close(named["strided"].compress(data.x), data.x.view(60, 12, 12, 4)[:, 2::4, 2::4].flatten(1, 2))
+    centres = data.x.view(60, 12, 12, 4)[:, 2::4, 2::4].flatten(1, 2)
+    torch.testing.assert_close(named["strided"].compress(data.x), centres)
 
 
 @pytest.mark.parametrize("k", [3, 5])
 def test_pca_is_the_same_linear_code_whether_found_on_covariance_or_on_blocks(k, monkeypatch):
     data = Images()
-    on_covariance = fit_pca(data, 12, k)
-    monkeypatch.setattr(baselines, "LARGEST_GRAM", 0)
-    on_blocks = fit_pca(data, 12, k)
+    on_covariance = fit_linear_code(data, 12, k)
+    monkeypatch.setattr(linear_code, "LARGEST_GRAM", 0)
+    on_blocks = fit_linear_code(data, 12, k)
     found = [fvu(data.x, b.decompress(b.compress(data.x))) for b in (on_covariance, on_blocks)]
     assert found[0] == pytest.approx(found[1], abs=1e-3)
 
 
 def test_pca_on_a_share_of_the_blocks_stays_near_the_whole(monkeypatch):
     data = Images(images=200)
-    whole = fit_pca(data, 12, 4)
-    monkeypatch.setattr(baselines, "MOST_NUMBERS", 200 * 12 * 12 * 4 // 4)
-    share = fit_pca(data, 12, 4)
+    whole = fit_linear_code(data, 12, 4)
+    monkeypatch.setattr(linear_code, "MOST_NUMBERS", 200 * 12 * 12 * 4 // 4)
+    share = fit_linear_code(data, 12, 4)
     found = [fvu(data.x, b.decompress(b.compress(data.x))) for b in (whole, share)]
     assert found[0] <= found[1] < found[0] + 0.03
 
@@ -92,13 +98,13 @@ def test_a_block_of_equal_tokens_becomes_a_token_of_the_same_size_under_pca():
     data = Images()
     flat = grid.nearest(grid.pool(data.x, 4), 12)
     data.x = flat  # blocks that pooling holds whole
-    z = fit_pca(data, 12, 4).compress(flat)
+    z = fit_linear_code(data, 12, 4).compress(flat)
     torch.testing.assert_close(z, grid.pool(flat, 4), atol=1e-3, rtol=1e-3)
 
 
 def test_rescaled_pooling_has_the_originals_variance_and_poolings_distortion():
     data = Images()
-    named = dict(fit_baselines(data, 12, 3))
+    named = dict(fitted(data, 3))
     z = named["pool_rescaled"].compress(data.x)
     torch.testing.assert_close(z.flatten(0, 1).std(0), torch.ones(4), atol=0.01, rtol=0)
     torch.testing.assert_close(named["pool_rescaled"].decompress(z),
@@ -107,12 +113,12 @@ def test_rescaled_pooling_has_the_originals_variance_and_poolings_distortion():
 
 def test_mixing_is_the_straight_line_from_pooled_to_strided():
     data = Images()
-    named = dict(fit_baselines(data, 12, 3))
+    named = dict(fitted(data, 3))
     pooled, strided = (named[name].compress(data.x) for name in ("pool", "strided"))
     torch.testing.assert_close(named["mixing_0.25"].compress(data.x), 0.75 * pooled + 0.25 * strided)
 
 
 def test_a_random_token_is_the_same_for_an_image_in_any_batch():
     data = Images()
-    compress = dict(fit_baselines(data, 12, 5))["random"].compress
+    compress = dict(fitted(data, 5))["random"].compress
     assert torch.equal(compress(data.x)[7:9], compress(data.x[7:9]))

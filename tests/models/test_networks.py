@@ -14,12 +14,12 @@ C = 8
 
 def compressor(k):
     torch.manual_seed(0)
-    return Compressor(C, 24, CompressorSettings(output_grid_size=k, width=8, blocks=1))
+    return Compressor(C, 24, CompressorSettings(output_grid_size=k, init="pool", width=8, blocks=1))
 
 
 def decoder(kind, k):
     torch.manual_seed(0)
-    return build_decoder(DecoderSettings(kind=kind, width=8, blocks=1, heads=2), C, 24, k)
+    return build_decoder(DecoderSettings(kind=kind, width=8, blocks=1, heads=2), C, 24, k, "pool")
 
 
 def tokens(n=576):
@@ -100,7 +100,7 @@ def test_operations_are_counted_as_torchs_own_counter_counts_them(settings, kind
 
     with torch.device("meta"):
         networks = [(Compressor(32, 6, settings.model.compressor), 36),
-                    (build_decoder(settings.model.decoder.model_copy(update={"kind": kind}), 32, 6, 3), 9),
+                    (build_decoder(settings.model.decoder.model_copy(update={"kind": kind}), 32, 6, 3, "pool"), 9),
                     (build_critic(32, settings.model.critic), 9)]
     for network, tokens in networks:
         with FlopCounterMode(display=False) as counter:

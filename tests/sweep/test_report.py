@@ -18,7 +18,8 @@ OBJECTIVES = {"distortion": "minimize", "cosine": "maximize"}
 def record(trial_id, tokens, distortion, cosine=0.5, **changes):
     facts = {
         "trial_id": trial_id, "name": f"k/{trial_id}", "kind": "trial", "state": "complete", "cell": "k",
-        "tokens": tokens, "params": {"loss.lambda_gp": 1.5}, "device_seconds": 2.0, "folder": Path("trials") / trial_id, "reason": None,
+        "tokens": tokens, "params": {"loss.lambda_gp": 1.5}, "device_seconds": 2.0,
+        "folder": Path("trials") / trial_id, "reason": None,
         "values": {"distortion": distortion, "perception": 0.1, "cosine": cosine}}
     return TrialRecord(**{**facts, **changes})
 

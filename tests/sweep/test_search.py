@@ -132,7 +132,8 @@ def test_conditions_and_points_outside_the_space_are_refused_together(tiny, tmp_
     with pytest.raises(RequestError) as refused:
         load_sweep(path, [])
     for part in ("training.n_critic must stand above", "model.nothing: no such setting",
-                 "start_with[0].loss.lambda_gp=", "start_with[1].training.n_critic=1.5", "start_with[2].training.epochs: is not searched"):
+                 "start_with[0].loss.lambda_gp=", "start_with[1].training.n_critic=1.5",
+                 "start_with[2].training.epochs: is not searched"):
         assert part in str(refused.value)
 
 

@@ -92,7 +92,8 @@ def test_positions_are_resized_without_antialias():
     far = lambda d: a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a  # noqa: E731
     weights = torch.tensor([far(1 + t), near(t), near(1 - t), far(2 - t)])
     patch = table.view(37, 37, 4)[first:first + 4, first:first + 4]
-    torch.testing.assert_close(resized[12, 12], torch.einsum("i,j,ijc->c", weights, weights, patch), rtol=1e-4, atol=1e-5)
+    expected = torch.einsum("i,j,ijc->c", weights, weights, patch)
+    torch.testing.assert_close(resized[12, 12], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("change", "message"), [

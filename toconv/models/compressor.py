@@ -11,11 +11,12 @@ from torch import nn
 
 from toconv import grid
 from toconv.models.blocks import ConvBlock, Down, zero_linear
+from toconv.models.linear_code import LinearCode
 from toconv.settings import CompressorSettings
 
 
 class Compressor(nn.Module):
-    """Average pooling plus a convolutional branch that starts at zero and is judged by what it adds.
+    """Average pooling, or per-block PCA, plus a convolutional branch that starts at zero and is judged by what it adds.
 
     The branch narrows to W channels, goes down stage by stage (`grid.stages`), mixes neighbours on the
     k×k grid, and ends in a linear layer, so that it can emit any value that the encoder's tokens have.
@@ -24,6 +25,7 @@ class Compressor(nn.Module):
     def __init__(self, channels: int, grid_size: int, settings: CompressorSettings) -> None:
         super().__init__()
         self.k, width = settings.output_grid_size, settings.width
+        self.code = LinearCode(channels, grid_size, self.k) if settings.init == "pca" else None
         sides = [grid_size, *grid.stages(grid_size, self.k)]
         self.branch = nn.Sequential(
             nn.Linear(channels, width),
@@ -33,4 +35,5 @@ class Compressor(nn.Module):
             zero_linear(width, channels))
 
     def forward(self, x_BNC: torch.Tensor) -> torch.Tensor:
-        return grid.pool(x_BNC, self.k) + self.branch(x_BNC)
+        start_BMC = self.code.compress(x_BNC) if self.code else grid.pool(x_BNC, self.k)
+        return start_BMC + self.branch(x_BNC)

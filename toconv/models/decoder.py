@@ -1,4 +1,4 @@
-"""k×k tokens → g×g tokens. Both decoders start exactly at bilinear up-sampling."""
+"""k×k tokens → g×g tokens. Both decoders start exactly at bilinear up-sampling, or at per-block PCA's own decoding."""
 
 # B batch, N = g*g, M = k*k, C channels of a token, W channels inside the branch
 
@@ -12,15 +12,16 @@ from torch import nn
 
 from toconv import grid
 from toconv.models.blocks import ConvBlock, Up, zero_linear
+from toconv.models.linear_code import LinearCode
 from toconv.settings import DecoderSettings
 
 
 class ConvDecoder(nn.Module):
     """The compressor's mirror."""
 
-    def __init__(self, settings: DecoderSettings, channels: int, grid_size: int, k: int) -> None:
+    def __init__(self, settings: DecoderSettings, channels: int, grid_size: int, k: int, init: str) -> None:
         super().__init__()
-        self.grid_size, width = grid_size, settings.width
+        self.start, width = _start(channels, grid_size, k, init), settings.width
         sides = [grid_size, *grid.stages(grid_size, k)]
         self.branch = nn.Sequential(
             nn.Linear(channels, width),
@@ -29,15 +30,15 @@ class ConvDecoder(nn.Module):
             zero_linear(width, channels))
 
     def forward(self, z_BMC: torch.Tensor) -> torch.Tensor:
-        return grid.upsample(z_BMC, self.grid_size) + self.branch(z_BMC)
+        return self.start.decompress(z_BMC) + self.branch(z_BMC)
 
 
 class AttentionDecoder(nn.Module):
     """Every original position asks the compressed tokens, each of which says where it stands."""
 
-    def __init__(self, settings: DecoderSettings, channels: int, grid_size: int, k: int) -> None:
+    def __init__(self, settings: DecoderSettings, channels: int, grid_size: int, k: int, init: str) -> None:
         super().__init__()
-        self.grid_size, self.heads, width = grid_size, settings.heads, settings.width
+        self.start, self.heads, width = _start(channels, grid_size, k, init), settings.heads, settings.width
         self.asks_NW = nn.Parameter(torch.randn(grid_size**2, width) * width**-0.5)
         self.places_MW = nn.Parameter(torch.randn(k**2, width) * width**-0.5)
         self.read = nn.Linear(channels, width)
@@ -53,13 +54,28 @@ class AttentionDecoder(nn.Module):
         answer = F.scaled_dot_product_attention(
             self._split(query_BNW), *map(self._split, self.key_value(memory_BMW).chunk(2, -1)))
         answer_BNW = answer.transpose(1, 2).flatten(2)
-        return grid.upsample(z_BMC, self.grid_size) + self.mlp(answer_BNW + self.asks_NW)
+        return self.start.decompress(z_BMC) + self.mlp(answer_BNW + self.asks_NW)
 
     def _split(self, x_BNW: torch.Tensor) -> torch.Tensor:
         return x_BNW.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
-def build_decoder(settings: DecoderSettings, channels: int, grid_size: int, k: int) -> nn.Module:
-    """The decoder of `settings.kind`, for k×k tokens of a grid_size×grid_size grid."""
+class Upsampling(nn.Module):
+    """The decoder of average pooling."""
+
+    def __init__(self, grid_size: int) -> None:
+        super().__init__()
+        self.grid_size = grid_size
+
+    def decompress(self, z_BMC: torch.Tensor) -> torch.Tensor:
+        return grid.upsample(z_BMC, self.grid_size)
+
+
+def _start(channels: int, grid_size: int, k: int, init: str) -> LinearCode | Upsampling:
+    return LinearCode(channels, grid_size, k) if init == "pca" else Upsampling(grid_size)
+
+
+def build_decoder(settings: DecoderSettings, channels: int, grid_size: int, k: int, init: str) -> nn.Module:
+    """The decoder of `settings.kind`, for k×k tokens of a grid_size×grid_size grid. `init` is the compressor's."""
     kinds = {"conv": ConvDecoder, "attention": AttentionDecoder}
-    return kinds[settings.kind](settings, channels, grid_size, k)
+    return kinds[settings.kind](settings, channels, grid_size, k, init)

@@ -20,6 +20,7 @@ from toconv.progress import bar, console
 from toconv.sweep.records import TrialRecord
 from toconv.sweep.spec import GRID_SIZE, Sweep
 from toconv.tokens.batches import Batches
+from toconv.tokens.codes import linear_code
 from toconv.tokens.store import TokenStore
 
 BATCH = 32  # images at a time; changes no number
@@ -50,7 +51,8 @@ def measure(store: TokenStore, k: int, device: torch.device) -> dict[str, dict[s
     references, found = [PerceptionReference.from_batches(images) for images in held_out], {}
     with torch.inference_mode():
         start = time.perf_counter()
-        for name, baseline in fit_baselines(train, store.grid_size, k):
+        code = linear_code(store, k, device)
+        for name, baseline in fit_baselines(train, store.grid_size, k, code):
             ridges = ridge_distortion(baseline.compress, train, held_out, store.grid_size, k)
             metrics = {}
             for prefix, images, reference, ridge in zip(("", "test_"), held_out, references, ridges, strict=True):

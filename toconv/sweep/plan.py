@@ -81,7 +81,7 @@ def trial_cost(base: Settings, k: int) -> Cost:
     g, c, t = base.encoder.grid_size, base.encoder.width, base.training
     with torch.device("meta"):
         compressor = Compressor(c, g, base.model.compressor.model_copy(update={"output_grid_size": k}))
-        decoder = build_decoder(base.model.decoder, c, g, k)
+        decoder = build_decoder(base.model.decoder, c, g, k, base.model.compressor.init)
         critic = build_critic(c, base.model.critic)
     size = parameters(compressor, decoder, critic)
     generator = forward_flops(compressor, t.batch_size, g * g, c) + forward_flops(decoder, t.batch_size, k * k, c)
