@@ -65,10 +65,11 @@ def test_a_setting_of_the_command_line_leaves_the_search():
     assert sweep.grid_sizes() == [6] and len(sweep.cells()) == 1
 
 
-@pytest.mark.parametrize("name", ["grid_sizes", "joint"])
-def test_the_sweeps_of_the_repository_are_valid(name):
-    sweep = load_sweep(REPOSITORY / "sweeps" / f"{name}.yaml", [])
-    assert sweep.grid_sizes() == [4, 6, 8, 12] and sweep.file.name == name
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_sweeps_of_the_repository_are_valid(path):
+    sweep = load_sweep(path, ["data.imagenet_root=/data/imagenet"])
+    assert sweep.file.name == path.stem and path.read_text().startswith("# ")
+    assert sweep.grid_sizes() == ([6] if path.stem == "loss_weights" else [4, 6, 8, 12])
 
 
 def test_yaml_numbers_are_numbers_and_a_key_given_twice_is_refused(tmp_path):

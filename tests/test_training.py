@@ -157,7 +157,7 @@ def test_a_compressor_that_starts_at_pca_starts_at_its_distortion_and_keeps_it(m
 
 def test_the_linear_code_is_fitted_once_a_store_and_anew_where_it_is_damaged(make):
     training = make(model__compressor__init="pca")
-    (path,) = (training.store.folder / "codes").glob("k3-*.pt")
+    (path,) = training.store.derived.glob("code-k3-*.pt")
     written = path.stat().st_mtime_ns
     make(model__compressor__init="pca")
     assert path.stat().st_mtime_ns == written

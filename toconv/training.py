@@ -31,6 +31,7 @@ from toconv.tokens.batches import Batches
 from toconv.tokens.codes import linear_code
 from toconv.tokens.store import TokenStore
 from toconv.units import draw_units
+from toconv.use import Use
 
 DIAGNOSTICS = ("L_total", "L_gen", "L_ae_mse", "L_ae_cosine", "gradient_norm", "balance", "L_disc", "critic_gap",
                "gradient_penalty", "critic_gradient_norm")
@@ -109,14 +110,15 @@ class Training:
             return evaluate(self.compressor, self.decoder, images, self._references[split])
 
     def _last_metrics(self) -> dict[str, float]:
-        """What is measured once: distortion with the decoder that all compressors share, and the test images."""
+        """What is measured once: distortion with the decoder that all compressors share, use, and the test images."""
         splits = ["val", "test"] if self.settings.training.test else ["val"]
         with torch.inference_mode(), self._autocast():
             ridge = ridge_distortion(self.compressor, self.train, [self.held_out[s] for s in splits],
                                      self.store.grid_size, self.k)
-        metrics = {"distortion_ridge": ridge[0]}
+            use = [Use(self.held_out[s], self.settings.encoder).of(self.compressor) for s in splits]
+        metrics = {"distortion_ridge": ridge[0], "use": use[0]}
         if self.settings.training.test:
-            found = self.evaluate("test") | {"distortion_ridge": ridge[1]}
+            found = self.evaluate("test") | {"distortion_ridge": ridge[1], "use": use[1]}
             metrics |= {f"test_{name}": value for name, value in found.items()}
         return metrics
 

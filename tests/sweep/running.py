@@ -82,7 +82,7 @@ def assert_as_undisturbed(folder, reference, uri, name="tiny"):
     """The trials of the undisturbed run `reference` (rows of its results.csv), with their very values, each exactly
     once in results.csv, in Optuna and in MLflow, and each epoch once."""
     found = trial_rows(folder, name)
-    measured = ("distortion", "distortion_ridge", "perception", "cosine", "state", "tokens")
+    measured = ("distortion", "distortion_ridge", "perception", "use", "cosine", "state", "tokens")
     assert {r["trial_id"]: [r[m] for m in measured] for r in found} == {
         r["trial_id"]: [r[m] for m in measured] for r in reference}
     assert len(found) == len(reference)

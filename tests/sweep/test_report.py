@@ -57,7 +57,7 @@ def test_results_have_the_columns_of_the_contract_and_every_value_in_full(tmp_pa
     with (tmp_path / "results.csv").open() as file:
         first, second = csv.DictReader(file)
     assert list(first) == ["trial_id", "name", "kind", "state", "cell", "tokens", "loss.lambda_gp", "distortion",
-                           "distortion_ridge", "perception", "cosine", "device_seconds", "mlflow_run_id"]
+                           "distortion_ridge", "perception", "use", "cosine", "device_seconds", "mlflow_run_id"]
     assert float(first["distortion"]) == 1 / 3 and first["mlflow_run_id"] == "run"
     assert second["device_seconds"] == "" and second["loss.lambda_gp"] == ""
 

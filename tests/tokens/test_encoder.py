@@ -5,7 +5,7 @@ import torch
 
 from toconv import config
 from toconv.errors import EncoderError
-from toconv.tokens.encoder import load_encoder, resolve_weights, weights_identity
+from toconv.tokens.encoder import EncoderTail, load_encoder, load_tail, resolve_weights, weights_identity
 from toconv.tokens.onnx_weights import read_timm_state, resize_positions
 
 CPU = torch.device("cpu")
@@ -46,6 +46,25 @@ def test_tokens_of_the_embedded_encoder_are_those_of_block_10_run_by_hand(embedd
             x = block(x)
     torch.testing.assert_close(tokens, x[:, 1:], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(class_token, x[:, 0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layer", [-3, -2, -1, 0])
+def test_the_tail_gives_a_clip_encoders_own_embedding(tiny_encoder, layer):
+    settings = config.compose(tiny_encoder, {"encoder.layer": layer}).encoder
+    encoder, pixels = load_encoder(settings, CPU), torch.randn(2, 3, 24, 24)
+    with torch.inference_mode():
+        whole = encoder.visual(pixels)
+    tokens = encoder(pixels)
+    torch.testing.assert_close(EncoderTail(encoder)(*tokens), whole)
+
+
+def test_the_tail_gives_the_embedded_encoders_own_embedding():
+    settings = config.compose({"encoder.dtype": "fp32"}).encoder
+    encoder, pixels = load_encoder(settings, CPU), torch.randn(1, 3, 336, 336)
+    with torch.inference_mode():
+        whole = encoder.visual(pixels)
+    torch.testing.assert_close(load_tail(settings, CPU)(*encoder(pixels)), whole, rtol=1e-4, atol=1e-4)
+    assert load_tail(settings, CPU) is load_tail(settings, CPU)
 
 
 def test_the_embedded_encoder_computes_what_its_onnx_graph_computes(embedded):

@@ -62,6 +62,8 @@ def _differences(found: Any, wanted: Any, prefix: str = "") -> list[tuple[str, A
 
 def make_request(sweep: Sweep, params: Mapping[str, Any], tokens: Path, folder: TrialPaths) -> TrialRequest:
     settings = sweep.settings(params).model_dump(mode="json")
+    if Path(settings["encoder"]["weights"]).is_file():  # a worker has a working directory of its own
+        settings["encoder"]["weights"] = str(Path(settings["encoder"]["weights"]).resolve())
     threads = max(1, math.floor(sweep.file.resources.cpu))
     return TrialRequest(settings, str(tokens), str(folder.folder), threads)
 

@@ -11,7 +11,7 @@ from scipy import stats
 from toconv.sweep.records import TrialRecord
 
 CONFIDENCE = 0.95
-TESTED = ("test_distortion", "test_distortion_ridge", "test_perception", "test_cosine")
+TESTED = ("test_distortion", "test_distortion_ridge", "test_perception", "test_use", "test_cosine")
 
 
 @dataclass(frozen=True)

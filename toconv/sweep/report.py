@@ -15,7 +15,7 @@ from toconv.sweep.records import TrialRecord
 
 FACTS = ("trial_id", "name", "kind", "state", "cell", "tokens")
 BASELINE_NAMES = {"pool": "average pooling", "pca": "per-block PCA, the best linear code"}
-METRICS = ("distortion", "distortion_ridge", "perception", "cosine")  # these first; the rest follows by name
+METRICS = ("distortion", "distortion_ridge", "perception", "use", "cosine")  # these first; the rest follows by name
 
 
 def write_results(path: Path, records: Sequence[TrialRecord], run_ids: Mapping[str, str], searched: Sequence[str]

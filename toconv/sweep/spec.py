@@ -18,7 +18,7 @@ from toconv.settings import Group, Positive, Settings
 from toconv.sweep.space import Space, condition_mistakes, size, start_mistakes
 
 GRID_SIZE = "model.compressor.output_grid_size"
-OBJECTIVES = ("distortion", "perception", "cosine", "tokens")
+OBJECTIVES = ("distortion", "distortion_ridge", "perception", "use", "cosine", "tokens")
 FINALISTS = "finalists"  # their study, which no cell may be called
 SECTIONS = {"settings", "grid", "search", "objectives", "early_stopping", "resources", "budget", "finalists"}
 

@@ -20,10 +20,8 @@ BATCH = 32  # images at a time; changes no number
 
 def linear_code(store: TokenStore, k: int, device: torch.device) -> LinearCode:
     """The store's code at k, on `device`; whoever asks first fits it, all others wait and read."""
-    folder = store.folder / "codes"
-    folder.mkdir(exist_ok=True)
-    with FileLock(folder / ".lock"):
-        path = folder / f"k{k}-{code_version(FITTED_BY)}.pt"
+    path = store.derived / f"code-k{k}-{code_version(FITTED_BY)}.pt"
+    with FileLock(path.with_suffix(".lock")):
         state = _read(path)
         if state is None:
             state = fit_linear_code(Batches(store, "train", BATCH, device), store.grid_size, k).cpu().state_dict()

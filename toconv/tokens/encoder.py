@@ -37,6 +37,45 @@ class FrozenEncoder(nn.Module):
         return found["image_intermediates"][0], found["image_intermediates_prefix"][0][:, 0]
 
 
+class EncoderTail(nn.Module):
+    """What the encoder does after `layer`: tokens (B, N, C), in any number, beside their images' class tokens (B, C)
+    → the pooled embedding (B, E), in fp32. Takes the encoder apart."""
+
+    def __init__(self, encoder: FrozenEncoder) -> None:
+        super().__init__()
+        visual = encoder.visual.float()
+        self._timm = hasattr(visual, "trunk")
+        blocks = visual.trunk.blocks if self._timm else visual.transformer.resblocks
+        self.blocks = blocks[encoder.layer % len(blocks) + 1:]
+        if self._timm:
+            visual.trunk.blocks = nn.Identity()  # lets go of the blocks that came before
+        else:
+            visual.transformer.resblocks = nn.ModuleList()
+        self.visual = visual
+
+    @torch.inference_mode()
+    def forward(self, tokens_BNC: torch.Tensor, class_BC: torch.Tensor) -> torch.Tensor:
+        x_BNC = torch.cat([class_BC[:, None], tokens_BNC], dim=1).float()
+        for block in self.blocks:
+            x_BNC = block(x_BNC)
+        if self._timm:
+            return self.visual.head(self.visual.trunk.forward_head(self.visual.trunk.norm(x_BNC)))
+        pooled_BC, _ = self.visual._pool(x_BNC)
+        return pooled_BC if self.visual.proj is None else pooled_BC @ self.visual.proj
+
+
+def load_tail(settings: EncoderSettings, device: torch.device) -> EncoderTail:
+    """As `load_encoder`; the last tail is kept, for the next trial of this process."""
+    key = (settings.model_dump_json(), str(device))
+    if key not in _tails:
+        _tails.clear()
+        _tails[key] = EncoderTail(load_encoder(settings.model_copy(update={"dtype": "fp32"}), device))
+    return _tails[key]
+
+
+_tails: dict[tuple[str, str], EncoderTail] = {}
+
+
 def load_encoder(settings: EncoderSettings, device: torch.device) -> FrozenEncoder:
     """Build the encoder and load its weights.
 

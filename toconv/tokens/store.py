@@ -228,9 +228,21 @@ class TokenStore:
             maps.append(_map(path, (images, self.grid_size**2, self.width)))
         return maps
 
+    @property
+    def derived(self) -> Path:
+        """The folder of what is computed from the tokens once and kept beside them."""
+        folder = self.folder / "derived"
+        folder.mkdir(exist_ok=True)
+        return folder
+
     def count(self, split: str) -> int:
         """Images of a split, crops counted singly."""
         return int(self._starts[split][-1])
+
+    def class_tokens(self, split: str) -> torch.Tensor:
+        """(I, C) fp32 class tokens of all images of a split, raw."""
+        return torch.cat([_map(self.folder / f"{name}.class.fp16", (images, self.width)).float()
+                          for name, images in self._shards[split]])
 
     def read(self, split: str, indices: torch.Tensor) -> torch.Tensor:
         """(B, N, C) fp16 tokens of the images at `indices` (B,)."""
