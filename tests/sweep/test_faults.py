@@ -62,6 +62,9 @@ class Disturbed:
     def trial_after(self, process, epochs):
         return wait_for_epochs(self.folder, process, epochs)
 
+    def trial(self, row):
+        return self.folder / "outputs" / "tiny" / "trials" / row["trial_id"]
+
     def stop_after(self, epochs):
         """Kill the driver once a trial has more than so many epochs; returns that trial's folder."""
         process = self.start()
@@ -198,7 +201,9 @@ def descendants(pid, name):
     return found
 
 
-def test_trials_of_a_removed_node_go_on_at_the_other(disturbed, reference):
+def test_trials_of_a_removed_node_go_on_at_the_other(settings, tmp_path):
+    """Trials of 400 epochs, so that one worker cannot have run them all before the other node has one."""
+    disturbed = Disturbed(tmp_path, {**settings, "training.epochs": 400})
     code = """
 import sys, threading, time, json, pathlib
 import toconv.sweep.run, ray
@@ -227,7 +232,9 @@ finally:
     done = subprocess.run([sys.executable, "-c", code, str(disturbed.file)], cwd=disturbed.folder, capture_output=True,
                           text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
     assert done.returncode == 0 and "REMOVED" in done.stdout, done.stdout + done.stderr
-    assert_as_undisturbed(disturbed.folder, reference, disturbed.uri)
+    found = trial_rows(tmp_path)
+    assert len(found) == 4 and all(len(epochs_of(disturbed.trial(row))) == 400 for row in found)
+    assert_as_undisturbed(tmp_path, found, disturbed.uri)
 
 
 def test_a_full_disk_while_a_checkpoint_is_written(disturbed, reference):
