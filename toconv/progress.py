@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 PLAIN_WIDTH = 160  # columns of tables where the output is no terminal
 console = Console(soft_wrap=True, highlight=False)
@@ -11,10 +21,18 @@ if not console.is_terminal:
     console.width = PLAIN_WIDTH
 
 
+class Rate(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.3g}/s" if speed else "")
+
+
 def bar(unit: str) -> Progress:
-    """A progress bar of `unit`s with time left; draws nothing where the output is no terminal."""
+    """A progress bar of `unit`s with rate and time left; draws nothing where the output is no terminal."""
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), Rate(),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console,
         disable=not console.is_terminal)
 
