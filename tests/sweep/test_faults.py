@@ -14,6 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from urllib.request import urlopen
 
 import pytest
@@ -110,6 +111,22 @@ def test_twenty_kills_of_the_driver_at_random_moments(disturbed, reference):
         process.communicate()
     assert began >= KILLS / 2  # most kills landed in training
     disturbed.ends_as(reference)
+
+
+def test_a_sampler_that_learns_ends_with_the_same_count_in_each_cell_and_nothing_twice(settings, tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    file = write_sweep(tmp_path, {**settings, "experiment.tracking_uri": uri}, sampler="tpe", trials=3)
+    for epochs in (2, 20, 5):
+        process = start(tmp_path, file)
+        wait_for_epochs(tmp_path, process, epochs)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    done = run(tmp_path, file)
+    assert done.returncode == 0, done.stderr
+    found = trial_rows(tmp_path)
+    assert Counter(r["cell"] for r in found) == {"k=2": 3, "k=3": 3}
+    assert len({(r["cell"], r["loss.lambda_gp"], r["training.n_critic"]) for r in found}) == 6
+    assert_as_undisturbed(tmp_path, found, uri)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -260,7 +277,10 @@ def test_a_full_disk_while_the_study_is_written(disturbed, reference):
 def test_a_damaged_checkpoint_costs_one_interval_at_most(disturbed, reference, damage):
     trial = disturbed.stop_after(6)
     damaged(TrialPaths(trial).latest, damage)
+    before = (trial / "metrics.jsonl").read_text().splitlines()
     disturbed.ends_as(reference)
+    after = (trial / "metrics.jsonl").read_text().splitlines()
+    assert after[:len(before) - 2] == before[:-2]  # nothing older than the checkpoint before it was done again
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
@@ -355,6 +375,20 @@ def test_a_tracking_server_that_is_restarted_has_missed_nothing(settings, tmp_pa
     server.start()
     code, _, stderr = ended(process, 120)
     assert code == 0, stderr
+    assert_as_undisturbed(tmp_path, reference, server.uri)
+
+
+def test_a_tracking_server_that_hangs_costs_no_trial_and_is_told_later_once(settings, tmp_path, server, reference):
+    file = write_sweep(tmp_path, {**settings, "experiment.tracking_uri": server.uri}, sampler="random")
+    process = start(tmp_path, file)
+    wait_for_epochs(tmp_path, process, 3)
+    os.killpg(server.process.pid, signal.SIGSTOP)
+    code, stdout, stderr = ended(process, 180)
+    os.killpg(server.process.pid, signal.SIGCONT)
+    assert code == 0 and "not delivered" in stdout, stdout + stderr
+    time.sleep(3)
+    again = run(tmp_path, file)
+    assert again.returncode == 0, again.stderr
     assert_as_undisturbed(tmp_path, reference, server.uri)
 
 

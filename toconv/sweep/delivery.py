@@ -75,7 +75,7 @@ class BackgroundTracker:
     def close(self, status: str) -> None:
         """End the parent run, if the server lets us."""
         try:
-            if self._opened:
+            if self._opened and not self.error:
                 self._tracker.close(status)
         except Exception as error:
             self.error = redact(str(error))

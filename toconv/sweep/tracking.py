@@ -22,6 +22,7 @@ from toconv.sweep.records import TrialRecord
 from toconv.sweep.wandb_runs import Wandb
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
