@@ -12,10 +12,10 @@ from toconv.hardware import mixed_precision
 from toconv.settings import Settings
 
 PACKAGE = Path(__file__).parent
-TRAINING_CODE = ("grid.py", "losses.py", "metrics.py", "perception.py", "training.py", "units.py", "use.py", "models/blocks.py",
-                 "models/compressor.py", "models/linear_code.py", "tokens/codes.py",
-                 "models/decoder.py", "models/critic.py", "tokens/batches.py",
-                 "tokens/encoder.py")
+TRAINING_CODE = (
+    "grid.py", "losses.py", "metrics.py", "perception.py", "training.py", "units.py", "use.py", "models/blocks.py",
+    "models/compressor.py", "models/critic.py", "models/decoder.py", "models/linear_code.py", "tokens/batches.py",
+    "tokens/codes.py", "tokens/encoder.py")
 BOOKKEEPING = {"log_every", "checkpoint_every", "keep_last_n"}  # of training: they change no number
 
 

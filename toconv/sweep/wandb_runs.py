@@ -26,8 +26,9 @@ class Wandb:
         if record.state == "running":
             return
         run = self._wandb.init(project=self._project, group=self._sweep or None, id=record.trial_id,
-                               name=record.name, config=record.params, resume="allow", dir=str(Path("outputs")))
+                               name=record.name, config=record.params, resume="allow", dir=str(Path("outputs")),
+                               settings=self._wandb.Settings(silent=True))
         rows = read_rows(TrialPaths(record.folder).metrics) if record.folder else []
         for row in rows or [{"epoch": 0, "metrics": record.values}]:
             run.log(row["metrics"], step=row["epoch"])
-        run.finish(exit_code=int(record.state == "failed"), quiet=True)
+        run.finish(exit_code=int(record.state == "failed"))
