@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from toconv.sweep.finalists import TESTED, estimate, summarise
 from toconv.sweep.page import next_steps, write_report
 from toconv.sweep.records import TrialRecord
 from toconv.sweep.report import against, front, write_results
@@ -98,3 +99,24 @@ def test_what_to_do_next_names_failed_and_unfinished_trials():
     records = [record(f"{s}{i}", 16, 0, state=s, values={}) for s, i in states]
     steps = "\n".join(next_steps(records, []))
     assert "2 trial(s) failed (k/failed0, k/failed1)" in steps and "2 trial(s) running" in steps
+
+
+def test_a_confidence_interval_is_students():
+    found = estimate([1.0, 2.0, 4.5])
+    deviation = (((1.5**2) + 0.5**2 + 2**2) / 2) ** 0.5
+    assert found.mean == 2.5 and found.half_width == pytest.approx(4.302653 * deviation / 3**0.5, rel=1e-6)
+    assert estimate([0.3]).half_width is None and str(estimate([0.3])) == "0.3000"
+
+
+def test_finalists_stand_with_their_trial_and_beside_the_baselines_of_the_test_pictures(tmp_path):
+    tested = {name: 0.25 for name in TESTED}
+    trial = record("a", 16, 0.5)
+    seeds = [record(f"s{i}", 16, 0.5, kind="finalist", finalist_of="a", values={**tested, "test_distortion": value})
+             for i, value in enumerate((0.2, 0.4))]
+    lost = record("s2", 16, 0.5, kind="finalist", finalist_of="a", state="failed", values={})
+    pool = record("p", 16, 0.6, kind="baseline", name="pool", values={**record("x", 16, 0.6).values, **tested})
+    (found,) = summarise([trial, *seeds, lost, pool])
+    assert found.trial is trial and found.seeds == 2
+    assert found.metrics["test_distortion"].mean == pytest.approx(0.3)
+    text = page(tmp_path, [trial, *seeds, lost, pool])
+    assert str(found.metrics["test_distortion"]) in text and "The front on the test pictures" in text
