@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from toconv import config
 from toconv.errors import RequestError
 from toconv.paths import REPOSITORY
-from toconv.sweep.spec import load_sweep, read_yaml
+from toconv.sweep.spec import SweepFile, load_sweep, read_yaml
 
 SWEEP = REPOSITORY / "sweeps" / "grid_sizes.yaml"
 
@@ -105,3 +106,11 @@ def test_every_setting_is_read_somewhere():
     keys = {key.rsplit(".", 1)[-1] for key in config.flat(config.compose({}).model_dump())}
     unread = {key for key in keys if f".{key}" not in code}
     assert unread == set()
+
+
+def test_the_readmes_sweep_file_is_one(tmp_path):
+    text = (REPOSITORY / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "mine.yaml").write_text(text)
+    sweep = load_sweep(tmp_path / "mine.yaml", [])
+    assert set(SweepFile.model_fields) - set(yaml.safe_load(text)) == {"resources", "baselines"}
+    assert sweep.planned_trials() == 16 and sweep.file.search["model.decoder.heads"].when
