@@ -137,6 +137,13 @@ def test_conditions_and_points_outside_the_space_are_refused_together(tiny, tmp_
         assert part in str(refused.value)
 
 
+def test_finalists_stay_in_the_ledger_when_they_are_no_longer_asked_for(ledger, tmp_path):
+    path = tmp_path / "study.db"
+    one = ledger(path, finalists={"seeds": 1}, trials=1)
+    proposal = one.propose_finalist(fill(one)[0], {"training.seed": 1})
+    assert ledger(path, trials=1).entries()[-1].proposal == proposal
+
+
 def test_a_finalist_is_its_trial_with_another_seed_and_enters_once(ledger):
     one = ledger(finalists={"seeds": 2}, trials=1)
     of = fill(one)[0]

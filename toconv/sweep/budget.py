@@ -16,8 +16,8 @@ class Spent:
     """Wall time of the sweep, and device time of its trials from hand-out to end, failed and repeated ones included."""
 
     def __init__(self, path: Path, gpu: float) -> None:
-        """`gpu`: GPUs of one trial. `path` holds what earlier starts spent."""
-        self._path, self._gpu = path, gpu
+        """`gpu`: GPUs that one trial gets. `path` holds what earlier starts spent."""
+        self._path, self.gpu = path, gpu
         before = json.loads(path.read_text()) if path.exists() else {"hours": 0.0, "gpu_hours": 0.0}
         self._hours_before, self._gpu_hours = before["hours"], before["gpu_hours"]
         self._start = time.monotonic()
@@ -29,7 +29,7 @@ class Spent:
     def ended(self, trial_id: str) -> None:
         start = self._running.pop(trial_id, None)
         if start is not None:
-            self._gpu_hours += self._gpu * (time.monotonic() - start) / HOUR
+            self._gpu_hours += self.gpu * (time.monotonic() - start) / HOUR
         self.save()
 
     @property
@@ -39,7 +39,7 @@ class Spent:
     @property
     def gpu_hours(self) -> float:
         now = time.monotonic()
-        return self._gpu_hours + self._gpu * sum(now - start for start in self._running.values()) / HOUR
+        return self._gpu_hours + self.gpu * sum(now - start for start in self._running.values()) / HOUR
 
     def over(self, budget: Budget) -> str | None:
         """Which limit is reached, if one is."""

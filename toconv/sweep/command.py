@@ -96,6 +96,7 @@ def _run_trials(driver: Any) -> None:
 
     with cluster() as present:
         resources, slots = usable(driver.sweep.file.resources, present)
+        driver.spent.gpu = resources.gpu
         if resources.gpu != driver.sweep.file.resources.gpu:
             console.print(f"no GPU on this machine: gpu: {driver.sweep.file.resources.gpu:g} counts as 0; "
                           "trials run on the CPU")

@@ -78,9 +78,15 @@ class Ledger:
         self._cells = {cell.name: cell for cell in sweep.cells()}
         self._space = {key: _distribution(d) for key, d in sweep.file.search.items()}
         self._storage = _storage(path)
-        names = [*self._cells, *([FINALISTS] if sweep.file.finalists else [])]
+        names = list(self._cells)
+        if sweep.file.finalists or self._has(FINALISTS):  # those of an earlier start count, asked for again or not
+            names.append(FINALISTS)
         self._studies = {name: self._study(path, name) for name in names}
         self._exhausted: set[str] = set()
+
+    def _has(self, name: str) -> bool:
+        with _ledger_errors("read"):
+            return any(s.study_name == f"{self.sweep.file.name}/{name}" for s in self._storage.get_all_studies())
 
     def _study(self, path: Path | None, name: str) -> optuna.Study:
         with _ledger_errors("opened"):
