@@ -23,6 +23,7 @@ from toconv.errors import CheckpointError, TrainingFailed
 from toconv.hardware import mixed_precision
 from toconv.metrics import evaluate, ridge_distortion
 from toconv.models.compressor import Compressor
+from toconv.models.cost import compressor_cost
 from toconv.models.critic import build_critic
 from toconv.models.decoder import build_decoder
 from toconv.perception import PerceptionReference
@@ -110,17 +111,23 @@ class Training:
             return evaluate(self.compressor, self.decoder, images, self._references[split])
 
     def _last_metrics(self) -> dict[str, float]:
-        """What is measured once: distortion with the decoder that all compressors share, use, and the test images."""
+        """What is measured once: distortion with the decoder that all compressors share, use, cost, the test images."""
         splits = ["val", "test"] if self.settings.training.test else ["val"]
         with torch.inference_mode(), self._autocast():
             ridge = ridge_distortion(self.compressor, self.train, [self.held_out[s] for s in splits],
                                      self.store.grid_size, self.k)
             use = [Use(self.held_out[s], self.settings.encoder).of(self.compressor) for s in splits]
-        metrics = {"distortion_ridge": ridge[0], "use": use[0]}
+        metrics = {"distortion_ridge": ridge[0], "use": use[0], **self._cost()}
         if self.settings.training.test:
             found = self.evaluate("test") | {"distortion_ridge": ridge[1], "use": use[1]}
             metrics |= {f"test_{name}": value for name, value in found.items()}
         return metrics
+
+    def _cost(self) -> dict[str, float]:
+        store = self.store
+        with torch.device("meta"):
+            compressor = Compressor(store.width, store.grid_size, self.settings.model.compressor)
+        return compressor_cost(compressor, store.grid_size**2, store.width)
 
     def _train_epoch(self, on_log: OnLog | None) -> dict[str, float]:
         every, steps = self.settings.training.log_every, len(self.train)

@@ -106,3 +106,19 @@ def test_operations_are_counted_as_torchs_own_counter_counts_them(settings, kind
         with FlopCounterMode(display=False) as counter:
             network(torch.empty(4, tokens, 32, device="meta"))
         assert forward_flops(network, 4, tokens, 32) == counter.get_total_flops() > 0
+
+
+@pytest.mark.parametrize("init", ["pool", "pca"])
+def test_a_compressors_cost_is_its_operations_for_one_image_and_all_numbers_that_it_holds(settings, init):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from toconv.models.cost import compressor_cost
+
+    compressor_settings = settings.model.compressor.model_copy(update={"init": init, "output_grid_size": 3})
+    with torch.device("meta"):
+        compressor = Compressor(32, 6, compressor_settings)
+    with FlopCounterMode(display=False) as counter:
+        Compressor(32, 6, compressor_settings)(torch.zeros(1, 36, 32))
+    assert compressor_cost(compressor, 36, 32) == {
+        "compressor_flops": counter.get_total_flops(),
+        "compressor_parameters": sum(x.numel() for x in compressor.state_dict().values())}

@@ -20,10 +20,11 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Baseline:
-    """Standardised (B, N, C) tokens → (B, M, C) → (B, N, C)."""
+    """Standardised (B, N, C) tokens → (B, M, C) → (B, N, C). `compress` holds so many fitted numbers."""
 
     compress: Map
     decompress: Map
+    numbers: int = 0
 
 
 def fit_baselines(train: Images, g: int, k: int, code: LinearCode) -> Iterator[tuple[str, Baseline]]:
@@ -39,7 +40,7 @@ def fit_baselines(train: Images, g: int, k: int, code: LinearCode) -> Iterator[t
     yield "pool", Baseline(partial(grid.pool, k=k), up)
     yield "pool_bilinear", Baseline(partial(grid.resize, side=k), up)
     yield "pool_rescaled", fit_pool_rescaled(train, g, k)
-    yield "pca", Baseline(code.compress, code.decompress)
+    yield "pca", Baseline(code.compress, code.decompress, sum(x.numel() for x in code.buffers()))
     for share in MIXES:
         yield f"mixing_{share:g}", Baseline(partial(_mixing, k=k, share=share), up)
 
@@ -64,4 +65,5 @@ def fit_pool_rescaled(train: Images, g: int, k: int) -> Baseline:
         pooled_TC = grid.pool(x_BNC, k).flatten(0, 1).double()
         sums_C, squares_C = sums_C + pooled_TC.sum(0), squares_C + pooled_TC.square().sum(0)
     std_C = (squares_C / count - (sums_C / count) ** 2).clamp_min(1e-12).sqrt().float()
-    return Baseline(lambda x_BNC: grid.pool(x_BNC, k) / std_C, lambda z_BMC: grid.upsample(z_BMC * std_C, g))
+    return Baseline(
+        lambda x_BNC: grid.pool(x_BNC, k) / std_C, lambda z_BMC: grid.upsample(z_BMC * std_C, g), std_C.numel())

@@ -28,14 +28,22 @@ class _Count(TorchFunctionMode):
         return out
 
 
-def forward_flops(network: nn.Module, *shape: int) -> int:
-    """Floating-point operations of the linear layers, convolutions and attention of one forward pass of a network on
-    the meta device, a multiplication and an addition counting two. A backward pass takes twice as many."""
+def forward_flops(network: Callable[[torch.Tensor], torch.Tensor], *shape: int, device: str = "meta") -> int:
+    """Floating-point operations of the linear layers, convolutions and attention of one forward pass, a multiplication
+    and an addition counting two, of a network on `device`. A backward pass takes twice as many."""
     with _Count() as count, torch.no_grad():
-        network(torch.empty(shape, device="meta"))
+        network(torch.zeros(shape, device=device))
     return count.total
 
 
 def parameters(*networks: nn.Module) -> int:
     """Numbers that are learnt."""
     return sum(p.numel() for network in networks for p in network.parameters())
+
+
+def compressor_cost(compressor: nn.Module, tokens: int, channels: int) -> dict[str, float]:
+    """`compressor_flops` for one image of (tokens, channels), and `compressor_parameters`: all numbers that it holds,
+    learnt by gradients or fitted. `compressor` is on the meta device."""
+    held = sum(x.numel() for x in (*compressor.parameters(), *compressor.buffers()))
+    return {"compressor_flops": float(forward_flops(compressor, 1, tokens, channels)),
+            "compressor_parameters": float(held)}

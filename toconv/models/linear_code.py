@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -43,13 +44,18 @@ class LinearCode(nn.Module):
         self.register_buffer("shift_C", torch.zeros(channels))
 
     def compress(self, x_BNC: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(x_BNC.device.type, enabled=False):
+        with _full_precision(x_BNC):
             return F.linear(grid.blocks(x_BNC.float(), self.k) - self.mean_D, self.weight_CD, self.shift_C)
 
     def decompress(self, z_BMC: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(z_BMC.device.type, enabled=False):
+        with _full_precision(z_BMC):
             basis_DC = self.weight_CD.T * self.s**2
             return grid.unblocks(F.linear(z_BMC.float() - self.shift_C, basis_DC, self.mean_D), self.g)
+
+
+def _full_precision(x: torch.Tensor) -> AbstractContextManager:
+    """The meta device, on which shapes and operations are counted, knows no autocast."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def fit_linear_code(train: Images, g: int, k: int) -> LinearCode:

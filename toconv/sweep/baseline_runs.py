@@ -14,6 +14,7 @@ from toconv.hardware import resolve_device
 from toconv.identity import BASELINE_CODE, code_version
 from toconv.metrics import evaluate, ridge_distortion
 from toconv.models.baselines import fit_baselines
+from toconv.models.cost import forward_flops
 from toconv.paths import write_atomic
 from toconv.perception import PerceptionReference
 from toconv.progress import bar, console
@@ -63,6 +64,8 @@ def measure(store: TokenStore, encoder: EncoderSettings, k: int, device: torch.d
                 values = evaluate(baseline.compress, baseline.decompress, images, reference)
                 values |= {"distortion_ridge": ridge, "use": use.of(baseline.compress)}
                 metrics |= {prefix + name: value for name, value in values.items()}
+            flops = forward_flops(baseline.compress, 1, store.grid_size**2, store.width, device=str(device))
+            metrics |= {"compressor_flops": float(flops), "compressor_parameters": float(baseline.numbers)}
             found[name] = {"metrics": metrics, "seconds": round(time.perf_counter() - start, 3)}
             start = time.perf_counter()
     return found
