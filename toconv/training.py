@@ -117,9 +117,9 @@ class Training:
             ridge = ridge_distortion(self.compressor, self.train, [self.held_out[s] for s in splits],
                                      self.store.grid_size, self.k)
             use = [Use(self.held_out[s], self.settings.encoder).of(self.compressor) for s in splits]
-        metrics = {"distortion_ridge": ridge[0], "use": use[0], **self._cost()}
+        metrics = {"distortion_ridge": ridge[0], **use[0], **self._cost()}
         if self.settings.training.test:
-            found = self.evaluate("test") | {"distortion_ridge": ridge[1], "use": use[1]}
+            found = self.evaluate("test") | {"distortion_ridge": ridge[1], **use[1]}
             metrics |= {f"test_{name}": value for name, value in found.items()}
         return metrics
 

@@ -1,14 +1,16 @@
 """Use: what compressed tokens are worth to the encoder itself, which needs no other model.
 
 Compressed tokens go, beside the image's class token, through the encoder's own remaining blocks, final norm and
-projection; `use` is the cosine of the pooled embedding with the one that all g² tokens give.
+projection; `use` is the cosine of the pooled embedding with the one that all g² tokens give. With CLIP's text tower,
+`zero_shot_agreement` is the share of images that both embeddings put into the same of ImageNet's classes.
 """
 
-# B images, N = g*g tokens, M = k*k compressed tokens, C channels, E channels of the embedding
+# B images, N = g*g tokens, M = k*k compressed tokens, C channels, E channels of the embedding, K classes
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +21,7 @@ from toconv.errors import CheckpointError
 from toconv.identity import code_version
 from toconv.settings import EncoderSettings
 from toconv.tokens.batches import Batches
-from toconv.tokens.encoder import load_tail
+from toconv.tokens.encoder import load_classifier, load_tail
 
 COMPUTED_BY = ("use.py", "tokens/encoder.py")
 Map = Callable[[torch.Tensor], torch.Tensor]
@@ -34,18 +36,23 @@ class Use:
         store = images.store
         self._mean_C, self._std_C = (values.to(images.device) for values in (store.mean_C, store.std_C))
         self._class_IC = store.class_tokens(images.split)
-        path = store.derived / f"embeddings-{images.split}-{code_version(COMPUTED_BY)}.pt"
-        with FileLock(path.with_suffix(".lock")):
-            try:
-                self._whole_IE = checkpoint.load(path)["embeddings"]
-            except CheckpointError:  # not there, or damaged
-                self._whole_IE = torch.cat([e.cpu() for e in self._embeddings(lambda x_BNC: x_BNC)])
-                checkpoint.save(path, {"embeddings": self._whole_IE})
+        version = code_version(COMPUTED_BY)
+        self._whole_IE = _kept(store.derived / f"embeddings-{images.split}-{version}.pt", lambda: torch.cat(
+            [e.cpu() for e in self._embeddings(lambda x_BNC: x_BNC)]))
+        self._classes_EK = _kept(store.derived / f"classes-{version}.pt",
+                                 lambda: load_classifier(encoder, images.device))
 
-    def of(self, compress: Map) -> float:
-        """Mean cosine over all images; one host sync."""
-        embeddings_IE = torch.cat(list(self._embeddings(compress)))
-        return F.cosine_similarity(embeddings_IE, self._whole_IE.to(embeddings_IE.device), dim=-1).mean().item()
+    def of(self, compress: Map) -> dict[str, float]:
+        """`use`, the mean cosine over all images, and `zero_shot_agreement` where the encoder has a text tower."""
+        ours_IE = torch.cat(list(self._embeddings(compress)))
+        whole_IE = self._whole_IE.to(ours_IE.device)
+        found = {"use": F.cosine_similarity(ours_IE, whole_IE, dim=-1).mean().item()}
+        if self._classes_EK is not None:
+            classes_EK = self._classes_EK.to(ours_IE.device)
+            with torch.autocast(ours_IE.device.type, enabled=False):
+                ours_I, whole_I = ((e_IE @ classes_EK).argmax(-1) for e_IE in (ours_IE, whole_IE))
+            found["zero_shot_agreement"] = (ours_I == whole_I).float().mean().item()
+        return found
 
     def _embeddings(self, compress: Map) -> Iterator[torch.Tensor]:
         start = 0
@@ -56,3 +63,14 @@ class Use:
             with torch.autocast(x_BNC.device.type, enabled=False):
                 embedding_BE = self._tail(z_BMC * self._std_C + self._mean_C, class_BC)
             yield embedding_BE
+
+
+def _kept(path: Path, compute: Callable[[], torch.Tensor | None]) -> torch.Tensor | None:
+    """What `path` holds; whoever asks first computes it, all others wait and read."""
+    with FileLock(path.with_suffix(".lock")):
+        try:
+            return checkpoint.load(path)["values"]
+        except CheckpointError:  # not there, or damaged
+            values = compute()
+            checkpoint.save(path, {"values": values})
+            return values

@@ -62,7 +62,7 @@ def measure(store: TokenStore, encoder: EncoderSettings, k: int, device: torch.d
             for prefix, images, reference, ridge, use in zip(
                     ("", "test_"), held_out, references, ridges, uses, strict=True):
                 values = evaluate(baseline.compress, baseline.decompress, images, reference)
-                values |= {"distortion_ridge": ridge, "use": use.of(baseline.compress)}
+                values |= {"distortion_ridge": ridge, **use.of(baseline.compress)}
                 metrics |= {prefix + name: value for name, value in values.items()}
             flops = forward_flops(baseline.compress, 1, store.grid_size**2, store.width, device=str(device))
             metrics |= {"compressor_flops": float(flops), "compressor_parameters": float(baseline.numbers)}

@@ -21,6 +21,8 @@ from toconv.hardware import bf16_is_fast
 from toconv.paths import REPOSITORY
 from toconv.settings import EncoderSettings
 
+CLASSES_AT_ONCE = 10  # of the zero-shot classifier; changes no number
+
 
 class FrozenEncoder(nn.Module):
     """(B, 3, H, W) normalised pixels → the tokens (B, N, C) of one block and its class token (B, C)."""
@@ -82,6 +84,33 @@ def load_encoder(settings: EncoderSettings, device: torch.device) -> FrozenEncod
     Raises EncoderError where the weights are missing or do not fit, or where the encoder's geometry is
     not the one that the settings declare. Never falls back to other weights.
     """
+    visual = _load_model(settings).visual
+    encoder = FrozenEncoder(visual, settings.layer, resolve_dtype(settings, device)).to(device)
+    _check_geometry(encoder, settings, device)
+    return encoder
+
+
+def load_classifier(settings: EncoderSettings, device: torch.device) -> torch.Tensor | None:
+    """(E, K) unit embeddings of ImageNet's K = 1000 class names by the encoder's own text tower, open_clip's
+    zero-shot classifier with its seven templates. None where there is no text tower of CLIP's vocabulary."""
+    import open_clip
+
+    if settings.weights.endswith(".onnx"):
+        return None
+    model = _load_model(settings)
+    name = Path(settings.architecture).stem if settings.architecture.endswith(".json") else settings.architecture
+    tokenizer = open_clip.get_tokenizer(name)
+    if getattr(model, "vocab_size", None) != tokenizer.vocab_size:
+        return None
+    with torch.autocast(device.type, enabled=False):
+        classifier_EK = open_clip.build_zero_shot_classifier(
+            model.float().to(device).eval(), tokenizer, open_clip.IMAGENET_CLASSNAMES,
+            open_clip.SIMPLE_IMAGENET_TEMPLATES, num_classes_per_batch=CLASSES_AT_ONCE, device=device)
+    return classifier_EK.cpu()
+
+
+def _load_model(settings: EncoderSettings) -> nn.Module:
+    """The whole model of open_clip's, of which an ONNX file fills the vision tower alone."""
     import open_clip
 
     name, weights = settings.architecture, resolve_weights(settings)
@@ -95,12 +124,9 @@ def load_encoder(settings: EncoderSettings, device: torch.device) -> FrozenEncod
     except Exception as error:  # the hub's, torch's and open_clip's many kinds
         raise EncoderError(f"encoder.architecture={settings.architecture}, encoder.weights={settings.weights}: "
                            f"not loaded ({type(error).__name__}: {' '.join(str(error).split())[:300]})") from error
-    visual = model.visual
     if from_onnx:
-        _load_onnx(visual, weights, settings)
-    encoder = FrozenEncoder(visual, settings.layer, resolve_dtype(settings, device)).to(device)
-    _check_geometry(encoder, settings, device)
-    return encoder
+        _load_onnx(model.visual, weights, settings)
+    return model
 
 
 @contextmanager
