@@ -143,3 +143,47 @@ def test_ridge_distortion_sees_a_code_that_bilinear_upsampling_cannot_read():
     flipped = ridge_distortion(lambda x: -grid.pool(x, 2), train, [val], 6, 2)[0]
     bilinear = measure(lambda x: -grid.pool(x, 2), lambda z: grid.upsample(z, 6), val)["distortion"]
     assert readable < flipped < bilinear
+
+
+def everything(compress, decompress, train, val, k):
+    return measure(compress, decompress, val) | {"ridge": ridge_distortion(compress, train, [val], 6, k)[0]}
+
+
+def test_original_tokens_rank_above_every_compression_in_every_metric():
+    train, val = batches(), batches(seed=1)
+    best = everything(lambda x: x, lambda z: z, train, val, 6)
+    assert best["ridge"] == pytest.approx(0, abs=1e-9)
+    for k in (1, 2, 3, 5):
+        for compress in (grid.pool, grid.strided, grid.resize):
+            found = everything(lambda x, f=compress, k=k: f(x, k), lambda z: grid.upsample(z, 6), train, val, k)
+            assert found["distortion"] > best["distortion"] and found["ridge"] > best["ridge"]
+            assert found["cosine"] < best["cosine"]
+    pooled = everything(lambda x: grid.pool(x, 3), lambda z: grid.upsample(z, 6), train, val, 3)
+    assert pooled["perception"] > best["perception"] + 0.01
+
+
+def test_distortion_cosine_and_ridge_do_not_depend_on_the_basis_of_the_channels():
+    train, val = batches(), batches(seed=1)
+    rotation = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(3))).Q
+    found = [everything(lambda x: grid.pool(x, 3), lambda z: grid.upsample(z, 6),
+                        [x @ r for x in train], [x @ r for x in val], 3) for r in (torch.eye(5), rotation)]
+    for name in ("distortion", "cosine", "ridge"):
+        assert found[0][name] == pytest.approx(found[1][name], abs=1e-5)
+
+
+def test_cosine_ignores_the_length_of_a_reconstruction_and_distortion_does_not():
+    val = batches(seed=1)
+    short, long = (measure(lambda x: grid.pool(x, 3), lambda z, scale=scale: scale * grid.upsample(z, 6), val)
+                   for scale in (0.25, 2.0))
+    assert short["cosine"] == pytest.approx(long["cosine"], abs=1e-6)
+    assert short["distortion"] != pytest.approx(long["distortion"], abs=0.01)
+
+
+def test_no_metric_depends_on_the_order_of_the_images_beyond_the_sample_that_perception_draws():
+    val = torch.cat(batches(images=400, seed=1))
+    order = torch.randperm(len(val), generator=torch.Generator().manual_seed(0))
+    found = [measure(lambda x: grid.pool(x, 3), lambda z: grid.upsample(z, 6), list(x.split(50)))
+             for x in (val, val[order])]
+    assert found[0]["distortion"] == pytest.approx(found[1]["distortion"], abs=1e-6)
+    assert found[0]["cosine"] == pytest.approx(found[1]["cosine"], abs=1e-6)
+    assert found[0]["perception"] == pytest.approx(found[1]["perception"], rel=0.1)
