@@ -18,7 +18,7 @@ def train(arguments: list[str]) -> ExitCode:
     """Raises RequestError on a wrong request before any work starts."""
     settings = settings_of(config.parse_overrides(arguments))
     from toconv.durable import DurableTraining
-    from toconv.hardware import describe, limit_threads, resolve_device
+    from toconv.hardware import describe, keep_freed_memory, limit_threads, resolve_device
     from toconv.paths import TrialPaths
     from toconv.sweep.tracking import Tracker
     from toconv.tokens.store import TokenStore, prepare_store
@@ -26,6 +26,7 @@ def train(arguments: list[str]) -> ExitCode:
 
     tracker = Tracker(settings.experiment, "")
     limit_threads(settings.hardware)
+    keep_freed_memory()
     device = resolve_device(settings.hardware)
     store = TokenStore(prepare_store(settings))
     training = Training(settings, store, device)

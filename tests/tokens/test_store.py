@@ -39,8 +39,18 @@ def test_reading_equals_a_gather_by_numpy(settings, small_shards):
     store = TokenStore(folder)
     parts = [np.fromfile(path, np.float16) for path in sorted(folder.glob("train-*.tokens.fp16"))]
     everything = np.concatenate(parts).reshape(-1, 36, 32)
-    order = torch.randperm(store.count("train"), generator=torch.Generator().manual_seed(0))[:7]
+    order = torch.randperm(store.count("train"), generator=torch.Generator().manual_seed(0))[:7].sort().values
     assert np.array_equal(store.read("train", order).numpy(), everything[order.numpy()])
+
+
+def test_a_shuffled_epoch_has_every_image_once_and_another_order_next_time(settings, small_shards):
+    batches = Batches(TokenStore(prepare_store(settings)), "train", 5, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    in_order, first, second = (torch.cat(list(epoch)) for epoch in
+                               (batches, batches.shuffled(generator), batches.shuffled(generator)))
+    keys = [sorted(map(tuple, x[:, 0].tolist())) for x in (in_order, first, second)]
+    assert keys[0] == keys[1] == keys[2]
+    assert not torch.equal(first, in_order) and not torch.equal(first, second)
 
 
 def test_training_tokens_are_standardised_channel_by_channel(settings):

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from toconv.durable import DurableTraining
 from toconv.errors import MachineryError, TrainingFailed
-from toconv.hardware import limit_threads, resolve_device
+from toconv.hardware import keep_freed_memory, limit_threads, resolve_device
 from toconv.paths import TrialPaths, write_atomic
 from toconv.settings import Settings
 from toconv.tokens.store import TokenStore
@@ -45,6 +45,7 @@ class Trial:
         except Timeout as error:
             raise MachineryError(f"{self.paths.folder}: another process trains in this folder") from error
         limit_threads(settings.hardware, request.threads)
+        keep_freed_memory()
         training = Training(settings, TokenStore(Path(request.tokens)), resolve_device(settings.hardware))
         self.epochs_asked = settings.training.epochs
         self._durable = DurableTraining.adopt(training, self.paths)

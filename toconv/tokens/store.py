@@ -9,6 +9,7 @@ sha256 for each. A shard that is in the manifest is finished; an interruption co
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -244,14 +245,13 @@ class TokenStore:
         return torch.cat([_map(self.folder / f"{name}.class.fp16", (images, self.width)).float()
                           for name, images in self._shards[split]])
 
-    def read(self, split: str, indices: torch.Tensor) -> torch.Tensor:
-        """(B, N, C) fp16 tokens of the images at `indices` (B,)."""
+    def read(self, split: str, indices: torch.Tensor, out_BNC: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, N, C) fp16 tokens of the images at `indices` (B,), which must ascend; read into `out_BNC` if given."""
         starts, maps = self._starts[split], self._tokens[split]
-        if len(maps) == 1:
-            return maps[0].index_select(0, indices)
-        out_BNC = torch.empty(len(indices), *maps[0].shape[1:], dtype=torch.float16)
-        shard_B = torch.searchsorted(starts, indices, right=True) - 1
-        for shard in shard_B.unique().tolist():
-            where = (shard_B == shard).nonzero().squeeze(1)
-            out_BNC.index_copy_(0, where, maps[shard].index_select(0, indices[where] - starts[shard]))
+        if out_BNC is None:
+            out_BNC = torch.empty(len(indices), self.grid_size**2, self.width, dtype=torch.float16)
+        ends = torch.searchsorted(indices, starts).tolist()  # of each shard's run in the batch
+        for shard, (first, end) in enumerate(itertools.pairwise(ends)):
+            if first < end:
+                torch.index_select(maps[shard], 0, indices[first:end] - starts[shard], out=out_BNC[first:end])
         return out_BNC

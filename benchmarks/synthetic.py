@@ -1,0 +1,28 @@
+"""Token stores of random numbers, for what must be measured at sizes that no package's photographs have."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from toconv.tokens.store import SHARD_CROPS, TokenStore
+
+
+def synthetic_store(folder: Path, images: int, channels: int, grid_size: int = 24, val: int = 16) -> TokenStore:
+    """A complete store of normal tokens: `images` for training, `val` for validation and for test."""
+    folder.mkdir(parents=True)
+    shards = {}
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(SHARD_CROPS, grid_size**2, channels, generator=generator).half()
+    for split, total in (("train", images), ("val", val), ("test", val)):
+        for number, start in enumerate(range(0, total, SHARD_CROPS)):
+            count, name = min(SHARD_CROPS, total - start), f"{split}-{number:05d}"
+            (folder / f"{name}.tokens.fp16").write_bytes(noise[:count].numpy().tobytes())
+            (folder / f"{name}.class.fp16").write_bytes(noise[:count, 0].contiguous().numpy().tobytes())
+            shards[name] = {"split": split, "images": count, "tokens": grid_size**2, "width": channels}
+    (folder / "manifest.json").write_text(json.dumps({
+        "fingerprint": folder.name, "encoder": "synthetic", "grid_size": grid_size, "complete": True,
+        "mean": [0.0] * channels, "std": [1.0] * channels, "shards": shards}))
+    return TokenStore(folder)

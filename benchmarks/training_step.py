@@ -1,0 +1,114 @@
+"""A training step against the matrix products in it, in bf16 against fp32, and against the same done naively."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.comparison import Ratio, in_turns, median_and_spread, ratio_of, show
+from benchmarks.naive_step import NaiveStep
+from benchmarks.synthetic import synthetic_store
+from toconv.config import compose
+from toconv.hardware import keep_freed_memory
+from toconv.settings import Settings
+from toconv.tokens.store import TokenStore
+from toconv.training import Training
+
+GRID_SIZE, BATCH = 6, 32
+FLOORS = {1024: 0.75, 384: 0.60}
+Product = tuple[int, int, int]  # (m, k, n) of an (m, k) by (k, n) product
+aten = torch.ops.aten
+
+
+class Products(TorchDispatchMode):
+    """Counts the matrix products that run, backward passes included; a convolution counts as the product that
+    unfolding it would give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[Product] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket
+        if name in (aten.mm, aten.addmm):
+            a, b = args[-2:]
+            self.found[a.shape[0], a.shape[1], b.shape[1]] += 1
+        elif name is aten.bmm:
+            self.found[args[0].shape[1], args[0].shape[2], args[1].shape[2]] += args[0].shape[0]
+        elif name is aten.convolution:
+            self._convolution(out, args[1], 1)
+        elif name is aten.convolution_backward:
+            self._convolution(args[0], args[2], sum(args[-1][:2]))
+        return out
+
+    def _convolution(self, out: torch.Tensor, weight: torch.Tensor, count: int) -> None:
+        self.found[out.numel() // out.shape[1], weight[0].numel(), weight.shape[0]] += count
+
+
+def flops(products: Counter[Product]) -> int:
+    return sum(2 * m * k * n * count for (m, k, n), count in products.items())
+
+
+def matmuls(products: Counter[Product]) -> Any:
+    """Work that does the same products on contiguous matrices of the same sizes and nothing else."""
+    sizes = [(torch.randn(m, k), torch.randn(k, n), torch.empty(m, n), count)
+             for (m, k, n), count in products.items() if 2 * m * k * n * count > 1e-3 * flops(products)]
+
+    def work() -> None:
+        for a, b, out, count in sizes:
+            for _ in range(count):
+                torch.mm(a, b, out=out)
+
+    return work
+
+
+def measure(rounds: int = 7) -> list[Ratio]:
+    keep_freed_memory()
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for channels, floor in FLOORS.items():
+            store = synthetic_store(Path(folder, str(channels)), 64, channels)
+            found += _of_width(store, channels, floor, rounds)
+    return found
+
+
+def _of_width(store: TokenStore, channels: int, floor: float, rounds: int) -> list[Ratio]:
+    fp32, bf16 = (Training(_settings(mixed), store, torch.device("cpu")) for mixed in (False, True))
+    naive = NaiveStep(Training(_settings(False), store, torch.device("cpu")))
+    x_BNC = next(iter(fp32.train))
+    with Products() as products:
+        fp32.step(x_BNC)
+    peak = matmuls(products.found)
+    works = [lambda: fp32.step(x_BNC), peak, lambda: bf16.step(x_BNC), lambda: naive.step(x_BNC)]
+    ours, gemm, mixed, textbook = in_turns(*works, rounds=rounds)
+    middle = {name: median_and_spread(t)[0] for name, t in
+              {"ours": ours, "gemm": gemm, "mixed": mixed, "naive": textbook}.items()}
+    work, size = flops(products.found) / 1e9, f"C={channels}, k={GRID_SIZE}, B={BATCH}"
+    return [
+        ratio_of(f"training step against its matrix products, C={channels}", gemm, ours, floor,
+                 f"{size}, fp32: {middle['ours'] * 1e3:.0f} ms for {work:.1f} GFLOP ({work / middle['ours']:.0f} "
+                 f"GFLOP/s), the products alone {work / middle['gemm']:.0f} GFLOP/s",
+                 "passes over B×576×C tensors: pooling, up-sampling, the loss and its gradient, all memory-bound"),
+        ratio_of(f"mixed precision against fp32, C={channels}", ours, mixed, 1.25,
+                 f"{size}: {middle['mixed'] * 1e3:.0f} ms against {middle['ours'] * 1e3:.0f} ms",
+                 "critic, penalty, losses and pooling stay fp32"),
+        ratio_of(f"the same networks stepped naively against ours, C={channels}", textbook, ours, 2.0,
+                 f"{size}, fp32: {middle['naive'] * 1e3:.0f} ms against {middle['ours'] * 1e3:.0f} ms",
+                 "the networks' own products, which both do"),
+    ]
+
+
+def _settings(mixed: bool) -> Settings:
+    return compose({"model.compressor.output_grid_size": GRID_SIZE, "training.batch_size": BATCH,
+                    "hardware.mixed_precision": mixed})
+
+
+if __name__ == "__main__":
+    show(measure())
