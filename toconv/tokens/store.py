@@ -140,8 +140,8 @@ def _encode(settings: Settings, folder: Path, manifest: dict[str, Any], missing:
                                  total=sum(len(s.pictures) for s in missing) * settings.data.crops)
         for shard in missing:
             tokens, classes = [], []
-            for pixels_B3HW in _batches(pixels(shard.pictures, settings.data, settings.encoder),
-                                        settings.encoder.batch_size):
+            for pixels_B3HW in encoder_batches(pixels(shard.pictures, settings.data, settings.encoder),
+                                               settings.encoder.batch_size):
                 tokens_BNC, class_BC = encoder(pixels_B3HW.to(device))
                 tokens.append(tokens_BNC.to(torch.float16).cpu())
                 classes.append(class_BC.to(torch.float16).cpu())
@@ -149,7 +149,7 @@ def _encode(settings: Settings, folder: Path, manifest: dict[str, Any], missing:
             _write_shard(folder, manifest, shard, torch.cat(tokens), torch.cat(classes))
 
 
-def _batches(pictures: Iterable[torch.Tensor], size: int) -> Iterable[torch.Tensor]:
+def encoder_batches(pictures: Iterable[torch.Tensor], size: int) -> Iterable[torch.Tensor]:
     """Crops of all pictures in a row, `size` at a time."""
     waiting: list[torch.Tensor] = []
     for crops in pictures:
