@@ -15,9 +15,12 @@ from toconv.tokens.images import list_splits, pixels
 from toconv.tokens.store import encoder_batches, prepare_store
 
 
-def measure(rounds: int = 3) -> list[Ratio]:
+CROPS = 12  # of each photograph; what a store costs once is shared by all
+
+
+def measure(rounds: int = 2) -> list[Ratio]:
     with tempfile.TemporaryDirectory() as folder:
-        settings = compose({"data.crops": 4})
+        settings = compose({"data.crops": CROPS})
         pictures = [p for split in list_splits(settings.data).values() for p in split]
         encoder = load_encoder(settings.encoder, resolve_device(settings.hardware))
         batches = list(encoder_batches(pixels(pictures, settings.data, settings.encoder),
@@ -25,7 +28,7 @@ def measure(rounds: int = 3) -> list[Ratio]:
         images, count = sum(map(len, batches)), iter(range(1000))
 
         def store() -> None:
-            prepare_store(compose({"data.crops": 4, "data.tokens_dir": str(Path(folder, str(next(count))))}))
+            prepare_store(compose({"data.crops": CROPS, "data.tokens_dir": str(Path(folder, str(next(count))))}))
 
         def forward() -> None:
             for batch in batches:

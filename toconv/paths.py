@@ -129,3 +129,4 @@ def link(source: Path, target: Path) -> None:
         write_atomic(target, source.read_bytes())
         return
     os.replace(temporary, target)
+    temporary.unlink(missing_ok=True)  # rename(2) does nothing where both names are the same file already

@@ -41,6 +41,13 @@ def front(records: Sequence[TrialRecord], objectives: Mapping[str, str]) -> list
     return [complete[name] for name in sorted(nondominated(points), key=points.get)]
 
 
+def recommended(records: Sequence[TrialRecord]) -> dict[int, TrialRecord]:
+    """{tokens: the complete trial of the lowest validation distortion}: which compressor to take at each budget."""
+    complete = [r for r in records if r.kind == "trial" and r.state == "complete"]
+    return {tokens: min((r for r in complete if r.tokens == tokens), key=lambda r: r.values["distortion"])
+            for tokens in sorted({r.tokens for r in complete})}
+
+
 def front_table(records: Sequence[TrialRecord], objectives: Mapping[str, str]) -> Table:
     """The front, with the baselines of each k below its trials."""
     table = Table(title="front of tokens against fidelity, and the baselines at the same tokens", title_justify="left")

@@ -1,0 +1,55 @@
+"""docs/performance.md from one run of the benchmarks."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.comparison import Ratio
+from toconv.paths import write_atomic
+
+NOT_RUN = """## Written for GPUs, not run
+
+No GPU was at hand. What follows is written as PyTorch documents it, and has not been run:
+
+- tokens of a split are kept on the GPU when they take less than a quarter of its free memory (`toconv/tokens/batches.py`);
+  otherwise the next batch travels from pinned memory, on a stream of its own, while this one is worked on
+- AdamW and Adam are fused (`fused=True`; on the CPU too, where it is measured above)
+- maps of tokens are channels-last by construction: `grid.to_map` is a view of (B, N, C) tokens
+- `hardware.compile=true` compiles compressor and decoder
+- bf16 autocast for compressor and decoder; critic, penalty and losses stay fp32
+"""
+
+
+def write_page(path: Path, found: Mapping[str, Sequence[Ratio]]) -> None:
+    ratios = [ratio for some in found.values() for ratio in some]
+    write_atomic(path, "\n".join([
+        "# Performance", "",
+        f"Written by `make bench` on {datetime.date.today()}: {machine()}. Every ratio is the median of rounds that ran",
+        "both sides in turns, ± half the range between the quartiles.", "",
+        "| What | Ratio | Floor | |", "|---|---|---|---|", *map(_row, ratios), "",
+        "## What was measured, and what limits it", "",
+        *(f"- **{name(r)}**: {r.says}{f'. Limit: {r.limit}' if r.limit else ''}." for r in ratios), "",
+        "One part alone: `python -m benchmarks NAME`, NAME one of " + ", ".join(found) + ".", "", NOT_RUN]))
+
+
+def name(ratio: Ratio) -> str:
+    return ratio.name[0].upper() + ratio.name[1:]
+
+
+def _row(ratio: Ratio) -> str:
+    sign = "≥" if ratio.higher_is_better else "≤"
+    met = "met" if ratio.meets else "**not met**"
+    return f"| {name(ratio)} | {ratio.ratio:.2f} ± {ratio.spread:.2f} | {sign} {ratio.floor:g} | {met} |"
+
+
+def machine() -> str:
+    """Processor features and library versions that decide the numbers, without the machine's name."""
+    features = [text for has, text in ((torch.cpu._is_amx_tile_supported(), "AMX"),
+                                       (torch.cpu._is_avx512_bf16_supported(), "AVX512-BF16")) if has]
+    return (f"{torch.get_num_threads()} CPU threads ({platform.machine()}{', ' if features else ''}"
+            f"{', '.join(features)}), no GPU, Python {platform.python_version()}, torch {torch.__version__}")

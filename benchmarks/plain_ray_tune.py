@@ -1,0 +1,34 @@
+"""What a plain Ray Tune script does: a function trainable that encodes its pictures itself, in every epoch."""
+
+from __future__ import annotations
+
+import sys
+
+import ray
+import torch
+from ray import tune
+
+from toconv.config import compose
+from toconv.tokens.encoder import load_encoder
+from toconv.tokens.images import list_splits, pixels
+from toconv.tokens.store import encoder_batches
+
+
+def trainable(config: dict[str, int]) -> None:
+    """The encoding of each epoch alone; the training that would follow is left out, in this script's favour."""
+    torch.set_num_threads(1)
+    settings = compose({})
+    encoder = load_encoder(settings.encoder, torch.device("cpu"))
+    splits = list_splits(settings.data)
+    for epoch in range(config["epochs"]):
+        for batch in encoder_batches(pixels(splits["train"] + splits["val"], settings.data, settings.encoder),
+                                     settings.encoder.batch_size):
+            encoder(batch)
+        tune.report({"epoch": epoch + 1})
+
+
+if __name__ == "__main__":
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    tune.Tuner(tune.with_resources(trainable, {"cpu": 1}), param_space={"epochs": int(sys.argv[2])},
+               tune_config=tune.TuneConfig(num_samples=int(sys.argv[1])),
+               run_config=tune.RunConfig(verbose=0)).fit()

@@ -1,0 +1,52 @@
+"""A sweep of 16 short trials against what its trials take themselves, and against a plain Ray Tune script."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import tempfile
+import time
+
+from benchmarks.comparison import Ratio, show
+from benchmarks.start_up import python
+from toconv.paths import REPOSITORY
+
+TRIALS, EPOCHS, WORKERS = 16, 8, 2
+NAME = "bench_sweep"
+
+
+def measure() -> list[Ratio]:
+    folder = REPOSITORY / "outputs" / NAME
+    shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as tokens:
+        sweep = ["run_sweep.py", "sweeps/grid_sizes.yaml", f"name={NAME}", f"data.tokens_dir={tokens}",
+                 f"training.epochs={EPOCHS}", "model.compressor.output_grid_size=6", f"trials={TRIALS}"]
+        prepare = ("from pathlib import Path; from toconv.config import compose; from toconv.tokens.store import "
+                   f"prepare_store; prepare_store(compose({{'data.tokens_dir': '{tokens}'}}))")
+        start = time.perf_counter()
+        python("-c", prepare)
+        encoding = time.perf_counter() - start
+        start = time.perf_counter()
+        python(*sweep)
+        wall = encoding + time.perf_counter() - start
+    with (folder / "results.csv").open(newline="") as file:
+        own = sum(float(row["device_seconds"]) for row in csv.DictReader(file) if row["kind"] == "trial")
+    shutil.rmtree(folder)
+    start = time.perf_counter()
+    python("-m", "benchmarks.plain_ray_tune", str(WORKERS), "1")
+    epoch = time.perf_counter() - start
+    plain = epoch * TRIALS / WORKERS * EPOCHS
+    return [
+        Ratio("a sweep of 16 short trials against its trials' own time", wall / (encoding + own / WORKERS), 1.10, False,
+              0.0, f"{TRIALS} trials of {EPOCHS} epochs on {WORKERS} workers: {wall:.0f} s, of which {encoding:.0f} s "
+              f"encoding; the trials' own time (steps and evaluation) {own:.0f} s",
+              "imports, Ray's start, the baselines at k, the last trials that run alone, the report"),
+        Ratio("the same sweep as a plain Ray Tune script against ours", plain / wall, 10.0, True, 0.0,
+              f"{epoch:.0f} s for {WORKERS} trials side by side to encode one epoch, times {EPOCHS} epochs and "
+              f"{TRIALS // WORKERS} pairs of trials: {plain:.0f} s, its training left out; ours {wall:.0f} s",
+              "that script was run for one epoch of one pair, and multiplied"),
+    ]
+
+
+if __name__ == "__main__":
+    show(measure())
