@@ -5,14 +5,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from toconv.settings import LossSettings
 
 Critic = Callable[[torch.Tensor], torch.Tensor]
 SMALLEST = 1e-16  # squared product of two tokens' lengths, below which their cosine counts as 0
+CACHED = 8 * 2**20  # bytes of a batch that a CPU's cache holds beside two more of its size
 
 
 class Reconstruction(NamedTuple):
@@ -68,13 +70,50 @@ def generator_loss(fake_U: torch.Tensor) -> torch.Tensor:
 def reconstruction_loss(
     x_BNC: torch.Tensor, y_BNC: torch.Tensor, coverage_N: torch.Tensor
 ) -> Reconstruction:
-    """L_ae = MSE + (1 − cosine) between standardised tokens x and their reconstruction y.
+    """L_ae = MSE + (1 − cosine) between standardised tokens x, which get no gradient, and their reconstruction y.
 
     Each compressed token's receptive field is compared with what the decoder makes of it, and all
-    compressed tokens count alike: `coverage_N` is `grid.coverage`. Both terms come from the same three
-    dot products, a third of the time of two separate losses; MSE is then exact to about 1e-6.
+    compressed tokens count alike: `coverage_N` is `grid.coverage`. Both terms and their gradients come from the same
+    three dot products of each token; MSE is then exact to about 1e-6.
     """
-    xx_BN, xy_BN, yy_BN = ((a * b).sum(-1) for a, b in ((x_BNC, x_BNC), (x_BNC, y_BNC), (y_BNC, y_BNC)))
-    mse_BN = (xx_BN - 2 * xy_BN + yy_BN) / x_BNC.shape[-1]
-    cosine_BN = 1 - xy_BN * (xx_BN * yy_BN).clamp_min(SMALLEST).rsqrt()
-    return Reconstruction((mse_BN @ coverage_N).mean(), (cosine_BN @ coverage_N).mean())
+    return Reconstruction(*_Reconstruction.apply(x_BNC, y_BNC, coverage_N))
+
+
+class _Reconstruction(torch.autograd.Function):
+    """One pass over x and y forward and one backward, some images at a time, so that what is in between stays in a
+    CPU's cache; left to autograd, the same takes ten passes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_BNC: torch.Tensor, y_BNC: torch.Tensor, coverage_N: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx.save_for_backward(x_BNC, y_BNC, coverage_N)
+        several = images_in_cache(x_BNC)
+        products = [(torch.linalg.vector_norm(x, dim=-1).square(), (x * y).sum(-1),
+                     torch.linalg.vector_norm(y, dim=-1).square())
+                    for x, y in zip(x_BNC.split(several), y_BNC.split(several), strict=True)]
+        ctx.products = xx_BN, xy_BN, yy_BN = [torch.cat(parts) for parts in zip(*products, strict=True)]
+        mse_BN = (xx_BN - 2 * xy_BN + yy_BN) / x_BNC.shape[-1]
+        cosine_BN = 1 - xy_BN * (xx_BN * yy_BN).clamp_min(SMALLEST).rsqrt()
+        return (mse_BN @ coverage_N).mean(), (cosine_BN @ coverage_N).mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, mse: torch.Tensor, cosine: torch.Tensor) -> tuple[None, torch.Tensor, None]:
+        """∂MSE/∂y = 2(y − x)/C and ∂(1 − cosine)/∂y = (y·xy/yy − x)/(‖x‖‖y‖) of each token, weighted and summed."""
+        x_BNC, y_BNC, coverage_N = ctx.saved_tensors
+        xx_BN, xy_BN, yy_BN = ctx.products
+        weight_N, length_BN = coverage_N / len(x_BNC), (xx_BN * yy_BN).clamp_min(SMALLEST).rsqrt()
+        along_y_BN = torch.where(xx_BN * yy_BN > SMALLEST, xy_BN * length_BN / yy_BN, 0)
+        of_x_BN1 = (-weight_N * (2 / x_BNC.shape[-1] * mse + length_BN * cosine)).unsqueeze(-1)
+        of_y_BN1 = (weight_N * (2 / x_BNC.shape[-1] * mse + along_y_BN * cosine)).unsqueeze(-1)
+        gradient_BNC, several = torch.empty_like(y_BNC), images_in_cache(x_BNC)
+        for x, y, a, b, out in zip(*(t.split(several) for t in (x_BNC, y_BNC, of_x_BN1, of_y_BN1, gradient_BNC)),
+                                   strict=True):
+            torch.mul(x, a, out=out).addcmul_(y, b)
+        return None, gradient_BNC, None
+
+
+def images_in_cache(x_BNC: torch.Tensor) -> int:
+    """How many images are worked on at a time: as many as CACHED bytes hold, and on a GPU all."""
+    return len(x_BNC) if x_BNC.is_cuda else max(1, CACHED // x_BNC[0].nbytes)
