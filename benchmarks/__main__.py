@@ -18,30 +18,40 @@ from toconv.paths import REPOSITORY, write_atomic
 from toconv.progress import console, duration
 
 RATIOS = ("token_reading", "training_step", "encoding", "start_up", "sweep_overhead", "second_trial")
+FIGURES = ("growth", "leanness")
 USAGE = f"""python -m benchmarks [NAME ...]
-Measures all of {', '.join(RATIOS)}, or those named. All of them together write
-outputs/bench/bench.json and docs/performance.md."""
+Measures all of {', '.join((*RATIOS, *FIGURES))}, or those named. All of them together write
+outputs/bench/bench.json and docs/performance.md with its figures."""
 
 
 def bench(names: list[str]) -> ExitCode:
     """Raises RequestError on a name that is not there."""
-    unknown = sorted(set(names) - set(RATIOS))
+    unknown = sorted(set(names) - {*RATIOS, *FIGURES})
     if unknown:
         raise RequestError(f"no such measurement: {', '.join(unknown)}\n{USAGE}")
-    start, found = time.monotonic(), dict[str, list[Ratio]]()
-    for name in names or RATIOS:
+    start, ratios, says = time.monotonic(), dict[str, list[Ratio]](), dict[str, list[str]]()
+    for name in names or (*RATIOS, *FIGURES):
         console.print(f"{name} …")
-        found[name] = importlib.import_module(f"benchmarks.{name}").measure()
-        show(found[name])
+        module = importlib.import_module(f"benchmarks.{name}")
+        if name in RATIOS:
+            ratios[name] = module.measure()
+            show(ratios[name])
+        else:
+            says[name] = module.draw(figure_path(name))
+            console.print("\n".join([*says[name], str(figure_path(name))]))
     console.print(f"measured in {duration(time.monotonic() - start)} with torch {torch.__version__}")
     if not names:
         folder = REPOSITORY / "outputs" / "bench"
         folder.mkdir(parents=True, exist_ok=True)
-        lines = [ratio.as_json() for ratios in found.values() for ratio in ratios]
+        lines = [ratio.as_json() for some in ratios.values() for ratio in some]
         write_atomic(folder / "bench.json", json.dumps(lines, indent=1))
-        write_page(REPOSITORY / "docs" / "performance.md", found)
+        write_page(REPOSITORY / "docs" / "performance.md", ratios, says)
         console.print(f"{folder / 'bench.json'}\n{Path('docs', 'performance.md')}")
     return ExitCode.DONE
+
+
+def figure_path(name: str) -> Path:
+    return REPOSITORY / "docs" / f"performance_{name}.png"
 
 
 if __name__ == "__main__":

@@ -20,13 +20,19 @@ No GPU was at hand. What follows is written as PyTorch documents it, and has not
   otherwise the next batch travels from pinned memory, on a stream of its own, while this one is worked on
 - AdamW and Adam are fused (`fused=True`; on the CPU too, where it is measured above)
 - maps of tokens are channels-last by construction: `grid.to_map` is a view of (B, N, C) tokens
-- `hardware.compile=true` compiles compressor and decoder
+- `hardware.compile=true` compiles compressor and decoder, on CUDA in the mode that records CUDA graphs
 - bf16 autocast for compressor and decoder; critic, penalty and losses stay fp32
 """
 
 
-def write_page(path: Path, found: Mapping[str, Sequence[Ratio]]) -> None:
+TITLES = {"growth": "How time grows", "leanness": "Distortion against device-seconds, for three sizes of the networks"}
+
+
+def write_page(path: Path, found: Mapping[str, Sequence[Ratio]], says: Mapping[str, Sequence[str]]) -> None:
+    """The table of ratios, what stands behind each, and a section for each figure with what it says."""
     ratios = [ratio for some in found.values() for ratio in some]
+    figures = [line for name, lines in says.items()
+               for line in (f"## {TITLES[name]}", "", f"![{TITLES[name]}](performance_{name}.png)", "", *lines, "")]
     write_atomic(path, "\n".join([
         "# Performance", "",
         f"Written by `make bench` on {datetime.date.today()}: {machine()}. Every ratio is the median of rounds that ran",
@@ -34,7 +40,8 @@ def write_page(path: Path, found: Mapping[str, Sequence[Ratio]]) -> None:
         "| What | Ratio | Floor | |", "|---|---|---|---|", *map(_row, ratios), "",
         "## What was measured, and what limits it", "",
         *(f"- **{name(r)}**: {r.says}{f'. Limit: {r.limit}' if r.limit else ''}." for r in ratios), "",
-        "One part alone: `python -m benchmarks NAME`, NAME one of " + ", ".join(found) + ".", "", NOT_RUN]))
+        *figures, "One part alone: `python -m benchmarks NAME`, NAME one of " + ", ".join([*found, *says]) + ".", "",
+        NOT_RUN]))
 
 
 def name(ratio: Ratio) -> str:

@@ -67,8 +67,9 @@ class Training:
             self.compressor.code.load_state_dict(code)
             self.decoder.start.load_state_dict(code)
         if settings.hardware.compile:
-            self.compressor.compile()
-            self.decoder.compile()
+            mode = "reduce-overhead" if device.type == "cuda" else "default"  # CUDA graphs, as torch.compile documents
+            self.compressor.compile(mode=mode)
+            self.decoder.compile(mode=mode)
         self._make_optimizers()
         self.coverage_N = grid.coverage(store.grid_size, self.k).to(device)
         self.shuffle = torch.Generator().manual_seed(t.seed)

@@ -1,0 +1,70 @@
+"""Distortion against device-seconds for three sizes of the networks, on the embedded default: is the default on the
+knee?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from toconv.config import compose
+from toconv.hardware import keep_freed_memory, resolve_device
+from toconv.metrics import evaluate
+from toconv.models.baselines import fit_baselines
+from toconv.perception import PerceptionReference
+from toconv.progress import console
+from toconv.tokens.batches import Batches
+from toconv.tokens.codes import linear_code
+from toconv.tokens.store import TokenStore, prepare_store
+from toconv.training import Training
+
+WIDTHS, EPOCHS = (96, 192, 384), (2, 4, 8, 14)
+MARKS = "so^D"
+Point = tuple[float, float]  # device-seconds, validation distortion at the last epoch
+
+
+def draw(path: Path) -> list[str]:
+    """Train, draw the figure at `path`, and say in Markdown what it shows."""
+    keep_freed_memory()
+    default = compose({})
+    store, device = TokenStore(prepare_store(default)), resolve_device(default.hardware)
+    curves = {width: [trained(store, device, width, epochs) for epochs in EPOCHS] for width in WIDTHS}
+    free = baselines(store, device, default.model.compressor.output_grid_size)
+    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for mark, (width, curve) in zip(MARKS, curves.items(), strict=False):
+        chosen = width == default.model.compressor.width
+        axes.plot(*zip(*curve, strict=True), f"{mark}-", label=f"width {width}{', the default' if chosen else ''}")
+    for style, (name, distortion) in zip(("--", ":"), free.items(), strict=True):
+        axes.axhline(distortion, linestyle=style, color="#64748b", label=name)
+    axes.set_xlabel("device-seconds of a training")
+    axes.set_ylabel("distortion (FVU), validation")
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    return ["| width | " + " | ".join(f"{e} epochs" for e in EPOCHS) + " |", "|---" * (1 + len(EPOCHS)) + "|",
+            *(f"| {width} | " + " | ".join(f"{d:.4f} in {s:.0f} s" for s, d in curve) + " |"
+              for width, curve in curves.items()), "",
+            "Baselines: " + ", ".join(f"{name} {distortion:.4f}" for name, distortion in free.items()) + "."]
+
+
+def trained(store: TokenStore, device: torch.device, width: int, epochs: int) -> Point:
+    """One training of so many epochs, with the schedule of that length."""
+    settings = compose({"model.compressor.width": width, "model.decoder.width": width, "training.epochs": epochs})
+    start = time.perf_counter()
+    last = [result.metrics["distortion"] for result in Training(settings, store, device).epochs()][-1]
+    took = time.perf_counter() - start
+    console.print(f"width {width}, {epochs} epochs: distortion {last:.4f} in {took:.1f} s")
+    return took, last
+
+
+def baselines(store: TokenStore, device: torch.device, k: int) -> Mapping[str, float]:
+    train, val = (Batches(store, split, 32, device) for split in ("train", "val"))
+    reference = PerceptionReference.from_batches(val)
+    with torch.inference_mode():
+        found = {name: evaluate(b.compress, b.decompress, val, reference)["distortion"]
+                 for name, b in fit_baselines(train, store.grid_size, k, linear_code(store, k, device))
+                 if name in {"pool", "pca"}}
+    return found
