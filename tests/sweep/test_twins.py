@@ -8,7 +8,7 @@ from toconv.findings import draw, findings, read_results
 from toconv.sweep.finalists import Estimate
 from toconv.sweep.records import TrialRecord
 from toconv.sweep.report import write_results
-from toconv.sweep.twins import CURVE, comparisons, markdown, mixing_curve, verdict
+from toconv.sweep.twins import CURVE, comparisons, markdown, mixing_curve, use_at, verdict
 
 SETTINGS = ("loss.wgan_weight", "training.seed")
 
@@ -43,6 +43,14 @@ def test_a_critic_is_paired_with_its_twin_of_the_same_seed(records):
     assert (use.mean - use.half_width, use.mean + use.half_width) == pytest.approx(tuple(reference), abs=1e-12)
     assert twin.differences["distortion"].mean == pytest.approx(0.02)
     assert twin.seeds == 3
+
+
+def test_use_is_compared_at_equal_distortion_on_the_line_from_the_twin_to_strided_tokens(records):
+    records[0] = record("strided", {"distortion": 0.5, "perception": 0.01, "use": 0.95})
+    use = only(comparisons(records), "its twin at equal distortion", "critic").differences["use"]
+    moved = [0.80 + 0.02 / 0.20 * 0.15, 0.81 + 0.02 / 0.19 * 0.14, 0.82 + 0.02 / 0.21 * 0.13]
+    assert use.mean == pytest.approx(sum(u - m for u, m in zip((0.83, 0.84, 0.86), moved, strict=True)) / 3)
+    assert use_at(0.2, {"distortion": 0.3, "use": 0.8}, (0.5, 0.95)) == 0.8  # nothing to give for less distortion
 
 
 def test_a_seed_that_one_side_lacks_does_not_count(records):

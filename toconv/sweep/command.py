@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,8 @@ def sweep(arguments: list[str]) -> ExitCode:
         return ExitCode.DONE
     if "--debug" in flags:
         return debug(asked, paths)
-    with only_driver(paths):
-        return run(asked, paths)
+    with only_driver(paths), ray_ahead(asked, paths) as cluster:
+        return run(asked, paths, cluster)
 
 
 @contextmanager
@@ -60,7 +60,29 @@ def only_driver(paths: SweepPaths) -> Iterator[None]:
         lock.release()
 
 
-def run(asked: Sweep, paths: SweepPaths) -> ExitCode:
+@contextmanager
+def ray_ahead(asked: Sweep, paths: SweepPaths) -> Iterator[Callable[[], Any]]:
+    """Yields what gives the sweep's Ray cluster. It starts beside the imports and checks that come before trials;
+    where a report says that there may be nothing left to run, it starts when it is asked for."""
+    found: list[Any] = []
+
+    def cluster() -> Any:
+        if not found:
+            from toconv.sweep.run import Cluster
+
+            found.append(Cluster(asked.file.resources))
+        return found[0]
+
+    try:
+        if not paths.report.exists():
+            cluster()
+        yield cluster
+    finally:
+        for started in found:
+            started.stop()
+
+
+def run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Any]) -> ExitCode:
     from toconv.sweep.driver import Driver, record_request
     from toconv.sweep.tracking import Tracker
     from toconv.tokens.store import prepare_store
@@ -81,7 +103,7 @@ def run(asked: Sweep, paths: SweepPaths) -> ExitCode:
         if left:
             console.print(f"{asked.file.name}: {planned} trials in {len(asked.cells())} cell(s); "
                           f"{planned - left} done, {driver.adopted} to go on with, {left - driver.adopted} to begin")
-            _run_trials(driver)
+            _run_trials(driver, cluster())
         else:
             console.print(f"{asked.file.name}: everything is done already, all {planned} trials; nothing trained now")
     except BaseException:
@@ -90,19 +112,18 @@ def run(asked: Sweep, paths: SweepPaths) -> ExitCode:
     return finish(driver, time.monotonic() - start)
 
 
-def _run_trials(driver: Any) -> None:
+def _run_trials(driver: Any, cluster: Any) -> None:
     from toconv.sweep.display import Display
-    from toconv.sweep.run import cluster, run_trials, usable
+    from toconv.sweep.run import run_trials, usable
 
-    with cluster() as present:
-        resources, slots = usable(driver.sweep.file.resources, present)
-        driver.spent.gpu = resources.gpu
-        if resources.gpu != driver.sweep.file.resources.gpu:
-            console.print(f"no GPU on this machine: gpu: {driver.sweep.file.resources.gpu:g} counts as 0; "
-                          "trials run on the CPU")
-        console.print(f"{slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
-        with Display(driver, slots) as display:
-            run_trials(driver, resources, slots, display.update)
+    resources, slots = usable(driver.sweep.file.resources, cluster.resources())
+    driver.spent.gpu = resources.gpu
+    if resources.gpu != driver.sweep.file.resources.gpu:
+        console.print(f"no GPU on this machine: gpu: {driver.sweep.file.resources.gpu:g} counts as 0; "
+                      "trials run on the CPU")
+    console.print(f"{slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
+    with Display(driver, slots) as display:
+        run_trials(driver, resources, slots, display.update)
 
 
 def start_tracking(driver: Any, tracker: Any) -> None:
@@ -112,7 +133,7 @@ def start_tracking(driver: Any, tracker: Any) -> None:
     params = {key: str(value) for key, value in driver.sweep.file.model_dump(mode="json").items()}
     driver.tracker = BackgroundTracker(tracker, params)
     for record in driver.records():
-        driver.tracker.submit(record)
+        driver.tracker.submit(record, now=False)
 
 
 def stop_tracking(driver: Any, status: str) -> None:

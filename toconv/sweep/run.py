@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -27,15 +28,15 @@ from ray import tune  # noqa: E402
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
-from toconv.durable import read_rows  # noqa: E402
 from toconv.errors import MachineryError  # noqa: E402
 from toconv.paths import write_atomic  # noqa: E402
 from toconv.progress import console  # noqa: E402
-from toconv.sweep.driver import Driver  # noqa: E402
 from toconv.sweep.interrupt import Interrupt  # noqa: E402
-from toconv.sweep.search import Proposal, State  # noqa: E402
-from toconv.sweep.spec import Resources  # noqa: E402
-from toconv.sweep.trainable import Trial, TrialRequest, step  # noqa: E402
+
+if TYPE_CHECKING:  # a worker imports this module too, and needs neither the ledger nor a request
+    from toconv.sweep.driver import Driver
+    from toconv.sweep.search import Proposal
+    from toconv.sweep.spec import Resources
 
 WORKER_RETRIES = 2  # of a worker that died; a trial that failed is not run again
 PROBE_SECONDS = 10.0
@@ -47,7 +48,7 @@ class RayTrial(tune.Trainable):
     trial's folder is opened at its first step."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._request, self._trial = TrialRequest(**config["request"]), None
+        self._request, self._trial = config["request"], None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.cleanup()
@@ -55,8 +56,10 @@ class RayTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
+        from toconv.sweep.trainable import Trial, TrialRequest, step
+
         if self._trial is None:
-            self._trial = Trial(self._request)
+            self._trial = Trial(TrialRequest(**self._request))
             self._write_worker()
         outcome = step(self._trial)
         epoch = outcome["row"]["epoch"] if "row" in outcome else 0
@@ -187,6 +190,9 @@ class CellScheduler(FIFOScheduler):
 
     def _replay(self, cell: str) -> None:
         """Fill the rungs with what trials of earlier starts reached."""
+        from toconv.durable import read_rows
+        from toconv.sweep.search import State
+
         driver, asha = self._searcher.driver, self._rungs[cell]
         for entry in driver.ledger.entries():
             searched = entry.proposal.cell == cell and not entry.proposal.finalist_of
@@ -211,22 +217,57 @@ class Watch(tune.Callback):
         self._on_step()
 
 
-@contextmanager
-def cluster() -> Iterator[dict[str, float]]:
-    """The resources of the Ray cluster that RAY_ADDRESS names, or of one started here for as long as it is needed."""
-    if ray.is_initialized():
-        yield ray.cluster_resources()
-        return
-    try:
-        joined = os.environ.get("RAY_ADDRESS")
-        own = {} if joined else {"address": "local", "object_store_memory": OBJECT_STORE_BYTES}
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", **own)
-    except (ConnectionError, RuntimeError, OSError, ValueError) as error:
-        raise MachineryError(f"Ray did not start: {str(error).splitlines()[0]}") from error
-    try:
-        yield ray.cluster_resources()
-    finally:
-        ray.shutdown()
+class Cluster:
+    """The Ray cluster that RAY_ADDRESS names, or one of our own for as long as it is needed.
+
+    Starts as soon as it is made, beside whatever the driver does meanwhile; its workers import what a trial needs.
+    """
+
+    def __init__(self, asked: Resources) -> None:
+        """`asked`: a trial's resources."""
+        self._asked, self._found = asked, ray.is_initialized()
+        self._error: Exception | None = None
+        self._started, self._stopped = threading.Event(), threading.Event()
+        threading.Thread(target=self._run, daemon=True, name="ray").start()
+
+    def _run(self) -> None:
+        """Ray's processes end with the thread that started them (PR_SET_PDEATHSIG), which therefore stays."""
+        try:
+            self._begin()
+        except (ConnectionError, RuntimeError, OSError, ValueError) as error:
+            self._error = error
+        finally:
+            self._started.set()
+        self._stopped.wait()
+
+    def _begin(self) -> None:
+        if not self._found:
+            own = {} if os.environ.get("RAY_ADDRESS") else {
+                "address": "local", "object_store_memory": OBJECT_STORE_BYTES}
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", **own)
+        with suppress(MachineryError):  # not one trial fits: told by whoever runs trials
+            resources, slots = usable(self._asked, ray.cluster_resources())
+            for _ in range(slots):
+                _import_trainable.options(num_cpus=resources.cpu, num_gpus=resources.gpu).remote()
+
+    def resources(self) -> dict[str, float]:
+        """What the cluster has, once it runs. Raises MachineryError where it did not start."""
+        self._started.wait()
+        if self._error:
+            raise MachineryError(f"Ray did not start: {str(self._error).splitlines()[0]}") from self._error
+        return ray.cluster_resources()
+
+    def stop(self) -> None:
+        """End a cluster of our own, leave any other."""
+        self._started.wait()
+        if not self._found:
+            ray.shutdown()
+        self._stopped.set()
+
+
+@ray.remote
+def _import_trainable() -> None:
+    import toconv.sweep.trainable  # noqa: F401
 
 
 def usable(asked: Resources, present: dict[str, float]) -> tuple[Resources, int]:
@@ -239,7 +280,7 @@ def usable(asked: Resources, present: dict[str, float]) -> tuple[Resources, int]
     if slots < 1:
         raise MachineryError(f"resources: a trial asks for cpu={asked.cpu}, gpu={asked.gpu}; the cluster has "
                              f"cpu={present.get('CPU', 0):g}, gpu={present.get('GPU', 0):g}")
-    return Resources(gpu=gpu, cpu=asked.cpu), slots
+    return asked.model_copy(update={"gpu": gpu}), slots
 
 
 def run_trials(driver: Driver, resources: Resources, slots: int, on_step: Callable[[], None]) -> None:

@@ -27,8 +27,9 @@ class Comparison:
 
 
 def comparisons(records: Sequence[TrialRecord], prefix: str = "") -> list[Comparison]:
-    """All that the records allow: critic − twin (paired by seed), and each group of seeds − per-block PCA, and − the
-    mixing curve (`perception` alone). `prefix` is "" for the validation pictures, "test_" for the test pictures.
+    """All that the records allow: critic − twin (paired by seed), critic − twin at equal distortion (`use` alone), and
+    each group of seeds − per-block PCA, and − the mixing curve (`perception` alone). `prefix` is "" for the validation
+    pictures, "test_" for the test pictures.
 
     A twin differs in `loss.wgan_weight=0` alone. Empty where no training has one.
     """
@@ -38,8 +39,14 @@ def comparisons(records: Sequence[TrialRecord], prefix: str = "") -> list[Compar
         twin = groups.get((tokens, 0.0, rest), {}) if weight else {}
         seeds = sorted(runs.keys() & twin.keys())
         if seeds:
-            found.append(Comparison(tokens, f"critic, weight {weight:g}", "its twin without", len(seeds), {
+            label = f"critic, weight {weight:g}"
+            found.append(Comparison(tokens, label, "its twin without", len(seeds), {
                 name: estimate([runs[s][name] - twin[s][name] for s in seeds]) for name in COMPARED}))
+            strided = _baselines(records, tokens).get("strided")
+            if strided:
+                found.append(Comparison(tokens, label, "its twin at equal distortion", len(seeds), {"use": estimate(
+                    [runs[s]["use"] - use_at(runs[s]["distortion"], twin[s], (
+                        strided[f"{prefix}distortion"], strided[f"{prefix}use"])) for s in seeds])}))
     if not found:
         return []
     for (tokens, weight, _), runs in groups.items():
@@ -64,8 +71,7 @@ def _groups(records: Sequence[TrialRecord], prefix: str) -> dict[tuple, dict[int
 def _against_baselines(
     records: Sequence[TrialRecord], tokens: int, label: str, runs: list[Mapping[str, float]], prefix: str
 ) -> list[Comparison]:
-    free = {r.name: r.values for r in records if r.kind == "baseline" and r.tokens == tokens}
-    found = []
+    free, found = _baselines(records, tokens), []
     if "pca" in free:
         found.append(Comparison(tokens, label, "per-block PCA", len(runs), {
             name: estimate([run[name] - free["pca"][prefix + name] for run in runs])
@@ -76,6 +82,17 @@ def _against_baselines(
         found.append(Comparison(tokens, label, "the mixing curve", len(runs), {
             "perception": estimate([run["perception"] - at(run["distortion"]) for run in runs])}))
     return found
+
+
+def _baselines(records: Sequence[TrialRecord], tokens: int) -> dict[str, Mapping[str, float]]:
+    return {r.name: r.values for r in records if r.kind == "baseline" and r.tokens == tokens}
+
+
+def use_at(distortion: float, twin: Mapping[str, float], strided: tuple[float, float]) -> float:
+    """The use that the twin would have at a higher distortion: its tokens are moved towards strided ones, (distortion,
+    use), which costs nothing, on a straight line. Its own where the distortion asked for is no higher than its own."""
+    share = max(0.0, distortion - twin["distortion"]) / (strided[0] - twin["distortion"])
+    return twin["use"] + share * (strided[1] - twin["use"])
 
 
 def mixing_curve(points: Sequence[tuple[float, float]]) -> Callable[[float], float]:
