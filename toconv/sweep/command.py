@@ -40,7 +40,7 @@ def sweep(arguments: list[str]) -> ExitCode:
         return ExitCode.DONE
     if "--debug" in flags:
         return debug(asked, paths)
-    with only_driver(paths), ray_ahead(asked, paths) as cluster:
+    with only_driver(paths), ray_ahead(paths) as cluster:
         return run(asked, paths, cluster)
 
 
@@ -61,7 +61,7 @@ def only_driver(paths: SweepPaths) -> Iterator[None]:
 
 
 @contextmanager
-def ray_ahead(asked: Sweep, paths: SweepPaths) -> Iterator[Callable[[], Any]]:
+def ray_ahead(paths: SweepPaths) -> Iterator[Callable[[], Any]]:
     """Yields what gives the sweep's Ray cluster. It starts beside the imports and checks that come before trials;
     where a report says that there may be nothing left to run, it starts when it is asked for."""
     found: list[Any] = []
@@ -70,7 +70,7 @@ def ray_ahead(asked: Sweep, paths: SweepPaths) -> Iterator[Callable[[], Any]]:
         if not found:
             from toconv.sweep.run import Cluster
 
-            found.append(Cluster(asked.file.resources))
+            found.append(Cluster())
         return found[0]
 
     try:
@@ -133,7 +133,7 @@ def start_tracking(driver: Any, tracker: Any) -> None:
     params = {key: str(value) for key, value in driver.sweep.file.model_dump(mode="json").items()}
     driver.tracker = BackgroundTracker(tracker, params)
     for record in driver.records():
-        driver.tracker.submit(record, now=False)
+        driver.tracker.submit(record)
 
 
 def stop_tracking(driver: Any, status: str) -> None:

@@ -23,12 +23,11 @@ class BackgroundTracker:
         self._opened = False
         threading.Thread(target=self._work, daemon=True, name="tracking").start()
 
-    def submit(self, record: TrialRecord, now: bool = True) -> None:
-        """Deliver soon, or with the next record; a newer record of the same trial takes the place of an older one."""
+    def submit(self, record: TrialRecord) -> None:
+        """Deliver soon; a newer record of the same trial takes the place of an older one."""
         with self._lock:
             self._waiting[record.trial_id] = record
-        if now:
-            self._wake.put(None)
+        self._wake.put(None)
 
     def _work(self) -> None:
         while True:

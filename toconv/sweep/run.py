@@ -11,7 +11,6 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "600", "TUNE_PRINT_ALL_TRIAL_ERRORS": "0", "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0", "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_prestart_worker_first_driver": "0",  # Tune's actors have an environment of their own and never use those
 }
 os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
 
@@ -220,12 +220,11 @@ class Watch(tune.Callback):
 class Cluster:
     """The Ray cluster that RAY_ADDRESS names, or one of our own for as long as it is needed.
 
-    Starts as soon as it is made, beside whatever the driver does meanwhile; its workers import what a trial needs.
+    Starts as soon as it is made, beside whatever the driver does meanwhile.
     """
 
-    def __init__(self, asked: Resources) -> None:
-        """`asked`: a trial's resources."""
-        self._asked, self._found = asked, ray.is_initialized()
+    def __init__(self) -> None:
+        self._found = ray.is_initialized()
         self._error: Exception | None = None
         self._started, self._stopped = threading.Event(), threading.Event()
         threading.Thread(target=self._run, daemon=True, name="ray").start()
@@ -245,10 +244,6 @@ class Cluster:
             own = {} if os.environ.get("RAY_ADDRESS") else {
                 "address": "local", "object_store_memory": OBJECT_STORE_BYTES}
             ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", **own)
-        with suppress(MachineryError):  # not one trial fits: told by whoever runs trials
-            resources, slots = usable(self._asked, ray.cluster_resources())
-            for _ in range(slots):
-                _import_trainable.options(num_cpus=resources.cpu, num_gpus=resources.gpu).remote()
 
     def resources(self) -> dict[str, float]:
         """What the cluster has, once it runs. Raises MachineryError where it did not start."""
@@ -263,11 +258,6 @@ class Cluster:
         if not self._found:
             ray.shutdown()
         self._stopped.set()
-
-
-@ray.remote
-def _import_trainable() -> None:
-    import toconv.sweep.trainable  # noqa: F401
 
 
 def usable(asked: Resources, present: dict[str, float]) -> tuple[Resources, int]:
