@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -256,7 +257,8 @@ class Cluster:
         """End a cluster of our own, leave any other."""
         self._started.wait()
         if not self._found:
-            ray.shutdown()
+            with suppress(ray.exceptions.RayError, ConnectionError, RuntimeError):  # of a cluster that is gone already
+                ray.shutdown()
         self._stopped.set()
 
 
@@ -289,8 +291,9 @@ def run_trials(driver: Driver, resources: Resources, slots: int, on_step: Callab
     with searcher.interrupt.handling(lost_machinery):
         try:
             tuner.fit()
-        except tune.error.TuneError as error:
-            raise MachineryError(f"Ray Tune gave way: {str(error).splitlines()[0]}") from error
+        except (tune.error.TuneError, ray.exceptions.RayError, ConnectionError) as error:
+            what = lost_machinery() or f"Ray Tune gave way: {str(error).splitlines()[0]}"
+            raise MachineryError(what) from error
     if searcher.broken:
         raise MachineryError(searcher.broken)
     if searcher.interrupt.asked:
