@@ -42,6 +42,10 @@ class EncoderError(RequestError):
     """The encoder cannot be built as asked: its weights are missing, differ, or have another shape."""
 
 
+class EncoderMismatch(RequestError):
+    """A compressor is put on tokens that are not those of its own encoder."""
+
+
 class StoreError(ToconvError):
     """The token store on disk is damaged or incomplete."""
 
