@@ -54,6 +54,10 @@ class CheckpointError(ToconvError):
     """A checkpoint is damaged, or belongs to another training."""
 
 
+class GraphDiffers(ToconvError):
+    """An exported graph computes something else than its module."""
+
+
 class MachineryError(ToconvError):
     """Ray, the disk or the ledger gave way; the same command continues."""
 
