@@ -11,6 +11,7 @@ class ExitCode(IntEnum):
     DONE = 0
     REQUEST = 2
     TRIALS_FAILED = 3
+    PICTURES_SKIPPED = 3
     MACHINERY = 4
     INTERRUPTED = 130
 

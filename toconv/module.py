@@ -95,17 +95,22 @@ class TokenCompressor(nn.Module, PyTorchModelHubMixin, library_name="toconv"):
         if tuple(x.shape[1:]) != wanted:
             raise EncoderMismatch(f"tokens of shape {tuple(x.shape)}: this compressor takes (B, {side * side}, "
                                   f"{self.width}), {side}x{side} tokens of {self.encoder.name}")
-        mean_C, std_C = self.mean_C.float(), self.std_C.float()
-        standard_BNC = ((x.flatten(1, 2) if as_grid else x).float() - mean_C) / std_C
-        y = (network(standard_BNC.to(self.mean_C.dtype)).float() * std_C + mean_C).to(x.dtype)
+        standard_BNC = self.standardised(x.flatten(1, 2) if as_grid else x).to(self.mean_C.dtype)
+        y = (network(standard_BNC).float() * self.std_C.float() + self.mean_C.float()).to(x.dtype)
         return y.unflatten(1, (to, to)) if as_grid else y
 
-    def unrecovered(self, x_BNC: torch.Tensor) -> torch.Tensor:
-        """(B, g, g) squared error of each token after compression and back, over the mean variance of these tokens;
-        channels are standardised on the training tokens."""
-        error_BNC = (x_BNC - self.decompress(self(x_BNC))) / self.std_C
-        variance = ((x_BNC - self.mean_C) / self.std_C).square().mean()
-        return (error_BNC.square().mean(-1) / variance).unflatten(1, (self.grid_size, self.grid_size))
+    def standardised(self, x_BNC: torch.Tensor) -> torch.Tensor:
+        """fp32, each channel with mean 0 and variance 1 over the training tokens: the units of every metric."""
+        return (x_BNC.float() - self.mean_C.float()) / self.std_C.float()
+
+    def unrecovered(self, x_BNC: torch.Tensor, y_BNC: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, g, g) squared error of each standardised token after compression and back, over the mean variance of its
+        image's tokens, so that a map's mean is the image's distortion. `y_BNC` is what came back, where it is known."""
+        back_BNC = self.decompress(self(x_BNC)) if y_BNC is None else y_BNC
+        standard_BNC = self.standardised(x_BNC)
+        error_BN = (standard_BNC - self.standardised(back_BNC)).square().mean(-1)
+        variance_B1 = standard_BNC.square().mean((1, 2))[:, None]
+        return (error_BN / variance_B1).unflatten(1, (self.grid_size, self.grid_size))
 
     def check_encoder(self, **facts: Any) -> None:
         """Compare `facts`, any fields of EncoderFacts or `grid_size`, with the encoder that this compressor is of.
@@ -182,6 +187,8 @@ def read_config(path: Path) -> dict[str, Any]:
     """Raises CheckpointError where the file is no config of an exported compressor."""
     try:
         config = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(config, dict) or config.get("library") != "toconv":

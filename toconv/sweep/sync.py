@@ -33,14 +33,17 @@ def recorded_sweep(paths: SweepPaths) -> tuple[Sweep, str]:
 
 
 def recorded_driver(paths: SweepPaths) -> Driver:
-    """The sweep in a folder as its ledger has it, with the baselines of its results.csv. Raises as `recorded_sweep`."""
+    """The sweep in a folder as its ledger has it, with its baselines. Raises as `recorded_sweep` does."""
     sweep, fingerprint = recorded_sweep(paths)
     from toconv.findings import read_results
+    from toconv.sweep.baseline_runs import recorded_baselines
     from toconv.sweep.driver import Driver
 
     driver = Driver(sweep, paths, sweep.base.data.tokens_dir.resolve() / fingerprint, fingerprint)
-    if paths.results.exists():  # what this sweep measured, also where later code would measure otherwise
-        driver.baselines = [r for r in read_results(paths.results) if r.kind == "baseline"]
+    if sweep.file.baselines:
+        earlier = read_results(paths.results) if paths.results.exists() else []  # measured by earlier code, perhaps
+        known = [r for r in earlier if r.kind == "baseline"] + recorded_baselines(sweep, driver.tokens)
+        driver.baselines = list({(r.tokens, r.name): r for r in known}.values())
     return driver
 
 
@@ -56,10 +59,6 @@ def sync(arguments: list[str]) -> ExitCode:
 
     with only_driver(paths):
         driver = recorded_driver(paths)
-        if sweep.file.baselines:
-            from toconv.sweep.baseline_runs import recorded_baselines
-
-            driver.baselines = recorded_baselines(sweep, driver.tokens)
         start_tracking(driver, Tracker(sweep.base.experiment, sweep.file.name))
         undelivered = driver.tracker.flush(SECONDS)
         driver.write_results(driver.tracker.run_ids())
