@@ -17,18 +17,20 @@ def gather(words: Iterable[str]) -> list[Picture]:
 
     Raises RequestError that names whatever is not there, and pictures whose outputs would have one name.
     """
-    found: dict[Path, Path] = {}  # by what it really is, so that nothing is done twice
+    found: dict[str, Path] = {}  # by absolute path, so that nothing is done twice
     roots, mistakes = [], []
     for word in words:
         pictures, root = _pictures(word)
-        roots.append(root)
-        found |= {path.resolve(): path for path in pictures if path.resolve() not in found}
+        roots.append(os.path.abspath(root))
+        for path in pictures:
+            found.setdefault(os.path.abspath(path), path)
         if not pictures:
-            mistakes.append(f"{word}: no such picture" if root == Path(word).parent else f"{word}: no picture there")
+            mistakes.append(f"{word}: no picture there")
     if mistakes:
         raise RequestError(*mistakes)
-    common = Path(os.path.commonpath([root.absolute() for root in roots]))
-    keyed = [Picture(path.absolute().relative_to(common).with_suffix("").as_posix(), path) for path in found.values()]
+    common = os.path.commonpath(roots)
+    keyed = [Picture(Path(os.path.relpath(absolute, common)).with_suffix("").as_posix(), path)
+             for absolute, path in found.items()]
     _refuse_collisions(keyed)
     return keyed
 
