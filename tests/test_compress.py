@@ -1,5 +1,8 @@
-"""A compressor that a researcher can use: from a checkpoint and pictures to tokens and a map."""
+"""From pictures to tokens and a map, with an export or a checkpoint."""
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 
@@ -8,9 +11,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from toconv.compress import TrainedCompressor
+import toconv
+from toconv import config
+from toconv.compress import open_compressor
 from toconv.durable import DurableTraining
-from toconv.errors import CheckpointError
+from toconv.errors import EncoderMismatch, RequestError
+from toconv.export import from_checkpoint
+from toconv.metrics import Distortion
 from toconv.paths import REPOSITORY, TrialPaths
 from toconv.tokens.encoder import load_encoder
 from toconv.tokens.images import Picture, crops
@@ -20,12 +27,24 @@ from toconv.training import Training
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def trained(settings, tmp_path):
+@pytest.fixture(scope="module")
+def trained(tiny_encoder, photographs, tmp_path_factory):
+    """Settings, the folder of a trial and an export of it."""
+    folder = tmp_path_factory.mktemp("trained")
+    settings = config.compose({
+        **tiny_encoder, "data": "folder", "data.root": str(photographs), "data.crops": 1,
+        "data.tokens_dir": str(folder / "tokens"), "model.compressor.width": 8, "model.decoder.width": 8,
+        "training.epochs": 1, "training.batch_size": 8, "loss.wgan_weight": 0, "hardware.device": "cpu",
+        "hardware.mixed_precision": False, "hardware.threads": 1})
     training = Training(settings, TokenStore(prepare_store(settings)), CPU)
-    paths = TrialPaths(tmp_path / "trial")
+    paths = TrialPaths(folder / "trial")
     list(DurableTraining(training, paths).epochs())
-    return training, paths
+    from_checkpoint(paths.folder)[0].save_pretrained(folder / "export")
+    return settings, paths.folder, folder / "export"
+
+
+def encoder_words(settings):
+    return [f"encoder.{name}={getattr(settings.encoder, name)}" for name in ("weights", "architecture", "dtype")]
 
 
 def command(cwd, *arguments):
@@ -33,45 +52,124 @@ def command(cwd, *arguments):
                           text=True, cwd=cwd, env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"})
 
 
-def test_a_checkpoint_compresses_raw_tokens_as_its_training_did_standardised_ones(trained):
-    training, paths = trained
-    usable = TrainedCompressor(paths.latest, CPU)
-    raw = training.store.read("val", torch.arange(4)).float()
-    mean, std = training.store.mean_C, training.store.std_C
-    with torch.no_grad():
-        z = training.compressor((raw - mean) / std)
-        torch.testing.assert_close(usable.compress(raw), z * std + mean)
-        torch.testing.assert_close(usable.decompress(usable.compress(raw)), training.decoder(z) * std + mean)
+def encoded(settings, paths):
+    centre = settings.data.model_copy(update={"crops": 1})
+    pixels = torch.cat([crops(Picture("", path), centre, settings.encoder) for path in paths])
+    return load_encoder(settings.encoder, CPU)(pixels)
 
 
-def test_pictures_become_tokens_and_a_map(trained, photographs, settings, tmp_path):
-    _, paths = trained
-    picture = sorted(photographs.iterdir())[0]
-    done = command(tmp_path, picture, "--checkpoint", paths.folder, "--output", tmp_path / "out")
+def test_a_folder_becomes_tokens_and_maps_and_the_summary_is_the_metrics(trained, photographs, tmp_path):
+    settings, _, export = trained
+    pictures = tmp_path / "pictures"
+    (pictures / "sub").mkdir(parents=True)
+    sources = sorted(photographs.iterdir())[:3]
+    for source, target in zip(sources, ("one", "sub/one", "sub/two"), strict=True):
+        shutil.copy(source, pictures / f"{target}{source.suffix}")
+    done = command(tmp_path, pictures, "--checkpoint", export, "--output", "out", *encoder_words(settings))
     assert done.returncode == 0, done.stderr
-    assert "36 -> 9 tokens by tiny" in done.stdout
-    found = load_file(tmp_path / "out" / f"{picture.stem}.safetensors")
-    pixels = crops(Picture("", picture), settings.data.model_copy(update={"crops": 1}), settings.encoder)
-    tokens, class_token = load_encoder(settings.encoder, CPU)(pixels)
-    torch.testing.assert_close(found["tokens"], TrainedCompressor(paths.latest, CPU).compress(tokens)[0])
-    torch.testing.assert_close(found["class_token"], class_token[0])
-    assert Image.open(tmp_path / "out" / f"{picture.stem}.png").size[0] > 500
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
+    assert written == {f"{key}{suffix}" for key in ("one", "sub/one", "sub/two") for suffix in (".png", ".safetensors")}
+    compressor, (x, classes) = toconv.load(export), encoded(settings, sources)
+    with torch.no_grad():
+        z = compressor(x)
+        lost = Distortion()
+        lost.add(compressor.standardised(x), compressor.standardised(compressor.decompress(z)))
+        distortion, cosine = lost.results().tolist()
+    for number, key in enumerate(("one", "sub/one", "sub/two")):
+        found = load_file(tmp_path / "out" / f"{key}.safetensors")
+        torch.testing.assert_close(found["tokens"], z[number])
+        torch.testing.assert_close(found["class_token"], classes[number])
+    assert Image.open(tmp_path / "out" / "one.png").size[0] > 500
+    assert len(re.findall(r"% of variance not recovered; out/", done.stdout)) == 3
+    last = done.stdout.splitlines()[-1]
+    assert "3 picture(s) compressed, 0 skipped: 36 -> 9 tokens by tiny, ratio 4;" in last
+    assert f"mean cosine {cosine:.4f} (centred), {100 * distortion:.1f} % of variance" in last
+    assert re.search(r"encoder [\d.e+]+ pictures/s, compressor [\d.e+]+ pictures/s on CPU", last)
 
 
-def test_the_map_says_where_the_error_is(trained):
-    training, paths = trained
-    usable = TrainedCompressor(paths.latest, CPU)
-    raw = training.store.read("val", torch.arange(2)).float()
-    by_hand = ((raw - usable.decompress(usable.compress(raw))) / training.store.std_C).square().mean(-1)
-    by_hand = by_hand / ((raw - training.store.mean_C) / training.store.std_C).square().mean()
-    torch.testing.assert_close(usable.unrecovered(raw).flatten(1), by_hand)
+def test_a_trials_folder_and_a_checkpoint_file_open_as_the_export_does(trained, photographs):
+    settings, trial, export = trained
+    x, _ = encoded(settings, sorted(photographs.iterdir())[:2])
+    opened = [open_compressor(str(trial), []), open_compressor(str(trial / "latest.pt"), []),
+              open_compressor(str(export), encoder_words(settings))]
+    assert [found.encoder for _, found in opened] == [settings.encoder] * 3
+    first, *others = (compressor(x) for compressor, _ in opened)
+    assert all(torch.equal(first, other) for other in others)
+
+
+def test_unreadable_pictures_are_named_and_skipped_with_exit_code_3(trained, photographs, tmp_path):
+    _, trial, _ = trained
+    shutil.copytree(photographs, tmp_path / "pictures")
+    for name, content in (("bad.jpg", b"no picture"), ("empty.png", b"")):
+        (tmp_path / "pictures" / name).write_bytes(content)
+    done = command(tmp_path, "pictures/*", "--checkpoint", trial, "--output", "out")
+    assert done.returncode == 3, done.stderr
+    skipped = [line for line in done.stdout.splitlines() if line.startswith("skipped: ")]
+    assert len(skipped) == 2 and "bad.jpg: not a picture" in skipped[0] and "empty.png: the file is empty" in skipped[1]
+    assert "12 picture(s) compressed, 2 skipped" in done.stdout
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) == 12
 
 
 def test_what_cannot_be_done_is_refused_in_one_message(trained, tmp_path):
-    _, paths = trained
-    done = command(tmp_path, "nowhere.jpg", "other.jpg", "--checkpoint", paths.folder, "--fast")
+    _, trial, _ = trained
+    done = command(tmp_path, "nowhere.jpg", "other.jpg", "--checkpoint", trial, "--fast")
     assert done.returncode == 2
-    assert all(word in done.stderr for word in ("nowhere.jpg", "other.jpg", "--fast"))
-    assert "Traceback" not in done.stderr
-    with pytest.raises(CheckpointError, match="no such checkpoint"):
-        TrainedCompressor(tmp_path / "latest.pt", CPU)
+    assert all(word in done.stderr for word in ("nowhere.jpg", "other.jpg", "--fast")) and "Traceback" not in done.stderr
+    (tmp_path / "a.jpg").touch()
+    done = command(tmp_path, "a.jpg", "--checkpoint", "missing.pt")
+    assert "missing.pt: no such checkpoint" in done.stderr and "Traceback" not in done.stderr
+    done = command(tmp_path, "--checkpoint", trial)
+    assert done.returncode == 2 and "name a picture, a folder or a quoted glob" in done.stderr
+
+
+def test_another_encoder_is_refused_with_both_values(trained, tmp_path):
+    settings, trial, export = trained
+    with pytest.raises(EncoderMismatch, match="layer: .* -2, this one has -1"):
+        open_compressor(str(trial), ["encoder.layer=-1"])
+    with pytest.raises(EncoderMismatch, match="layer: .* -2, this one has -3"):
+        open_compressor(str(export), [*encoder_words(settings), "encoder.layer=-3"])
+    with pytest.raises(EncoderMismatch, match="width: .* 32, this one has 64"):
+        open_compressor(str(trial), ["encoder.width=64"])
+    state = torch.load(settings.encoder.weights)
+    torch.save({name: value + 1 for name, value in state.items()}, tmp_path / "other.pt")
+    with pytest.raises(EncoderMismatch, match="weights: .*sha256:.*this one has 'sha256:"):
+        open_compressor(str(trial), [f"encoder.weights={tmp_path / 'other.pt'}"])
+
+
+def test_an_export_of_an_encoder_that_conf_does_not_know_asks_where_it_is(trained):
+    settings, _, export = trained
+    with pytest.raises(RequestError, match="encoder.architecture=FILE encoder.weights=FILE"):
+        open_compressor(str(export), [])
+    compressor, found = open_compressor(str(export), encoder_words(settings))
+    assert compressor.k == 3 and found.encoder == settings.encoder
+
+
+def test_its_map_shows_where_the_error_is(trained, photographs, tmp_path):
+    """The brightest cell of the drawn map is the token that lost most."""
+    from toconv.compress import heat_map
+
+    settings, _, export = trained
+    compressor, picture = toconv.load(export), sorted(photographs.iterdir())[0]
+    pixels = crops(Picture("", picture), settings.data, settings.encoder)[0]
+    drawn = []
+    for cell in (0, 35):
+        lost = torch.zeros(36)
+        lost[cell] = 1.0
+        path = tmp_path / f"{cell}.png"
+        path.write_bytes(heat_map(pixels, lost.view(6, 6), compressor))
+        drawn.append(torch.tensor(list(Image.open(path).convert("L").tobytes()), dtype=torch.float).view(
+            Image.open(path).size[::-1]))
+    difference = drawn[0] - drawn[1]
+    (top, left), (bottom, right) = (divmod(int(f(difference)), difference.shape[1])
+                                    for f in (torch.argmax, torch.argmin))
+    assert top < bottom and left < right
+
+
+def test_without_the_sweeps_libraries_the_command_says_what_to_install(trained, photographs, tmp_path):
+    _, _, export = trained
+    code = ("import sys\nclass R:\n    def find_spec(self, name, *rest):\n        if name.split('.')[0] == 'pydantic':\n"
+            "            raise ModuleNotFoundError(name, name='pydantic')\nsys.meta_path.insert(0, R())\n"
+            "import runpy; runpy.run_module('toconv.compress', run_name='__main__')")
+    done = subprocess.run([sys.executable, "-c", code, str(photographs), "--checkpoint", str(export)],
+                          capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    assert done.returncode == 2 and 'pydantic is not installed' in done.stderr and 'pip install -e ".[sweep]"' in done.stderr

@@ -24,6 +24,12 @@ def run(command: Callable[[list[str]], ExitCode], usage: str, how_to_go_on: Call
         if error.exit_code != ExitCode.REQUEST:
             print(how_to_go_on(), file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("toconv"):
+            raise
+        print(f"error: {error.name} is not installed, which this command needs beside what a compressor needs; in the "
+              'repository: pip install -e ".[sweep]"', file=sys.stderr)
+        return ExitCode.REQUEST
     except OSError as error:
         print(f"error: the disk or the system gave way: {error}\n{how_to_go_on()}", file=sys.stderr)
         return ExitCode.MACHINERY

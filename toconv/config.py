@@ -97,6 +97,20 @@ def check(*layers: Mapping[str, Any]) -> tuple[Settings | None, list[str]]:
     return (None if mistakes else settings), mistakes
 
 
+def overrides_of(settings: Settings) -> dict[str, Any]:
+    """The choice of each group, and every setting that then differs from conf/: `compose` of it gives `settings`."""
+    wanted, chosen = flat(settings.model_dump(mode="json")), {}
+    for group, choices in groups().items():
+        chosen[group] = min(choices, key=lambda choice: sum(
+            key.startswith(f"{group}.") for key in _differing(wanted, {group: choice})))
+    return {**chosen, **_differing(wanted, chosen)}
+
+
+def _differing(wanted: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    found = flat(OmegaConf.to_container(_composed(chosen)))
+    return {key: value for key, value in wanted.items() if found[key] != value}
+
+
 def _composed(chosen: Mapping[str, Any]) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra_compose("config", overrides=[f"{group}={choice}" for group, choice in chosen.items()])

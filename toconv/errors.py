@@ -11,6 +11,7 @@ class ExitCode(IntEnum):
     DONE = 0
     REQUEST = 2
     TRIALS_FAILED = 3
+    PICTURES_SKIPPED = 3
     MACHINERY = 4
     INTERRUPTED = 130
 
@@ -42,12 +43,20 @@ class EncoderError(RequestError):
     """The encoder cannot be built as asked: its weights are missing, differ, or have another shape."""
 
 
+class EncoderMismatch(RequestError):
+    """A compressor is put on tokens that are not those of its own encoder."""
+
+
 class StoreError(ToconvError):
     """The token store on disk is damaged or incomplete."""
 
 
 class CheckpointError(ToconvError):
     """A checkpoint is damaged, or belongs to another training."""
+
+
+class GraphDiffers(ToconvError):
+    """An exported graph computes something else than its module."""
 
 
 class MachineryError(ToconvError):

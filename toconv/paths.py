@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +86,14 @@ class SweepPaths:
         return self.root / "report.html"
 
     @property
+    def fronts(self) -> Path:
+        """The recommended compressor of each k, exported."""
+        return self.root / "front"
+
+    def front(self, k: int) -> Path:
+        return self.fronts / f"k{k}"
+
+    @property
     def lock(self) -> Path:
         return self.root / ".lock"
 
@@ -115,6 +126,23 @@ def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A new folder to fill, which takes the place of `target` once the block ends; after an error nothing changed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
+    old = fresh.with_suffix(".old")
+    try:
+        yield fresh
+        fresh.chmod(0o755)
+        if target.exists():
+            os.replace(target, old)
+        os.replace(fresh, target)
+    finally:
+        for left_over in (fresh, old):
+            shutil.rmtree(left_over, ignore_errors=True)
 
 
 def link(source: Path, target: Path) -> None:

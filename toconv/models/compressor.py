@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -12,7 +13,9 @@ from torch import nn
 from toconv import grid
 from toconv.models.blocks import ConvBlock, Down, zero_linear
 from toconv.models.linear_code import LinearCode
-from toconv.settings import CompressorSettings
+
+if TYPE_CHECKING:
+    from toconv.settings import CompressorSettings
 
 
 class Compressor(nn.Module):

@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from toconv import grid
-from toconv.settings import CriticSettings
+
+if TYPE_CHECKING:
+    from toconv.settings import CriticSettings
 
 
 class TokenCritic(nn.Module):

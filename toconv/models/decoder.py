@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,9 @@ from torch import nn
 from toconv import grid
 from toconv.models.blocks import ConvBlock, Up, zero_linear
 from toconv.models.linear_code import LinearCode
-from toconv.settings import DecoderSettings
+
+if TYPE_CHECKING:
+    from toconv.settings import DecoderSettings
 
 
 class ConvDecoder(nn.Module):

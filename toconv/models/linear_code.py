@@ -29,7 +29,8 @@ class Images(Protocol):
 
 
 class LinearCode(nn.Module):
-    """Per-block PCA s²·C → C, s = ⌈g/k⌉, as buffers: no training moves it (`grid.blocks`). fp32 also under autocast.
+    """Per-block PCA s²·C → C, s = ⌈g/k⌉, as buffers: no training moves it (`grid.blocks`). fp32 also under autocast,
+    and where the module around it was cast.
 
     The code lies in token space, which leaves distortion as it is: rotated towards the pooled tokens (orthogonal
     Procrustes), and divided by s, so that a block of s² equal tokens gives a token of its size.
@@ -45,12 +46,13 @@ class LinearCode(nn.Module):
 
     def compress(self, x_BNC: torch.Tensor) -> torch.Tensor:
         with _full_precision(x_BNC):
-            return F.linear(grid.blocks(x_BNC.float(), self.k) - self.mean_D, self.weight_CD, self.shift_C)
+            weight_CD, mean_D, shift_C = (x.float() for x in self.buffers())
+            return F.linear(grid.blocks(x_BNC.float(), self.k) - mean_D, weight_CD, shift_C)
 
     def decompress(self, z_BMC: torch.Tensor) -> torch.Tensor:
         with _full_precision(z_BMC):
-            basis_DC = self.weight_CD.T * self.s**2
-            return grid.unblocks(F.linear(z_BMC.float() - self.shift_C, basis_DC, self.mean_D), self.g)
+            weight_CD, mean_D, shift_C = (x.float() for x in self.buffers())
+            return grid.unblocks(F.linear(z_BMC.float() - shift_C, weight_CD.T * self.s**2, mean_D), self.g)
 
 
 def _full_precision(x: torch.Tensor) -> AbstractContextManager:

@@ -108,6 +108,7 @@ def run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Any]) -> ExitCode
             console.print(f"{asked.file.name}: everything is done already, all {planned} trials; nothing trained now")
     except BaseException:
         stop_tracking(driver, "KILLED")
+        export_front(driver)
         raise
     return finish(driver, time.monotonic() - start)
 
@@ -146,6 +147,13 @@ def stop_tracking(driver: Any, status: str) -> None:
     driver.tracker.close(status)
 
 
+def export_front(driver: Any) -> None:
+    """The recommended compressors, ready to use (`toconv.sweep.winners`)."""
+    from toconv.sweep.winners import export_front
+
+    export_front(driver)
+
+
 def finish(driver: Any, seconds: float) -> ExitCode:
     """results.csv, the front, where to look next, and what the exit code says."""
     from toconv.sweep.finalists import finalists_table
@@ -175,6 +183,7 @@ def finish(driver: Any, seconds: float) -> ExitCode:
     if spent:
         console.print(f"stopped by the budget ({spent}; spent {driver.spent.hours:.3f} h, {driver.spent.gpu_hours:.3f} "
                       f"GPU-h), {len(unfinished)} trial(s) unfinished; raise it {same_command()}")
+    export_front(driver)
     console.print(f"figures and what was learnt: {driver.paths.report}\n"
                   f"all rows: {driver.paths.results}\ncurves, parameters, checkpoints: mlflow ui")
     return ExitCode.TRIALS_FAILED if failed else ExitCode.DONE

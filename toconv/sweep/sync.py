@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -12,6 +13,9 @@ from toconv.errors import ExitCode, MachineryError, RequestError
 from toconv.paths import SweepPaths
 from toconv.settings import Settings
 from toconv.sweep.spec import Sweep, SweepFile
+
+if TYPE_CHECKING:
+    from toconv.sweep.driver import Driver
 
 USAGE = """python -m toconv.sweep.sync NAME
 Delivers to MLflow (and W&B where the sweep uses it) what it missed of the sweep in outputs/NAME. Doing it again
@@ -28,23 +32,33 @@ def recorded_sweep(paths: SweepPaths) -> tuple[Sweep, str]:
     return Sweep(file, found["overrides"], base), found["definition"]["tokens"]
 
 
+def recorded_driver(paths: SweepPaths) -> Driver:
+    """The sweep in a folder as its ledger has it, with its baselines. Raises as `recorded_sweep` does."""
+    sweep, fingerprint = recorded_sweep(paths)
+    from toconv.findings import read_results
+    from toconv.sweep.baseline_runs import recorded_baselines
+    from toconv.sweep.driver import Driver
+
+    driver = Driver(sweep, paths, sweep.base.data.tokens_dir.resolve() / fingerprint, fingerprint)
+    if sweep.file.baselines:
+        earlier = read_results(paths.results) if paths.results.exists() else []  # measured by earlier code, perhaps
+        known = [r for r in earlier if r.kind == "baseline"] + recorded_baselines(sweep, driver.tokens)
+        driver.baselines = list({(r.tokens, r.name): r for r in known}.values())
+    return driver
+
+
 def sync(arguments: list[str]) -> ExitCode:
     """Raises RequestError on a wrong name, MachineryError where records could not be delivered."""
     if len(arguments) != 1 or arguments[0].startswith("-"):
         raise RequestError(f"give the name of one sweep\n{USAGE}")
     paths = SweepPaths(Path("outputs").resolve() / arguments[0])
-    sweep, fingerprint = recorded_sweep(paths)
+    sweep, _ = recorded_sweep(paths)
     from toconv.progress import console
     from toconv.sweep.command import only_driver, start_tracking
-    from toconv.sweep.driver import Driver
     from toconv.sweep.tracking import Tracker
 
     with only_driver(paths):
-        driver = Driver(sweep, paths, sweep.base.data.tokens_dir.resolve() / fingerprint, fingerprint)
-        if sweep.file.baselines:
-            from toconv.sweep.baseline_runs import recorded_baselines
-
-            driver.baselines = recorded_baselines(sweep, driver.tokens)
+        driver = recorded_driver(paths)
         start_tracking(driver, Tracker(sweep.base.experiment, sweep.file.name))
         undelivered = driver.tracker.flush(SECONDS)
         driver.write_results(driver.tracker.run_ids())

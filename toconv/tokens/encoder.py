@@ -46,8 +46,7 @@ class EncoderTail(nn.Module):
     def __init__(self, encoder: FrozenEncoder) -> None:
         super().__init__()
         visual = encoder.visual.float()
-        self._timm = hasattr(visual, "trunk")
-        blocks = visual.trunk.blocks if self._timm else visual.transformer.resblocks
+        self._timm, blocks = hasattr(visual, "trunk"), _blocks(visual)
         self.blocks = blocks[encoder.layer % len(blocks) + 1:]
         if self._timm:
             visual.trunk.blocks = nn.Identity()  # lets go of the blocks that came before
@@ -90,6 +89,28 @@ def load_encoder(settings: EncoderSettings, device: torch.device) -> FrozenEncod
     return encoder
 
 
+def count_blocks(settings: EncoderSettings) -> int:
+    """How many blocks the architecture has; builds it without memory, and reads no weights."""
+    import open_clip
+
+    with _quiet(), torch.device("meta"):
+        return len(_blocks(open_clip.create_model(_known_name(settings), pretrained=None, device="meta").visual))
+
+
+def _blocks(visual: nn.Module) -> nn.Module:
+    return visual.trunk.blocks if hasattr(visual, "trunk") else visual.transformer.resblocks
+
+
+def _known_name(settings: EncoderSettings) -> str:
+    """open_clip's name of the architecture; where it is a model config, that is made known first."""
+    import open_clip
+
+    if not settings.architecture.endswith(".json"):
+        return settings.architecture
+    open_clip.add_model_config(config_path(settings))
+    return Path(settings.architecture).stem
+
+
 def load_classifier(settings: EncoderSettings, device: torch.device) -> torch.Tensor | None:
     """(E, K) unit embeddings of ImageNet's K = 1000 class names by the encoder's own text tower, open_clip's
     zero-shot classifier with its seven templates. None where there is no text tower of CLIP's vocabulary."""
@@ -98,8 +119,7 @@ def load_classifier(settings: EncoderSettings, device: torch.device) -> torch.Te
     if settings.weights.endswith(".onnx"):
         return None
     model = _load_model(settings)
-    name = Path(settings.architecture).stem if settings.architecture.endswith(".json") else settings.architecture
-    tokenizer = open_clip.get_tokenizer(name)
+    tokenizer = open_clip.get_tokenizer(_known_name(settings))
     if getattr(model, "vocab_size", None) != tokenizer.vocab_size:
         return None
     with torch.autocast(device.type, enabled=False):
@@ -113,10 +133,7 @@ def _load_model(settings: EncoderSettings) -> nn.Module:
     """The whole model of open_clip's, of which an ONNX file fills the vision tower alone."""
     import open_clip
 
-    name, weights = settings.architecture, resolve_weights(settings)
-    if name.endswith(".json"):
-        open_clip.add_model_config(config_path(settings))
-        name = Path(name).stem
+    name, weights = _known_name(settings), resolve_weights(settings)
     from_onnx = isinstance(weights, Path) and weights.suffix == ".onnx"
     try:
         with _quiet():
