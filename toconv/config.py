@@ -6,8 +6,10 @@ run names them all: Hydra finds the first unknown key, pydantic the types and ra
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -81,7 +83,7 @@ def check(*layers: Mapping[str, Any]) -> tuple[Settings | None, list[str]]:
     chosen = {key: value for key, value in merged.items() if key in options}
     for key in [key for key in chosen if str(chosen[key]) not in options[key]]:
         mistakes.append(f"{key}={chosen.pop(key)}: must be one of {', '.join(options[key])}")
-    config = _composed(chosen)
+    config = copy.deepcopy(_composed(frozenset(chosen.items())))
     for key, value in merged.items():
         if key not in options:
             mistakes += _assign(config, key, value)
@@ -111,9 +113,11 @@ def _differing(wanted: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str
     return {key: value for key, value in wanted.items() if found[key] != value}
 
 
-def _composed(chosen: Mapping[str, Any]) -> DictConfig:
+@cache
+def _composed(chosen: frozenset[tuple[str, Any]]) -> DictConfig:
+    """The defaults of these groups, for every caller the same object: a sweep asks for them once a trial and more."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra_compose("config", overrides=[f"{group}={choice}" for group, choice in chosen.items()])
+        return hydra_compose("config", overrides=[f"{group}={choice}" for group, choice in sorted(chosen)])
 
 
 def _assign(config: DictConfig, key: str, value: Any) -> list[str]:
