@@ -83,6 +83,15 @@ class SweepPaths:
         return self.root / "report.html"
 
     @property
+    def figures(self) -> Path:
+        """The report's figures as PNG and PDF, and nothing else."""
+        return self.root / "figures"
+
+    def front(self, k: int) -> Path:
+        """The exported compressor that is recommended at k×k tokens."""
+        return self.root / "front" / f"k{k}"
+
+    @property
     def lock(self) -> Path:
         return self.root / ".lock"
 
