@@ -98,7 +98,7 @@ def best_at_each(found: Sequence[Configuration], name: str, measure: Measure) ->
 
 
 def compare(ours: Estimate, theirs: float, measure: Measure) -> str:
-    """`better`, `worse`, or `not separable` where the interval of ours holds theirs."""
-    if ours.half_width is not None and abs(ours.mean - theirs) <= ours.half_width:
+    """`better`, `worse`, or `not separable` where the interval of ours (without one: its value) holds theirs."""
+    if abs(ours.mean - theirs) <= (ours.half_width or 0.0):
         return "not separable"
-    return "better" if (ours.mean < theirs) == measure.lower and ours.mean != theirs else "worse"
+    return "better" if (ours.mean < theirs) == measure.lower else "worse"

@@ -2,44 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
-from toconv.sweep.configurations import SPLITS, Measure, compare
+from toconv.sweep.configurations import MEASURES, SPLITS, Measure, compare
 from toconv.sweep.finalists import CONFIDENCE, Estimate
 from toconv.sweep.page.content import Content
 from toconv.sweep.page.html import Html, command, paragraphs, row, section, table
 from toconv.sweep.records import TrialRecord
 from toconv.sweep.report import settings_text
 
-REFERENCES = ("pool", "pca", "strided")  # whose values stand beside a compressor's
+REFERENCES = {"pool": "average pooling", "pca": "per-block PCA", "strided": "strided tokens"}  # beside a compressor
 SIGNS = {"better": "▲ better than", "worse": "▼ worse than", "not separable": "≈ not separable from"}
-TITLES = {"pool": "average pooling", "pca": "per-block PCA", "strided": "strided tokens"}
+FIRST = ("distortion", "perception", "use")  # in the table of all budgets
+
+Found = Sequence[tuple[str, Measure, Estimate]]  # prefix of the split, measure, what the compressor has
 
 
 def which_compressor(content: Content) -> str:
+    title = "Which compressor to take"
     if not content.recommended:
-        return section("take", "Which compressor to take", "<p>None yet: no trial is complete.</p>")
-    intro = (f"<p>At each number of tokens: the trial of the lowest validation distortion, beside what costs no "
-             f"training. A verdict on several seeds says “not separable” where the {CONFIDENCE:.0%} interval holds the "
-             f"baseline’s value; one on a single training has no interval and is a hint.</p>")
-    return section("take", "Which compressor to take", intro + "".join(
-        _card(content, tokens, trial) for tokens, trial in content.recommended.items()))
+        return section("take", title, "<p>None yet: no trial is complete.</p>")
+    intro = ("<p>At each number of tokens: the trial of the lowest validation distortion. It lies in "
+             f"<code>{escape(_folder(content))}/k…</code>; what it has, and what costs no training, stands below. Where "
+             f"it was trained with several seeds, “not separable” means that their {CONFIDENCE:.0%} interval holds the "
+             "baseline’s value; a single training has no interval, and its verdict is a hint.</p>")
+    cards = "".join(_card(content, tokens, trial) for tokens, trial in content.recommended.items())
+    return section("take", title, intro + _budgets(content) + cards)
+
+
+def _folder(content: Content) -> str:
+    return f"outputs/{content.sweep.file.name}/front"
+
+
+def _budgets(content: Content) -> str:
+    heads = ["tokens", "trial", *FIRST, "evidence", "without training, better on"]
+    rows = []
+    for tokens, trial in content.recommended.items():
+        chosen, free = content.configuration(trial), _free(content, tokens)
+        found = [("", m, chosen.estimate(m.name)) for m in MEASURES if m.name in FIRST and chosen.estimate(m.name)]
+        rivals = "; ".join(f"{m.name}: {REFERENCES[rival]}" for _, m, rival, _ in better_without(found, free))
+        link = Html(f"<a href=#take-{round(tokens**0.5)}>{tokens}</a>")
+        rows.append(row([link, trial.name, *(chosen.estimate(name) for name in FIRST), chosen.evidence,
+                         rivals or "nothing"], heads))
+    return table(heads, rows, "The recommended compressors, validation pictures", "prose")
+
+
+def _free(content: Content, tokens: int) -> dict[str, TrialRecord]:
+    return {r.name: r for r in content.baselines if r.tokens == tokens}
 
 
 def _card(content: Content, tokens: int, trial: TrialRecord) -> str:
-    chosen, k = content.configuration(trial), round(tokens**0.5)
-    free = {r.name: r for r in content.baselines if r.tokens == tokens}
-    folder = f"outputs/{content.sweep.file.name}/front/k{k}"
+    chosen, k, free = content.configuration(trial), round(tokens**0.5), _free(content, tokens)
+    folder = f"{_folder(content)}/k{k}"
     use = (f"python -m toconv.compress PICTURE --checkpoint {folder}\n\n"
            f"# in Python\nimport toconv\ncompressor = toconv.load(\"{folder}\")")
-    kept = "" if trial.kept else ("<p>Its checkpoint was not kept: it is not on the front of this sweep’s objectives."
-                                  "</p>")
-    found = [(prefix, m, chosen.estimate(prefix + m.name)) for prefix, m in content.measured]
-    found = [(prefix, m, e) for prefix, m, e in found if e is not None]
+    kept = "" if trial.kept else "<p>Its checkpoint was not kept, so that there is nothing to load.</p>"
+    found = [(prefix, m, e) for prefix, m in content.measured if (e := chosen.estimate(prefix + m.name))]
     return (f'<article class=take id="take-{k}"><h3>{tokens} tokens ({k}×{k})</h3>'
             f"<p>Trial <b>{escape(trial.name)}</b>: {escape(settings_text(trial.params))}. {_cost(trial)} Judged by "
-            f"{chosen.evidence}.</p>{command(use)}{kept}{paragraphs(honest(found, free), 'honest')}"
+            f"{chosen.evidence}.</p>{command(use) if trial.kept else kept}{_honest(found, free)}"
             f"{_table(tokens, found, free)}</article>")
 
 
@@ -49,32 +71,37 @@ def _cost(trial: TrialRecord) -> str:
     return f"{cost}{trial.device_seconds or 0:.0f} device-seconds of training."
 
 
-def honest(found: Sequence[tuple[str, Measure, Estimate]], free: dict[str, TrialRecord]) -> list[str]:
-    """A sentence for each measure on which a reference baseline is better than the compressor."""
+def better_without(found: Found, free: Mapping[str, TrialRecord]) -> list[tuple[str, Measure, str, float]]:
+    """(prefix, measure, baseline, its value) wherever a reference baseline is better than the compressor."""
     lines = []
     for prefix, measure, ours in found:
-        name = prefix + measure.name
-        rivals = [n for n in REFERENCES if n in free and name in free[n].values
-                  and compare(ours, free[n].values[name], measure) == "worse"]
-        if rivals:
-            value = measure.best(free[n].values[name] for n in rivals)
-            best = next(n for n in rivals if free[n].values[name] == value)
-            lines.append(f"{measure.name.replace('_', ' ')}, {SPLITS[prefix]} pictures: {TITLES[best]} is better, "
-                         f"{value:.4g} against {ours.mean:.4g}, without any training.")
+        theirs = {name: free[name].values[prefix + measure.name] for name in REFERENCES
+                  if name in free and prefix + measure.name in free[name].values}
+        worse = {name: v for name, v in theirs.items() if compare(ours, v, measure) == "worse"}
+        if worse:
+            value = measure.best(worse.values())
+            lines.append((prefix, measure, next(name for name, v in worse.items() if v == value), value))
     return lines
 
 
-def _table(tokens: int, found: Sequence[tuple[str, Measure, Estimate]], free: dict[str, TrialRecord]) -> str:
-    heads = ["measure", "pictures", "this compressor", *(TITLES[n] for n in REFERENCES), "best baseline", "verdict"]
+def _honest(found: Found, free: Mapping[str, TrialRecord]) -> str:
+    ours = {(prefix, measure): e for prefix, measure, e in found}
+    lines = [f"{measure.name.replace('_', ' ')} ({SPLITS[prefix]}): {REFERENCES[rival]}, {value:.4g} against "
+             f"{ours[prefix, measure].mean:.4g}" for prefix, measure, rival, value in better_without(found, free)]
+    if not lines:
+        return "<p>No baseline beside it is better on any measure.</p>" if free else ""
+    return f"<div class=honest><p>Better without any training:</p>{paragraphs(lines)}</div>"
+
+
+def _table(tokens: int, found: Found, free: Mapping[str, TrialRecord]) -> str:
+    heads = ["measure", "pictures", "this compressor", "beside the best baseline", *REFERENCES.values()]
     rows = []
     for prefix, measure, ours in found:
         name = prefix + measure.name
         values = {n: r.values[name] for n, r in free.items() if name in r.values}
         best = measure.best(values.values()) if values else None
         rival = next((n for n, v in values.items() if v == best), "")
-        verdict = f"{SIGNS[compare(ours, best, measure)]} {rival}" if values else ""
-        shown = f"{rival} {best:.4g}" if values else ""
+        verdict = f"{SIGNS[compare(ours, best, measure)]} {rival} ({best:.4g})" if values else ""
         way = f"{measure.name.replace('_', ' ')} <span class=way>{'↓' if measure.lower else '↑'}</span>"
-        rows.append(row([Html(way), SPLITS[prefix], ours, *(values.get(n) for n in REFERENCES), shown, verdict], heads))
-    return table(heads, rows, f"{tokens} tokens; ↓ lower is better, ↑ higher is better")
-
+        rows.append(row([Html(way), SPLITS[prefix], ours, verdict, *(values.get(n) for n in REFERENCES)], heads))
+    return table(heads, rows, f"{tokens} tokens; ↓ lower is better, ↑ higher is better", "fixed")

@@ -11,26 +11,39 @@ from toconv.sweep.page.content import Content
 from toconv.sweep.page.html import View, details, figure, paragraphs, row, section, shown, table, views
 from toconv.sweep.page.svg import Scale, around, bar, clipped, drawing, end_labels, frame, legend, line, point
 from toconv.sweep.records import TrialRecord
-from toconv.sweep.report import METRICS, against, settings_text
+from toconv.sweep.report import BASELINE_NAMES, METRICS, settings_text
 from toconv.sweep.twins import CURVE
 
 SHAPE_OF = {"pool": "square", "strided": "up", "pca": "diamond", "pool_bilinear": "down", "pool_rescaled": "plus",
             "random": "cross"}  # of baselines
 WIDTH, HEIGHT = 640, 400
-PANEL = 300
+PANEL = 260
+LABEL_GAP = 21  # between two labels at the ends of lines: what they need on a phone
 LEGEND = [("circle", "trial", "a trial"), ("circle", "best", "best at each number of tokens by this measure"),
           ("star", "recommended", "recommended: lowest validation distortion"),
           ("line", "best", f"interval over seeds ({CONFIDENCE:.0%}), where there are several")]
 
 
 def the_front(content: Content) -> str:
-    found = against(content.records, "pool") + against(content.records, "pca")
-    parts = [paragraphs(found, "learnt"), _evidence(content)]
+    parts = [paragraphs(learnt(content), "learnt"), _evidence(content)]
     if content.measured:
         parts += ["<h3>Tokens against each measure</h3>", _by_tokens(content),
                   "<h3>Distortion against perception and use</h3>", _panels(content),
                   details("The numbers of these figures", _numbers(content))]
     return section("front", "The front", "".join(parts))
+
+
+def learnt(content: Content) -> list[str]:
+    """For each number of tokens a sentence: the recommended trial's distortion, with its interval where there are
+    seeds, against what the two strongest baselines have."""
+    lines = []
+    for tokens, trial in content.recommended.items():
+        ours = content.configuration(trial).estimate("distortion")
+        free = {r.name: r.values["distortion"] for r in content.baselines if r.tokens == tokens}
+        parts = [f"{100 * abs(1 - ours.mean / free[name]):.1f} % {'below' if ours.mean < free[name] else 'above'} "
+                 f"{title} ({free[name]:.4f})" for name, title in BASELINE_NAMES.items() if name in free]
+        lines.append(f"{tokens} tokens: distortion {ours} ({trial.name})" + "".join(f", {part}" for part in parts))
+    return lines
 
 
 def _evidence(content: Content) -> str:
@@ -95,13 +108,15 @@ def tokens_against(content: Content, prefix: str, measure: Measure, baselines: S
     parts.append(line(means, "best"))
     if means:
         labels.append((means[-1][1], "best trained", "best"))
-    parts += [_trial(content, r, x(r.tokens), y(r.values[name]), name) for r in trials]
+    parts += [_trial(content, r, x(r.tokens), y(r.values[name]), name) for r in trials
+              if content.recommended.get(r.tokens) is not r]
     for n in content.sizes:
-        here = [c for c in known if c.tokens == n and (c.estimate(name).half_width is not None or c is best.get(n))]
-        for place, c in enumerate(here):
-            at = x(n) + 8 * (place - (len(here) - 1) / 2) if len(here) > 1 else x(n)
-            parts.append(_estimated(c, at, y, name, c is best.get(n)))
-    parts.append(end_labels(labels, WIDTH - 126, 17, HEIGHT - 50))
+        drawn = [c for c in known if c.tokens == n and (c.estimate(name).half_width is not None or c is best.get(n))]
+        parts += [_estimated(c, x(n) + 9 * (place + 1) * (len(drawn) > 1 or c.estimate(name).half_width is not None),
+                             y, name, c is best.get(n)) for place, c in enumerate(drawn)]
+    parts += [_trial(content, r, x(r.tokens), y(r.values[name]), name) for r in trials
+              if content.recommended.get(r.tokens) is r]
+    parts.append(end_labels(labels, WIDTH - 126, LABEL_GAP, HEIGHT - 50))
     return drawing(WIDTH, HEIGHT, "".join(parts), f"{measure.title} against tokens. "
                    f"{_summary(content, prefix, measure)} The table below has every number.", "plot wide-plot")
 
@@ -154,7 +169,7 @@ def _panels(content: Content) -> str:
         for prefix in dict.fromkeys(p for p, m in content.measured if m is measure):
             for hidden in (False, True):
                 draw = partial(panel, content, prefix, measure, hidden=hidden)
-                panels = "".join(f"<figure>{draw(n)}<figcaption>{n} tokens</figcaption></figure>"
+                panels = "".join(f"<figure><figcaption>{n} tokens</figcaption>{draw(n)}</figure>"
                                  for n in content.sizes)
                 keys = {"against": measure.name, "pictures": SPLITS[prefix],
                         "baselines": "hidden" if hidden else "shown"}
@@ -177,8 +192,8 @@ def panel(content: Content, prefix: str, measure: Measure, tokens: int, hidden: 
              and c.estimate(across) and c.estimate(up)]
     near = [] if hidden and (trials or known) else list(free.values())
     x = around([r.values[across] for r in [*trials, *near]] + [v for _, e, _ in known for v in _ends(e)],
-               54, PANEL - 10)
-    y = around([r.values[up] for r in [*trials, *near]] + [v for _, _, e in known for v in _ends(e)], PANEL - 52, 34)
+               48, PANEL - 8)
+    y = around([r.values[up] for r in [*trials, *near]] + [v for _, _, e in known for v in _ends(e)], PANEL - 46, 30)
     parts = [frame(x, y, x.ticks(4), f"{across.replace('_', ' ')} (FVU)", up.replace("_", " "))]
     curve = [(x(free[n].values[across]), y(free[n].values[up])) for n in CURVE if n in free]
     parts.append(clipped(x, y, line(curve, "mixing")))

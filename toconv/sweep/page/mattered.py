@@ -15,7 +15,7 @@ from toconv.sweep.records import TrialRecord
 from toconv.sweep.spec import GRID_SIZE
 from toconv.sweep.twins import SEED
 
-SIDE, AXIS_GAP, AXIS_HEIGHT = 300, 128, 300
+SIDE, AXIS_GAP, AXIS_HEIGHT = 260, 128, 300
 
 
 def what_mattered(content: Content) -> str:
@@ -49,21 +49,21 @@ def _importances(content: Content) -> str:
             width = f'<td class=share aria-hidden=true><span style="--share:{share:.4f}"></span></td>'
             rows.append(row([name, setting, share], heads[:3]).replace("</tr>", f"{width}</tr>"))
     return (f"{title}<p>Share of the variance between a cell’s trials that each searched setting explains (fANOVA). "
-            f"With few trials a hint, no finding.</p>" + table(heads, rows, "Importances"))
+            f"With few trials a hint, no finding.</p>" + table(heads, rows, "Importances", "fixed"))
 
 
 def _slices(content: Content, settings: Sequence[str]) -> str:
-    plots = "".join(f"<figure>{_slice(content, key, objective)}</figure>"
-                    for key in settings for objective in _objectives(content))
+    plots = ["".join(f"<figure>{_slice(content, key, objective)}</figure>" for key in settings)
+             for objective in _objectives(content)]
     entries = [(SERIES[i % len(SERIES)], f"series s{i % len(SERIES)}", f"{n} tokens")
                for i, n in enumerate(content.sizes)]
-    return f"{legend(entries)}<div class=panels>{plots}</div>"
+    return legend(entries) + "".join(f"<div class=panels>{row}</div>" for row in plots)
 
 
 def _slice(content: Content, key: str, objective: str) -> str:
     trials = [r for r in content.complete if key in r.params]
-    x, ticks, place = _axis(content, key, [r.params[key] for r in trials], 54, SIDE - 10)
-    y = around([r.values[objective] for r in trials], SIDE - 52, 34)
+    x, ticks, place = _axis(content, key, [r.params[key] for r in trials], 48, SIDE - 8)
+    y = around([r.values[objective] for r in trials], SIDE - 46, 30)
     name = key.rsplit(".", 1)[-1]
     parts = [frame(x, y, ticks, name + (", log scale" if x.log else ""), objective)]
     for r in trials:
@@ -76,12 +76,12 @@ def _slice(content: Content, key: str, objective: str) -> str:
 def _axis(content: Content, key: str, values: Sequence[Any], start: float, end: float
           ) -> tuple[Scale, list[Tick], Any]:
     """Scale, ticks and value → position: by size where all are numbers, else side by side."""
-    asked = content.sweep.file.search.get(key)
+    asked, grid = content.sweep.file.search.get(key), content.sweep.file.grid
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    if numeric and not (asked and asked.choices):
+    if numeric and not (key in grid or asked and asked.choices):
         scale = around(values, start, end, log=bool(asked and asked.log))
         return scale, scale.ticks(4), scale
-    order = sorted(dict.fromkeys(map(str, values)))
+    order = list(map(str, sorted(set(values)) if numeric else sorted(set(map(str, values)))))
     scale = Scale(-0.6, len(order) - 0.4, start, end)
     return scale, [(scale(i), text) for i, text in enumerate(order)], lambda v: scale(order.index(str(v)))
 
@@ -90,7 +90,7 @@ def _parallel(content: Content) -> str:
     settings = [key for key in content.sweep.searched() if key != SEED and _varies(content, key)]
     axes = [*settings, *_objectives(content)]
     width, bottom, top = AXIS_GAP * (len(axes) - 1) + 150, AXIS_HEIGHT + 24.0, 44.0
-    parts, places = [], []
+    rulers, places = [], []
     for number, name in enumerate(axes):
         trials = content.complete
         values = [v for r in trials if (v := _value(r, name)) is not None]
@@ -98,20 +98,21 @@ def _parallel(content: Content) -> str:
         x = 60 + number * AXIS_GAP
         places.append((x, place))
         label = name.rsplit(".", 1)[-1] if name != GRID_SIZE else "k"
-        parts.append(f'<path class=axis d="M{x} {top - 6}V{bottom}"/>'
+        rulers.append(f'<path class=axis d="M{x} {top - 6}V{bottom}"/>'
                      f'<text class=name x={x} y=20 text-anchor=middle>{escape(label)}</text>')
-        parts += [f'<text class=tick x={x - 7} y={y:.1f} dy=.32em text-anchor=end>{escape(text)}</text>'
-                  for y, text in ticks]
+        rulers += [f'<text class="tick label" x={x - 7} y={y:.1f} dy=.32em text-anchor=end>{escape(text)}</text>'
+                   for y, text in ticks]
+    strands = []
     order = {"other": 0, "on-front": 1, "recommended": 2}
     lines = sorted(((_style(content, r), r) for r in content.complete), key=lambda item: order[item[0]])
     for style, r in lines:
         points = [(x, bottom if (v := _value(r, name)) is None else place(v))
                   for name, (x, place) in zip(axes, places, strict=True)]
         path = "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
-        parts.append(f'<g class="point strand {style}" tabindex={0 if style == "recommended" else -1} role=img '
-                     f'data-trial="{escape(r.trial_id)}"><title>{escape(reading(r))}</title>'
-                     f'<path class=reach d="M{path}"/><path class=line d="M{path}"/></g>')
-    drawn = drawing(width, bottom + 12, "".join(parts), f"Parallel coordinates of {len(content.complete)} trials",
+        strands.append(f'<g class="point strand {style}" tabindex={0 if style == "recommended" else -1} role=img '
+                       f'data-trial="{escape(r.trial_id)}"><title>{escape(reading(r))}</title>'
+                       f'<path class=reach d="M{path}"/><path class=line d="M{path}"/></g>')
+    drawn = drawing(width, bottom + 12, "".join(strands + rulers), f"Parallel coordinates of {len(content.complete)} trials",
                     "plot parallel")
     return f'<figure class=scroll tabindex=0 role=region aria-label="Parallel coordinates">{drawn}</figure>'
 

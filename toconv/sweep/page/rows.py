@@ -23,4 +23,4 @@ def every_row(content: Content) -> str:
         cells = "".join(cell(facts.get(name), name) for name in heads)
         rows.append(f'<tr class={style} data-trial="{r.trial_id}">{cells}</tr>')
     return section("rows", "Every row", "<p>Bold: the front of the sweep’s objectives. A heading sorts.</p>"
-                   + table(heads, rows, "The rows of results.csv", "rows"))
+                   + table(heads, rows, "The rows of results.csv", "sortable rows"))

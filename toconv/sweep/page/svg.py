@@ -89,7 +89,7 @@ def frame(x: Scale, y: Scale, x_ticks: Sequence[Tick], x_name: str, y_name: str)
                          f'{escape(label)}</text>')
             last = position
     parts.append(f'<path class=axis d="M{x.start:.1f} {y.start:.1f}H{x.end:.1f}"/>'
-                 f'<text class=name x={(x.start + x.end) / 2:.1f} y={y.start + 26:.1f} dy=.9em text-anchor=middle>'
+                 f'<text class=name x={(x.start + x.end) / 2:.1f} y={y.start + 24:.1f} dy=.9em text-anchor=middle>'
                  f'{escape(x_name)}</text>'
                  f'<text class=name x=4 y={y.end - 12:.1f}>{escape(y_name)}</text>')
     return "".join(parts)
