@@ -75,19 +75,20 @@ def panels(content: Content, prefix: str, measure: Measure) -> Figure:
     """Distortion against `measure`, a panel for each number of tokens, with the mixing curve."""
     columns = min(len(content.sizes), COLUMNS)
     rows = -(-len(content.sizes) // COLUMNS)
-    figure = Figure(figsize=(WIDTH, 2.1 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.2 * rows + 0.5), layout="constrained")
     places = figure.subplots(rows, columns, squeeze=False).flatten()
     names = f"{prefix}distortion", prefix + measure.name
     for axes, tokens in zip(places, content.sizes, strict=False):
         _panel(axes, [r for r in [*content.complete, *content.baselines] if r.tokens == tokens],
                [c for c in content.configurations if c.tokens == tokens], names)
         axes.set_title(f"{tokens} tokens", fontsize=8)
+        axes.set_xlabel("distortion (FVU)")
     for axes in places[len(content.sizes):]:
         axes.set_axis_off()
+    for axes in places[::columns]:
+        axes.set_ylabel(f"{measure.name}, {SPLITS[prefix]} pictures")
     handles, labels = places[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5)
-    figure.supxlabel(f"distortion (FVU), {SPLITS[prefix]} pictures", fontsize=8)
-    figure.supylabel(measure.title.replace(" (", "\n("), fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure
 
 

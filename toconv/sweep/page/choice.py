@@ -45,7 +45,7 @@ def _budgets(content: Content) -> str:
         link = Html(f"<a href=#take-{round(tokens**0.5)}>{tokens}</a>")
         rows.append(row([link, trial.name, *(chosen.estimate(name) for name in FIRST), chosen.evidence,
                          rivals or "nothing"], heads))
-    return table(heads, rows, "The recommended compressors, validation pictures", "prose")
+    return table(heads, rows, "The recommended compressors, validation pictures", "sortable prose")
 
 
 def _free(content: Content, tokens: int) -> dict[str, TrialRecord]:
@@ -55,20 +55,20 @@ def _free(content: Content, tokens: int) -> dict[str, TrialRecord]:
 def _card(content: Content, tokens: int, trial: TrialRecord) -> str:
     chosen, k, free = content.configuration(trial), round(tokens**0.5), _free(content, tokens)
     folder = f"{_folder(content)}/k{k}"
-    use = (f"python -m toconv.compress PICTURE --checkpoint {folder}\n\n"
-           f"# in Python\nimport toconv\ncompressor = toconv.load(\"{folder}\")")
-    kept = "" if trial.kept else "<p>Its checkpoint was not kept, so that there is nothing to load.</p>"
+    use = (command(f"python -m toconv.compress PICTURE --checkpoint {folder}")
+           + command(f'import toconv\ncompressor = toconv.load("{folder}")') if trial.kept else
+           "<p>Its checkpoint was not kept, so that there is nothing to load.</p>")
     found = [(prefix, m, e) for prefix, m in content.measured if (e := chosen.estimate(prefix + m.name))]
     return (f'<article class=take id="take-{k}"><h3>{tokens} tokens ({k}×{k})</h3>'
             f"<p>Trial <b>{escape(trial.name)}</b>: {escape(settings_text(trial.params))}. {_cost(trial)} Judged by "
-            f"{chosen.evidence}.</p>{command(use) if trial.kept else kept}{_honest(found, free)}"
+            f"{chosen.evidence}.</p>{use}{_honest(found, free)}"
             f"{_table(tokens, found, free)}</article>")
 
 
 def _cost(trial: TrialRecord) -> str:
     flops, numbers = (trial.values.get(f"compressor_{name}") for name in ("flops", "parameters"))
     cost = f"{flops / 1e9:.3g} GFLOPs a picture, {numbers / 1e6:.3g} M parameters, " if flops and numbers else ""
-    return f"{cost}{trial.device_seconds or 0:.0f} device-seconds of training."
+    return f"{cost}{trial.device_seconds or 0:.1f} device-seconds of training."
 
 
 def better_without(found: Found, free: Mapping[str, TrialRecord]) -> list[tuple[str, Measure, str, float]]:

@@ -45,20 +45,21 @@ def _scale(lost: Lost) -> str:
 
 def _picture(maps: LossMaps, most: float) -> str:
     photograph = data_url(maps.image_HW3, "jpeg", pil_kwargs={"quality": 82})
-    found = [f'<figure><img src="{photograph}" alt="{escape(maps.name)}"><figcaption>{escape(maps.name)}</figcaption>'
-             "</figure>"]
+    pairs = []
     for tokens in maps.pooled:
         pair = "".join(_map(kind, tokens, values[tokens], most, maps.name)
                        for kind, values in (("pooled", maps.pooled), ("best", maps.best)))
-        found.append(f"<figure><div class=pair>{pair}</div><figcaption>{tokens} tokens: pooled "
-                     f"{maps.pooled[tokens].mean():.3f}, best {maps.best[tokens].mean():.3f}</figcaption></figure>")
-    return f"<div class=maps>{''.join(found)}</div>"
+        pairs.append(f"<div><h4>{tokens} tokens</h4><div class=pair>{pair}</div></div>")
+    name = escape(maps.name)
+    return (f'<div class=maps><figure><img src="{photograph}" alt="{name}"><figcaption>{name}</figcaption></figure>'
+            f"<div class=pairs>{''.join(pairs)}</div></div>")
 
 
 def _map(kind: str, tokens: int, values_gg: np.ndarray, most: float, name: str) -> str:
     url = data_url(values_gg, "png", cmap=COLOURS, vmin=0, vmax=most)
-    return (f'<img class=map src="{url}" alt="{kind}, {tokens} tokens, {escape(name)}: mean {values_gg.mean():.3f}, '
-            f'highest {values_gg.max():.3f}">')
+    mean = values_gg.mean()
+    return (f'<figure><img class=map src="{url}" alt="{kind}, {tokens} tokens, {escape(name)}: mean {mean:.3f}, highest '
+            f'{values_gg.max():.3f}"><figcaption>{kind} {mean:.3f}</figcaption></figure>')
 
 
 def _numbers(lost: Lost) -> str:

@@ -60,7 +60,7 @@ def row(values: Sequence[object], heads: Sequence[str], attributes: str = "") ->
 def table(heads: Sequence[str], rows: Iterable[str], caption: str, style: str = "sortable") -> str:
     """In a box that scrolls by itself; with the style `sortable` its headings sort. `rows` come from `row`."""
     head = "".join(f'<th scope=col data-name="{escape(h)}">{escape(h)}</th>' for h in heads)
-    return (f'<div class=scroll tabindex=0 role=region aria-label="{escape(caption)}"><table class="sortable {style}">'
+    return (f'<div class=scroll tabindex=0 role=region aria-label="{escape(caption)}"><table class="{style}">'
             f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
             "</div>")
 

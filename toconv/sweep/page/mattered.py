@@ -16,6 +16,7 @@ from toconv.sweep.spec import GRID_SIZE
 from toconv.sweep.twins import SEED
 
 SIDE, AXIS_GAP, AXIS_HEIGHT = 260, 128, 300
+MOST_TICKS = 8  # whole numbers up to so many are all marked
 
 
 def what_mattered(content: Content) -> str:
@@ -80,7 +81,8 @@ def _axis(content: Content, key: str, values: Sequence[Any], start: float, end: 
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     if numeric and not (key in grid or asked and asked.choices):
         scale = around(values, start, end, log=bool(asked and asked.log))
-        return scale, scale.ticks(4), scale
+        few = len(set(values)) <= MOST_TICKS and all(isinstance(v, int) for v in values)
+        return scale, [(scale(v), str(v)) for v in sorted(set(values))] if few else scale.ticks(4), scale
     order = list(map(str, sorted(set(values)) if numeric else sorted(set(map(str, values)))))
     scale = Scale(-0.6, len(order) - 0.4, start, end)
     return scale, [(scale(i), text) for i, text in enumerate(order)], lambda v: scale(order.index(str(v)))

@@ -121,17 +121,25 @@ def point(x: float, y: float, shape: str, style: str, reading: str, first: bool 
 
 
 def end_labels(entries: Sequence[tuple[float, str, str]], x: float, gap: float, most: float) -> str:
-    """Labels (y, text, style) beside the ends of lines, moved apart to `gap`, none below `most`."""
-    placed, parts = [], []
-    for y, _, _ in sorted(entries):
-        placed.append(max(y, placed[-1] + gap) if placed else y)
-    limit = most
-    for i in reversed(range(len(placed))):
-        placed[i] = min(placed[i], limit)
-        limit = placed[i] - gap
-    for y, (_, text, style) in zip(placed, sorted(entries), strict=True):
-        parts.append(f'<text class="label {style}" x={x:.1f} y={y:.1f} dy=.32em>{escape(text)}</text>')
-    return "".join(parts)
+    """Labels (y, text, style) beside the ends of lines, as near to them as `gap` between two allows, none below `most`.
+    """
+    entries = sorted(entries)
+    places = spread([y for y, _, _ in entries], gap)
+    over = max(0.0, places[-1] - most) if places else 0.0
+    return "".join(f'<text class="label {style}" x={x:.1f} y={y - over:.1f} dy=.32em>{escape(text)}</text>'
+                   for y, (_, text, style) in zip(places, entries, strict=True))
+
+
+def spread(values: Sequence[float], gap: float) -> list[float]:
+    """The least squares nearest places to rising values, at least `gap` apart (pool adjacent violators)."""
+    groups: list[tuple[float, int]] = []  # (mean of value − number · gap, how many)
+    for number, value in enumerate(values):
+        mean, count = value - number * gap, 1
+        while groups and groups[-1][0] > mean:
+            before, more = groups.pop()
+            mean, count = (mean * count + before * more) / (count + more), count + more
+        groups.append((mean, count))
+    return [mean + number * gap for number, mean in enumerate(m for m, count in groups for _ in range(count))]
 
 
 def drawing(width: float, height: float, body: str, title: str, style: str = "") -> str:

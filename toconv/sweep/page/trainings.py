@@ -13,12 +13,12 @@ from toconv.sweep.page.svg import SERIES, around, drawing, end_labels, frame, le
 from toconv.sweep.records import TrialRecord
 from toconv.sweep.report import against, settings_text
 
-HELD_OUT = {"distortion": "distortion (FVU), validation", "perception": "perception, validation"}
+HELD_OUT = {"distortion": "Distortion, validation", "perception": "Perception, validation"}
 DIAGNOSTICS = {
-    "L_disc": "the critic’s loss, penalty included", "critic_gap": "its mean score of originals less compressed ones",
-    "gradient_penalty": "the penalty, before lambda_gp", "gradient_norm": "of compressor and decoder",
-    "critic_gradient_norm": "of the critic"}
-WIDTH, HEIGHT = 340, 280
+    "L_disc": "The critic’s loss", "critic_gap": "Its score of originals less that of compressed tokens",
+    "gradient_penalty": "The penalty, before lambda_gp", "gradient_norm": "Gradients of compressor and decoder",
+    "critic_gradient_norm": "Gradients of the critic"}
+WIDTH, HEIGHT = 300, 240
 MOST_TICKS = 6
 
 Row = Mapping[str, Any]
@@ -41,7 +41,7 @@ def how_trainings_went(content: Content) -> str:
 
 
 def _panels(content: Content, drawn: Sequence[TrialRecord], names: Mapping[str, str]) -> str:
-    plots = [f"<figure>{_curves(content, drawn, name)}<figcaption>{escape(title)}</figcaption></figure>"
+    plots = [f"<figure><figcaption>{escape(title)}</figcaption>{_curves(content, drawn, name)}</figure>"
              for name, title in names.items()
              if any(name in row["metrics"] for r in drawn for row in content.epochs[r.trial_id])]
     return f"<div class=panels>{''.join(plots)}</div>"
@@ -52,8 +52,8 @@ def _curves(content: Content, drawn: Sequence[TrialRecord], name: str) -> str:
     rows = {r.trial_id: [(e["epoch"], e["metrics"][name]) for e in content.epochs[r.trial_id] if name in e["metrics"]]
             for r in drawn}
     epochs = sorted({epoch for points in rows.values() for epoch, _ in points})
-    x = around(epochs, 58, WIDTH - 40)
-    y = around([value for points in rows.values() for _, value in points], HEIGHT - 50, 34)
+    x = around(epochs, 48, WIDTH - 36)
+    y = around([value for points in rows.values() for _, value in points], HEIGHT - 46, 30)
     step = -(-len(epochs) // MOST_TICKS)
     parts, labels = [frame(x, y, [(x(e), str(e)) for e in epochs[::step]], "epoch", name.replace("_", " "))], {}
     for r in drawn:
@@ -65,7 +65,7 @@ def _curves(content: Content, drawn: Sequence[TrialRecord], name: str) -> str:
                             f"{r.name}, {r.tokens} tokens, epoch {last}: {name} {value:.4g}; {settings_text(r.params)}",
                             first=True, trial=r.trial_id, value=repr(value))]
             labels[r.tokens] = (y(value), str(r.tokens), "")
-    parts.append(end_labels(list(labels.values()), WIDTH - 32, 15, HEIGHT - 44))
+    parts.append(end_labels(list(labels.values()), WIDTH - 28, 14, HEIGHT - 44))
     return drawing(WIDTH, HEIGHT, "".join(parts), f"{name} by epoch of {len(drawn)} trainings; the table below has "
                    "every number.", "plot panel")
 
@@ -94,7 +94,7 @@ def _failed(content: Content, failed: Sequence[TrialRecord]) -> str:
     heads = ["trial", "settings", "why", "to debug"]
     rows = [row([r.name, settings_text(r.params), r.reason, Html(command(content.debug.get(r.trial_id, "")))], heads)
             for r in failed]
-    return f"<h3>Failed: {len(failed)}</h3>" + table(heads, rows, "Failed trials", "prose")
+    return f"<h3>Failed: {len(failed)}</h3>" + table(heads, rows, "Failed trials", "sortable prose")
 
 
 def _pruned(content: Content, pruned: Sequence[TrialRecord]) -> str:
@@ -103,7 +103,7 @@ def _pruned(content: Content, pruned: Sequence[TrialRecord]) -> str:
     rows = [row([r.name, r.tokens, settings_text(r.params), f"{len(content.epochs.get(r.trial_id, ()))} of {asked}",
                  r.values.get("distortion")], heads) for r in pruned]
     return (f"<h3>Pruned: {len(pruned)}</h3><p>Stopped early by successive halving on distortion within their cell."
-            f"</p>" + table(heads, rows, "Pruned trials", "prose"))
+            f"</p>" + table(heads, rows, "Pruned trials", "sortable prose"))
 
 
 def next_steps(records: Sequence[TrialRecord]) -> list[str]:

@@ -14,6 +14,7 @@ from toconv.sweep.page.heat import where_it_is_lost
 from toconv.sweep.page.mattered import what_mattered
 from toconv.sweep.page.rows import every_row
 from toconv.sweep.page.trainings import how_trainings_went, what_failed
+from toconv.sweep.tracking import redact
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 SECTIONS = (what_was_asked, the_front, which_compressor, where_it_is_lost, what_mattered, how_trainings_went,
@@ -23,8 +24,8 @@ LINKS = {"asked": "asked", "front": "front", "take": "which to take", "lost": "w
 
 
 def write_report(path: Path, content: Content) -> None:
-    """Write report.html."""
-    write_atomic(path, page(content))
+    """Write report.html. A report is passed on: it holds no password of an address that was given as a setting."""
+    write_atomic(path, redact(page(content)))
 
 
 def page(content: Content) -> str:
