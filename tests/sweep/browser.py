@@ -56,6 +56,17 @@ def console(driver):
 
 
 def requested(driver):
-    """The addresses that the pages asked for since the last call, in order."""
+    """The addresses that the pages asked for since the last look at the network, in order."""
+    return [event["request"]["url"] for event in _network(driver, "requestWillBeSent")]
+
+
+def refused(driver):
+    """(address, reason) of requests since the last look at the network that Chromium itself did not let out."""
+    events = _network(driver, "requestWillBeSent", "loadingFailed")
+    asked = {event["requestId"]: event["request"]["url"] for event in events if "request" in event}
+    return [(asked[event["requestId"]], event["blockedReason"]) for event in events if "blockedReason" in event]
+
+
+def _network(driver, *kinds):
     events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    return [event["params"] for event in events if event["method"] in {f"Network.{kind}" for kind in kinds}]

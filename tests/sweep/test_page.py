@@ -9,7 +9,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.sweep.browser import browser, console, requested
+from tests.sweep.browser import browser, console, refused, requested
 from tests.sweep.running import run, write_sweep
 from toconv.metrics import Distortion
 from toconv.paths import SweepPaths
@@ -17,7 +17,7 @@ from toconv.sweep.lost import where_lost
 from toconv.sweep.records import TrialRecord
 from toconv.sweep.spec import load_sweep
 from toconv.tokens.batches import Batches
-from toconv.tokens.store import TokenStore, find_store
+from toconv.tokens.store import TokenStore
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 CONTRAST = """
@@ -73,6 +73,13 @@ def background(driver):
     return driver.execute_script("return getComputedStyle(document.body).backgroundColor")
 
 
+def into_view(driver, element):
+    """Scrolls there, and waits until the page has heard of it."""
+    driver.execute_async_script("""
+        arguments[0].scrollIntoView({ block: "center", behavior: "instant" });
+        requestAnimationFrame(() => requestAnimationFrame(arguments[1]));""", element)
+
+
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_it_renders_without_errors_or_requests_and_can_be_read(sweep, size, dark):
@@ -97,8 +104,8 @@ def test_no_request_can_leave_the_page(page):
         document.addEventListener("securitypolicyviolation", (event) => done(event.blockedURI), { once: true });
         new Image().src = "http://127.0.0.1:9/x.png";""")
     assert blocked.startswith("http://127.0.0.1:9")
-    assert not [url for url in requested(page) if url.startswith("http:")]
-    console(page)
+    assert [reason for url, reason in refused(page) if url == blocked] == ["csp"]
+    assert len(console(page)) == 1  # which says so
 
 
 def test_its_rows_are_those_of_the_results(page, results):
@@ -121,7 +128,7 @@ def test_choosing_a_measure_shows_its_points_and_no_others(page, results, measur
     before = place.find_element(By.CSS_SELECTOR, ".view.on").get_dom_attribute("data-measure")
     for key, value in (("measure", measure), ("pictures", pictures)):
         button = place.find_element(By.CSS_SELECTOR, f'button[data-key="{key}"][data-value="{value}"]')
-        page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", button)
+        into_view(page, button)
         button.click()
         assert button.get_dom_attribute("aria-pressed") == "true"
     (view,) = [v for v in place.find_elements(By.CLASS_NAME, "view") if v.is_displayed()]
@@ -145,7 +152,7 @@ def test_points_lie_where_their_values_do(page):
 
 def test_baselines_can_be_hidden_for_a_closer_look(page):
     button = page.find_element(By.CSS_SELECTOR, '#front .views button[data-value="hidden"]')
-    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", button)
+    into_view(page, button)
     shown = "#front .views:first-of-type .view.on .point.baseline"
     assert page.find_elements(By.CSS_SELECTOR, shown)
     button.click()
@@ -176,8 +183,8 @@ def test_the_keyboard_reaches_a_point_and_its_reading_appears(page, results):
 
 
 def test_pointing_at_a_trial_reads_its_settings_and_values(page, results):
-    point = page.find_element(By.CSS_SELECTOR, "#front .view.on .point.baseline[data-trial]")
-    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", point)
+    point = page.find_element(By.CSS_SELECTOR, "#front .view.on .point.baseline.random")
+    into_view(page, point)
     ActionChains(page).move_to_element(point).perform()
     row, reading = results[point.get_dom_attribute("data-trial")], page.find_element(By.ID, "reading")
     assert reading.is_displayed()
@@ -246,16 +253,21 @@ def test_figures_lie_beside_the_report(sweep):
     assert {"front_distortion.png", "front_test_use.pdf", "distortion_perception.png", "heat_maps.png"} <= names
 
 
+def store_of(paths):
+    (manifest,) = (paths.root.parent / "tokens").glob("*/manifest.json")
+    return manifest.parent
+
+
 def test_the_mean_of_a_map_is_the_pictures_distortion(sweep, results):
     path, paths = sweep
-    asked = load_sweep(path, [])
+    asked, tokens = load_sweep(path, []), store_of(paths)
     best = min((r for r in results.values() if r["kind"] == "trial" and r["tokens"] == "9"),
                key=lambda r: float(r["distortion"]))
     record = TrialRecord(best["trial_id"], best["name"], "trial", "complete", "k=3", 9, {}, {}, None,
                          paths.trial(best["trial_id"]).folder, None)
-    lost = where_lost(asked.base, find_store(asked.base), {9: record})
+    lost = where_lost(asked.base, tokens, {9: record})
     assert len(lost.pictures) == 2 and not lost.absent
-    store = TokenStore(find_store(asked.base))
+    store = TokenStore(tokens)
     images = torch.cat(list(Batches(store, "val", 8, torch.device("cpu"))))
     for number, maps in enumerate(lost.pictures):
         x_1NC = images[3 * number][None]
@@ -271,6 +283,6 @@ def test_the_mean_of_a_map_is_the_pictures_distortion(sweep, results):
 def test_a_map_that_cannot_be_made_is_named_and_stops_nothing(sweep, tmp_path):
     asked = load_sweep(sweep[0], [])
     record = TrialRecord("gone", "k=3/9", "trial", "complete", "k=3", 9, {}, {}, None, tmp_path, None)
-    lost = where_lost(asked.base, find_store(asked.base), {9: record})
+    lost = where_lost(asked.base, store_of(sweep[1]), {9: record})
     assert not lost.pictures and "9 tokens" in lost.absent[0] and "no such checkpoint" in lost.absent[0]
     assert "not a complete token store" in where_lost(asked.base, Path(tmp_path), {9: record}).absent[0]

@@ -248,7 +248,7 @@ def test_a_baseline_that_is_better_is_called_so():
     (_, measure, rival, value), *_ = better_without([("", MEASURES[0], Estimate(0.5, None))], {
         r.name: r for r in made.baselines})
     assert (measure.name, rival, value) == ("distortion", "pca", 0.4)
-    assert "16.7 % below average pooling (0.6000), 25.0 % above per-block PCA" in learnt(made)[0]
+    assert "16.7 % below average pooling (0.6000); 25.0 % above per-block PCA" in learnt(made)[0]
     text = page(made)
     assert "Better without any training" in text and "distortion (validation): per-block PCA, 0.4 against 0.5" in text
 

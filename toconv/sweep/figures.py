@@ -116,7 +116,7 @@ def heat_maps(lost: Lost) -> Figure:
     """A row for each picture: itself, then average pooling and the best compressor at each number of tokens."""
     sizes = list(lost.pictures[0].pooled)
     columns = 1 + 2 * len(sizes)
-    figure = Figure(figsize=(WIDTH, len(lost.pictures) * (WIDTH / columns + 0.22) + 0.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH, len(lost.pictures) * ((WIDTH - 0.7) / columns + 0.2)), layout="constrained")
     places = figure.subplots(len(lost.pictures), columns, squeeze=False)
     for row, maps in zip(places, lost.pictures, strict=True):
         row[0].imshow(maps.image_HW3)

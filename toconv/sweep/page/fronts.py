@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from toconv.sweep.configurations import MEASURES, SPLITS, Configuration, Measure, best_at_each
+from toconv.sweep.configurations import MEASURES, SPLITS, Configuration, Measure, best_at_each, compare
 from toconv.sweep.finalists import CONFIDENCE, Estimate
 from toconv.sweep.page.content import Content
 from toconv.sweep.page.html import View, details, figure, paragraphs, row, section, shown, table, views
@@ -34,16 +34,22 @@ def the_front(content: Content) -> str:
 
 
 def learnt(content: Content) -> list[str]:
-    """For each number of tokens a sentence: the recommended trial's distortion, with its interval where there are
-    seeds, against what the two strongest baselines have."""
+    """For each number of tokens a sentence: the recommended compressor's distortion against that of the two strongest
+    baselines."""
     lines = []
     for tokens, trial in content.recommended.items():
         ours = content.configuration(trial).estimate("distortion")
         free = {r.name: r.values["distortion"] for r in content.baselines if r.tokens == tokens}
-        parts = [f"{100 * abs(1 - ours.mean / free[name]):.1f} % {'below' if ours.mean < free[name] else 'above'} "
-                 f"{title} ({free[name]:.4f})" for name, title in BASELINE_NAMES.items() if name in free]
-        lines.append(f"{tokens} tokens: distortion {ours} ({trial.name})" + "".join(f", {part}" for part in parts))
+        parts = [f"{_distance(ours, free[name])} {title} ({free[name]:.4f})"
+                 for name, title in BASELINE_NAMES.items() if name in free]
+        lines.append(f"{tokens} tokens: distortion {ours} ({trial.name}" + "; ".join([")", *parts]))
     return lines
+
+
+def _distance(ours: Estimate, theirs: float) -> str:
+    if compare(ours, theirs, MEASURES[0]) == "not separable":
+        return "not separable from"
+    return f"{100 * abs(1 - ours.mean / theirs):.1f} % {'below' if ours.mean < theirs else 'above'}"
 
 
 def _evidence(content: Content) -> str:
@@ -102,12 +108,12 @@ def tokens_against(content: Content, prefix: str, measure: Measure, baselines: S
         if rows:
             parts.append(line([(x(r.tokens), y(r.values[name])) for r in rows], f"baseline {baseline}"))
             parts += [_baseline(r, x(r.tokens), y(r.values[name]), name) for r in rows]
-            labels.append((y(rows[-1].values[name]), baseline, "baseline"))
+            labels.append((y(rows[-1].values[name]), baseline, SHAPE_OF[baseline], "baseline"))
     best = best_at_each(known, name, measure)
     means = [(x(n), y(c.estimate(name).mean)) for n, c in best.items()]
     parts.append(line(means, "best"))
     if means:
-        labels.append((means[-1][1], "best trained", "best"))
+        labels.append((means[-1][1], "best trained", "circle", "best"))
     parts += [_trial(content, r, x(r.tokens), y(r.values[name]), name) for r in trials
               if content.recommended.get(r.tokens) is not r]
     for n in content.sizes:
@@ -116,7 +122,7 @@ def tokens_against(content: Content, prefix: str, measure: Measure, baselines: S
                              y, name, c is best.get(n)) for place, c in enumerate(drawn)]
     parts += [_trial(content, r, x(r.tokens), y(r.values[name]), name) for r in trials
               if content.recommended.get(r.tokens) is r]
-    parts.append(end_labels(labels, WIDTH - 126, LABEL_GAP, HEIGHT - 50))
+    parts.append(end_labels(labels, WIDTH - 122, LABEL_GAP, HEIGHT - 50))
     return drawing(WIDTH, HEIGHT, "".join(parts), f"{measure.title} against tokens. "
                    f"{_summary(content, prefix, measure)} The table below has every number.", "plot wide-plot")
 

@@ -44,7 +44,10 @@ for (const kind of ["pointerover", "focusin"]) {
   document.addEventListener(kind, (event) => { const point = pointOf(event); if (point) read(point); });
 }
 for (const kind of ["pointerout", "focusout"]) document.addEventListener(kind, (event) => { if (pointOf(event)) silent(); });
-document.addEventListener("scroll", silent, { passive: true });
+document.addEventListener("scroll", () => {  // a reading stays with the point that has the focus
+  const focused = document.activeElement?.closest("svg.plot .point");
+  if (focused && !reading.hidden) read(focused); else silent();
+}, { passive: true, capture: true });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") silent();
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key], point = pointOf(event);

@@ -120,14 +120,19 @@ def point(x: float, y: float, shape: str, style: str, reading: str, first: bool 
             '</g>')
 
 
-def end_labels(entries: Sequence[tuple[float, str, str]], x: float, gap: float, most: float) -> str:
-    """Labels (y, text, style) beside the ends of lines, as near to them as `gap` between two allows, none below `most`.
+Label = tuple[float, str, str, str]  # y, text, shape, style
+
+
+def end_labels(entries: Sequence[Label], x: float, gap: float, most: float) -> str:
+    """Labels with their marks beside the ends of lines, as near to them as `gap` between two allows, none below `most`.
     """
     entries = sorted(entries)
-    places = spread([y for y, _, _ in entries], gap)
+    places = spread([entry[0] for entry in entries], gap)
     over = max(0.0, places[-1] - most) if places else 0.0
-    return "".join(f'<text class="label {style}" x={x:.1f} y={y - over:.1f} dy=.32em>{escape(text)}</text>'
-                   for y, (_, text, style) in zip(places, entries, strict=True))
+    return "".join(
+        f'<g class="end {style}" transform="translate({x:.1f} {y - over:.1f})"><path class=mark d="{SHAPES[shape]}"/>'
+        f'<text class=label x=9 dy=.32em>{escape(text)}</text></g>'
+        for y, (_, text, shape, style) in zip(places, entries, strict=True))
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:

@@ -52,7 +52,7 @@ def _curves(content: Content, drawn: Sequence[TrialRecord], name: str) -> str:
     rows = {r.trial_id: [(e["epoch"], e["metrics"][name]) for e in content.epochs[r.trial_id] if name in e["metrics"]]
             for r in drawn}
     epochs = sorted({epoch for points in rows.values() for epoch, _ in points})
-    x = around(epochs, 48, WIDTH - 36)
+    x = around(epochs, 48, WIDTH - 46)
     y = around([value for points in rows.values() for _, value in points], HEIGHT - 46, 30)
     step = -(-len(epochs) // MOST_TICKS)
     parts, labels = [frame(x, y, [(x(e), str(e)) for e in epochs[::step]], "epoch", name.replace("_", " "))], {}
@@ -64,8 +64,8 @@ def _curves(content: Content, drawn: Sequence[TrialRecord], name: str) -> str:
                       point(x(last), y(value), SERIES[series], f"series s{series}",
                             f"{r.name}, {r.tokens} tokens, epoch {last}: {name} {value:.4g}; {settings_text(r.params)}",
                             first=True, trial=r.trial_id, value=repr(value))]
-            labels[r.tokens] = (y(value), str(r.tokens), "")
-    parts.append(end_labels(list(labels.values()), WIDTH - 28, 14, HEIGHT - 44))
+            labels[r.tokens] = (y(value), str(r.tokens), SERIES[series], f"s{series}")
+    parts.append(end_labels(list(labels.values()), WIDTH - 34, 14, HEIGHT - 44))
     return drawing(WIDTH, HEIGHT, "".join(parts), f"{name} by epoch of {len(drawn)} trainings; the table below has "
                    "every number.", "plot panel")
 
