@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import asdict
+from functools import cache
 from math import isqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ In Python: compressor = toconv.load("DIR")
 SHARED = ("name", "layer", "image_size", "patch_size", "width", "mean", "std")  # of settings and facts
 
 
+@cache
 def encoder_facts(settings: EncoderSettings) -> EncoderFacts:
     """What the encoder of these settings is. Raises EncoderError where its weights are missing."""
     from toconv.module import EncoderFacts

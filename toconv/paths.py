@@ -94,6 +94,11 @@ class SweepPaths:
         return self.fronts / f"k{k}"
 
     @property
+    def figures(self) -> Path:
+        """The report's figures as PNG and PDF, and nothing else."""
+        return self.root / "figures"
+
+    @property
     def lock(self) -> Path:
         return self.root / ".lock"
 

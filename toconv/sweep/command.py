@@ -156,8 +156,10 @@ def export_front(driver: Any) -> None:
 
 def finish(driver: Any, seconds: float) -> ExitCode:
     """results.csv, the front, where to look next, and what the exit code says."""
+    from toconv.sweep.figures import write_figures
     from toconv.sweep.finalists import finalists_table
-    from toconv.sweep.page import write_report
+    from toconv.sweep.page.content import gather
+    from toconv.sweep.page.write import write_report
     from toconv.sweep.report import against, front_table
 
     spent = driver.budget_spent() if driver.left() else None
@@ -165,9 +167,11 @@ def finish(driver: Any, seconds: float) -> ExitCode:
     records = driver.records()
     failed = [r for r in records if r.state == "failed"]
     unfinished = [r for r in records if r.state == "running"]
+    content = gather(driver, facts(), same_command().removeprefix("to go on: "),
+                     lambda record: debug_command(driver, record.params))
+    write_figures(driver.paths.figures, content)
+    write_report(driver.paths.report, content)
     stop_tracking(driver, "FINISHED")
-    write_report(driver.paths.report, driver.sweep.file.name, about(driver.sweep), records,
-                 driver.sweep.file.objectives, driver.ledger.importances())
     console.print(front_table(records, driver.sweep.file.objectives))
     tested = finalists_table(records)
     if tested:
@@ -184,20 +188,10 @@ def finish(driver: Any, seconds: float) -> ExitCode:
         console.print(f"stopped by the budget ({spent}; spent {driver.spent.hours:.3f} h, {driver.spent.gpu_hours:.3f} "
                       f"GPU-h), {len(unfinished)} trial(s) unfinished; raise it {same_command()}")
     export_front(driver)
-    console.print(f"figures and what was learnt: {driver.paths.report}\n"
+    console.print(f"figures and what was learnt: {driver.paths.report} (for a paper: {driver.paths.figures})
+"
                   f"all rows: {driver.paths.results}\ncurves, parameters, checkpoints: mlflow ui")
     return ExitCode.TRIALS_FAILED if failed else ExitCode.DONE
-
-
-def about(asked: Sweep) -> list[str]:
-    """What was run, in three sentences for the report."""
-    base, found = asked.base, facts()
-    return [f"Encoder {base.encoder.name} ({base.encoder.weights}), layer {base.encoder.layer}, "
-            f"{base.encoder.grid_size}×{base.encoder.grid_size} tokens of width {base.encoder.width}; pictures: "
-            f"data={base.data.kind}, {base.data.crops} crop(s) each.",
-            f"{asked.planned_trials()} trials in {len(asked.cells())} cell(s), sampler {asked.file.sampler}, "
-            f"{base.training.epochs} epochs; objectives {', '.join(asked.file.objectives)}.",
-            f"toconv on torch {found['versions']['torch']}, {found['machine']}, commit {found['git_commit']}."]
 
 
 def debug_command(driver: Any, params: Mapping[str, Any]) -> str:

@@ -46,7 +46,7 @@ def record_request(sweep: Sweep, paths: SweepPaths, fingerprint: str, facts: Map
         if changed:
             raise RequestError(f"{paths.root}: holds a sweep that is defined otherwise; ask for what it was, or "
                                "choose another name=. " + "; ".join(changed))
-    content = {"toconv": __version__, **facts, "definition": wanted,
+    content = {"question": sweep.question, "toconv": __version__, **facts, "definition": wanted,
                "request": sweep.file.model_dump(mode="json"), "overrides": dict(sweep.overrides),
                "base": sweep.base.model_dump(mode="json")}
     paths.root.mkdir(parents=True, exist_ok=True)

@@ -1,79 +1,133 @@
-"""The report's figures, as SVG text."""
+"""The report's figures for a paper: PNG and PDF, in the width of a page."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from toconv.paths import write_atomic
+from toconv.sweep.configurations import SPLITS, Configuration, Measure, best_at_each
+from toconv.sweep.lost import Lost
+from toconv.sweep.page.content import Content
 from toconv.sweep.records import TrialRecord
+from toconv.sweep.twins import CURVE
 
-TRIAL, FRONT, BASELINE = "#2f6fb5", "#c2410c", "#64748b"
-MARKERS = {"pool": "s", "strided": "^", "pca": "D", "pool_bilinear": "v", "pool_rescaled": "P", "random": "x"}
+TRIAL, BEST, BASELINE, MIXING = "#0072B2", "#D55E00", "#5f6872", "#7a5c00"
+MARKERS = {"pool": "s", "strided": "^", "pca": "D", "pool_bilinear": "v", "pool_rescaled": "P", "random": "X"}
+WIDTH, DPI = 6.8, 220  # inches of a text page, dots per inch
+STYLE = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
+         "legend.frameon": False, "legend.fontsize": 7, "pdf.fonttype": 42, "lines.linewidth": 1.2}
 COLUMNS = 4  # panels side by side
+KINDS = ("png", "pdf")
 
 
-def tokens_against_distortion(records: Sequence[TrialRecord], best: Sequence[TrialRecord]) -> str:
-    """Every complete trial, the lowest distortion at each number of tokens as a line, and the baselines."""
-    figure = Figure(figsize=(7.6, 4.4), layout="constrained")
+def write_figures(folder: Path, content: Content) -> list[Path]:
+    """One file of each kind a figure; returns what was written."""
+    found: dict[str, Figure] = {}
+    with rc_context(STYLE):
+        for prefix, measure in content.measured:
+            found[f"front_{prefix}{measure.name}"] = tokens_against(content, prefix, measure)
+            if measure.name in ("perception", "use"):
+                found[f"{prefix}distortion_{measure.name}"] = panels(content, prefix, measure)
+        if content.lost.pictures:
+            found["heat_maps"] = heat_maps(content.lost)
+        return [_save(folder / f"{name}.{kind}", figure, kind) for name, figure in found.items() for kind in KINDS]
+
+
+def _save(path: Path, figure: Figure, kind: str) -> Path:
+    image = io.BytesIO()
+    figure.savefig(image, format=kind, dpi=DPI, metadata={"CreationDate": None} if kind == "pdf" else {})
+    write_atomic(path, image.getvalue())
+    return path
+
+
+def tokens_against(content: Content, prefix: str, measure: Measure) -> Figure:
+    """Complete trials, the best at each number of tokens with its interval, and the baselines."""
+    name = prefix + measure.name
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     axes = figure.subplots()
-    trials = [r for r in records if r.kind == "trial" and r.state == "complete"]
-    axes.scatter([r.tokens for r in trials], [r.values["distortion"] for r in trials], s=22, color=TRIAL, alpha=0.6,
-                 label="trial", zorder=3)
-    lowest = {n: min(r.values["distortion"] for r in best if r.tokens == n) for n in sorted({r.tokens for r in best})}
-    axes.plot(list(lowest), list(lowest.values()), color=FRONT, marker="o", label="lowest of the front", zorder=4)
-    for name, marker in MARKERS.items():
-        rows = sorted((r for r in records if r.name == name and r.kind == "baseline"), key=lambda r: r.tokens)
-        axes.plot([r.tokens for r in rows], [r.values["distortion"] for r in rows], color=BASELINE, marker=marker,
-                  markersize=5, linewidth=0.8, linestyle=":", label=name)
-    ticks = sorted({r.tokens for r in records})
+    for baseline, marker in MARKERS.items():
+        rows = sorted((r for r in content.baselines if r.name == baseline and name in r.values), key=lambda r: r.tokens)
+        if rows:
+            axes.plot([r.tokens for r in rows], [r.values[name] for r in rows], color=BASELINE, marker=marker,
+                      markersize=4, linewidth=0.7, linestyle=":", label=baseline)
+    trials = [r for r in content.complete if name in r.values]
+    axes.scatter([r.tokens for r in trials], [r.values[name] for r in trials], s=10, color=TRIAL, alpha=0.6,
+                 linewidths=0, label="trial" if trials else None, zorder=3)
+    best = best_at_each(content.configurations, name, measure)
+    estimates = [c.estimate(name) for c in best.values()]
+    axes.errorbar(list(best), [e.mean for e in estimates], yerr=[e.half_width or 0 for e in estimates], color=BEST,
+                  marker="o", markersize=4.5, capsize=2.5, label="best trained", zorder=4)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(ticks, [str(t) for t in ticks])
-    axes.set_xlabel("tokens")
-    axes.set_ylabel("distortion (FVU), validation")
-    axes.legend(fontsize=8, ncols=2)
-    return _svg(figure)
+    axes.set_xticks(content.sizes, [str(n) for n in content.sizes])
+    axes.minorticks_off()
+    axes.set(xlabel="tokens", ylabel=f"{measure.title},\n{SPLITS[prefix]} pictures")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
 
 
-def distortion_against_perception(records: Sequence[TrialRecord], best: Sequence[TrialRecord]) -> str:
-    """A panel for each number of tokens: trials, the front, baselines and the mixing curve."""
-    sizes = sorted({r.tokens for r in records})
-    rows = -(-len(sizes) // COLUMNS)
-    figure = Figure(figsize=(3.1 * min(len(sizes), COLUMNS), 3.1 * rows), layout="constrained")
-    panels = figure.subplots(rows, min(len(sizes), COLUMNS), squeeze=False).flatten()
-    for axes, tokens in zip(panels, sizes, strict=False):
-        _panel(axes, [r for r in records if r.tokens == tokens], [r for r in best if r.tokens == tokens])
-        axes.set_title(f"{tokens} tokens", fontsize=10)
-    for axes in panels[len(sizes):]:
+def panels(content: Content, prefix: str, measure: Measure) -> Figure:
+    """Distortion against `measure`, a panel for each number of tokens, with the mixing curve."""
+    columns = min(len(content.sizes), COLUMNS)
+    rows = -(-len(content.sizes) // COLUMNS)
+    figure = Figure(figsize=(WIDTH, 2.2 * rows + 0.5), layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).flatten()
+    names = f"{prefix}distortion", prefix + measure.name
+    for axes, tokens in zip(places, content.sizes, strict=False):
+        _panel(axes, [r for r in [*content.complete, *content.baselines] if r.tokens == tokens],
+               [c for c in content.configurations if c.tokens == tokens], names)
+        axes.set_title(f"{tokens} tokens", fontsize=8)
+        axes.set_xlabel("distortion (FVU)")
+    for axes in places[len(content.sizes):]:
         axes.set_axis_off()
-    panels[0].legend(fontsize=7)
-    figure.supxlabel("distortion (FVU), validation", fontsize=9)
-    figure.supylabel("perception (excess sliced Wasserstein)", fontsize=9)
-    return _svg(figure)
+    for axes in places[::columns]:
+        axes.set_ylabel(f"{measure.name}, {SPLITS[prefix]} pictures")
+    handles, labels = places[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
 
 
-def _panel(axes: Axes, records: Sequence[TrialRecord], best: Sequence[TrialRecord]) -> None:
-    def points(rows: Sequence[TrialRecord]) -> tuple[list[float], list[float]]:
-        return [r.values["distortion"] for r in rows], [r.values["perception"] for r in rows]
-
-    baselines = {r.name: r for r in records if r.kind == "baseline"}
-    curve = [baselines[name] for name in ("strided", "mixing_0.75", "mixing_0.5", "mixing_0.25", "pool")
-             if name in baselines]
-    axes.plot(*points(curve), color=BASELINE, linewidth=1, linestyle="--", label="mixing strided and pool")
+def _panel(axes: Axes, records: Sequence[TrialRecord], found: Sequence[Configuration], names: tuple[str, str]) -> None:
+    rows = [r for r in records if all(name in r.values for name in names)]
+    free = {r.name: [r.values[name] for name in names] for r in rows if r.kind == "baseline"}
+    curve = [free[name] for name in CURVE if name in free]
+    if curve:
+        axes.plot(*zip(*curve, strict=True), color=MIXING, linestyle="--", label="mixing curve")
     for name, marker in MARKERS.items():
-        if name in baselines:
-            axes.scatter(*points([baselines[name]]), color=BASELINE, marker=marker, s=24)
-            axes.annotate(name, (baselines[name].values["distortion"], baselines[name].values["perception"]),
-                          fontsize=6, xytext=(3, 3), textcoords="offset points", color=BASELINE)
-    axes.scatter(*points([r for r in records if r.kind == "trial" and r.state == "complete"]), color=TRIAL, s=20,
-                 label="trial", zorder=3)
-    axes.scatter(*points(best), facecolors="none", edgecolors=FRONT, s=60, linewidths=1.4, label="front", zorder=4)
-    axes.tick_params(labelsize=7)
+        if name in free:
+            axes.plot(*free[name], color=BASELINE, marker=marker, markersize=4, linestyle="none", label=name)
+    trials = [[r.values[name] for name in names] for r in rows if r.kind == "trial"]
+    if trials:
+        axes.scatter(*zip(*trials, strict=True), s=10, color=TRIAL, linewidths=0, label="trial", zorder=3)
+    for c in found:
+        a, b = (c.estimate(name) for name in names)
+        if a and b and b.half_width is not None:
+            axes.errorbar(a.mean, b.mean, xerr=a.half_width, yerr=b.half_width, color=BEST, marker="o", markersize=3,
+                          capsize=1.5, linewidth=0.9, zorder=4)
+    axes.tick_params(labelsize=6)
 
 
-def _svg(figure: Figure) -> str:
-    content = io.StringIO()
-    figure.savefig(content, format="svg", metadata={"Date": None})
-    return content.getvalue().partition("<svg")[1] + content.getvalue().partition("<svg")[2]
+def heat_maps(lost: Lost) -> Figure:
+    """A row for each picture: itself, then average pooling and the best compressor at each number of tokens."""
+    sizes = list(lost.pictures[0].pooled)
+    columns = 1 + 2 * len(sizes)
+    figure = Figure(figsize=(WIDTH, len(lost.pictures) * ((WIDTH - 0.7) / columns + 0.2)), layout="constrained")
+    places = figure.subplots(len(lost.pictures), columns, squeeze=False)
+    for row, maps in zip(places, lost.pictures, strict=True):
+        row[0].imshow(maps.image_HW3)
+        row[0].set_title(maps.name.rsplit("/", 1)[-1].rsplit(".", 1)[0][-18:], fontsize=4.5)
+        pairs = [(kind, n, found[n]) for n in sizes for kind, found in (("pooled", maps.pooled), ("best", maps.best))]
+        for axes, (kind, n, values) in zip(row[1:], pairs, strict=True):
+            drawn = axes.imshow(values, cmap="magma", vmin=0, vmax=lost.most)
+            axes.set_title(f"{kind}, {n}: {values.mean():.3f}", fontsize=4.5)
+    for axes in places.flatten():
+        axes.set_axis_off()
+    bar = figure.colorbar(drawn, ax=places, shrink=0.8, pad=0.01, aspect=30)
+    bar.set_label("squared error over the picture's variance", fontsize=6)
+    bar.ax.tick_params(labelsize=5)
+    return figure

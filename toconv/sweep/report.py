@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -67,11 +68,15 @@ def front_table(records: Sequence[TrialRecord], objectives: Mapping[str, str]) -
 
 def _cells(record: TrialRecord) -> list[str]:
     values = [f"{record.values[name]:.4f}" if name in record.values else "" for name in METRICS]
-    settings = "" if record.kind == "baseline" else " ".join(
-        f"{key.rsplit('.', 1)[-1]}={value:.3g}" if isinstance(value, float) else f"{key.rsplit('.', 1)[-1]}={value}"
-        for key, value in record.params.items())
+    settings = "" if record.kind == "baseline" else settings_text(record.params)
     seconds = "" if record.device_seconds is None else f"{record.device_seconds:.1f}"
     return [str(record.tokens), record.name, *values, seconds, settings]
+
+
+def settings_text(params: Mapping[str, Any]) -> str:
+    """`lambda_gp=3.2 n_critic=5`"""
+    return " ".join(f"{key.rsplit('.', 1)[-1]}={value:.3g}" if isinstance(value, float)
+                    else f"{key.rsplit('.', 1)[-1]}={value}" for key, value in params.items())
 
 
 def against(records: Sequence[TrialRecord], baseline: str) -> list[str]:

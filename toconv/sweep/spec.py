@@ -101,6 +101,7 @@ class Sweep:
     file: SweepFile
     overrides: Mapping[str, Any]  # sweep settings and command line; trials' parameters come on top
     base: Settings  # with the first value of everything enumerated or searched
+    question: str = ""  # the comment that the sweep file begins with
 
     def cells(self) -> list[Cell]:
         axes = list(self.file.grid)
@@ -165,7 +166,13 @@ def load_sweep(path: Path, texts: list[str]) -> Sweep:
         mistakes += condition_mistakes(file.search, config.flat(base.model_dump(mode="json")))
     if mistakes:
         raise RequestError(*dict.fromkeys(mistakes))
-    return Sweep(file, overrides, base)
+    return Sweep(file, overrides, base, leading_comment(path.read_text()))
+
+
+def leading_comment(text: str) -> str:
+    """The lines that begin with # before anything else, as one paragraph."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    return " ".join(line.lstrip("# ").rstrip() for line in lines).strip()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
