@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from toconv import checkpoint, config
-from toconv.compress import TrainedCompressor
+from toconv.export import from_checkpoint
 from toconv.durable import DurableTraining, epoch_checkpoints, read_rows
 from toconv.errors import CheckpointError, TrainingFailed
 from toconv.identity import trial_id
@@ -151,7 +151,7 @@ def test_a_compressor_that_starts_at_pca_starts_at_its_distortion_and_keeps_it(m
     paths = TrialPaths(tmp_path / "run")
     list(DurableTraining(training, paths).epochs())
     torch.testing.assert_close(training.compressor.code.weight_CD, before)
-    usable = TrainedCompressor(paths.latest, CPU)
+    usable, _ = from_checkpoint(paths.latest)
     torch.testing.assert_close(usable.compressor(x), training.compressor(x))
 
 

@@ -188,8 +188,7 @@ def finish(driver: Any, seconds: float) -> ExitCode:
         console.print(f"stopped by the budget ({spent}; spent {driver.spent.hours:.3f} h, {driver.spent.gpu_hours:.3f} "
                       f"GPU-h), {len(unfinished)} trial(s) unfinished; raise it {same_command()}")
     export_front(driver)
-    console.print(f"figures and what was learnt: {driver.paths.report} (for a paper: {driver.paths.figures})
-"
+    console.print(f"figures and what was learnt: {driver.paths.report} (for a paper: {driver.paths.figures})\n"
                   f"all rows: {driver.paths.results}\ncurves, parameters, checkpoints: mlflow ui")
     return ExitCode.TRIALS_FAILED if failed else ExitCode.DONE
 
