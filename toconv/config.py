@@ -109,7 +109,7 @@ def overrides_of(settings: Settings) -> dict[str, Any]:
 
 
 def _differing(wanted: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    found = flat(OmegaConf.to_container(_composed(chosen)))
+    found = flat(OmegaConf.to_container(_composed(frozenset(chosen.items()))))
     return {key: value for key, value in wanted.items() if found[key] != value}
 
 
