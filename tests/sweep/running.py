@@ -51,9 +51,9 @@ def trial_rows(folder, name="tiny"):
     return [row for row in rows(folder, name) if row["kind"] == "trial"]
 
 
-def mlflow_runs(uri):
+def mlflow_runs(uri, name="tiny"):
     client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("toconv")
+    experiment = client.get_experiment_by_name(name)
     return client, client.search_runs([experiment.experiment_id], max_results=1000)
 
 

@@ -16,7 +16,7 @@ from toconv.sweep.spec import Sweep, SweepFile
 USAGE = """python -m toconv.sweep.sync NAME
 Delivers to MLflow (and W&B where the sweep uses it) what it missed of the sweep in outputs/NAME. Doing it again
 changes nothing."""
-SECONDS = 600.0  # that the deliveries may take
+SECONDS = 120.0  # without any delivery, then it gives up
 
 
 def recorded_sweep(paths: SweepPaths) -> tuple[Sweep, str]:
@@ -35,20 +35,20 @@ def sync(arguments: list[str]) -> ExitCode:
     paths = SweepPaths(Path("outputs").resolve() / arguments[0])
     sweep, fingerprint = recorded_sweep(paths)
     from toconv.progress import console
-    from toconv.sweep.command import only_driver, start_tracking
+    from toconv.sweep.command import deliver, only_driver, start_tracking
     from toconv.sweep.driver import Driver
-    from toconv.sweep.tracking import Tracker
+    from toconv.sweep.tracking import check_access
 
+    check_access(sweep.base.experiment)
     with only_driver(paths):
         driver = Driver(sweep, paths, sweep.base.data.tokens_dir.resolve() / fingerprint, fingerprint)
         if sweep.file.baselines:
             from toconv.sweep.baseline_runs import recorded_baselines
 
             driver.baselines = recorded_baselines(sweep, driver.tokens)
-        start_tracking(driver, Tracker(sweep.base.experiment, sweep.file.name))
-        undelivered = driver.tracker.flush(SECONDS)
-        driver.write_results(driver.tracker.run_ids())
-        driver.tracker.close("KILLED" if driver.left() else "FINISHED")
+        start_tracking(driver)
+        undelivered = deliver(driver, SECONDS)
+        driver.tracker.close("KILLED" if driver.left() else "FINISHED", driver.records(), paths.told())
         if undelivered:
             raise MachineryError(f"{undelivered} record(s) not delivered: {driver.tracker.error}")
         console.print(f"{sweep.file.name}: all {len(driver.records())} records are in MLflow")
