@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 import time
@@ -32,8 +33,9 @@ def command(*arguments):
     return [sys.executable, str(REPOSITORY / "run_sweep.py"), *map(str, arguments)]
 
 
-def run(folder, *arguments, timeout=300):
-    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=timeout)
+def run(folder, *arguments, timeout=300, **environment):
+    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=timeout,
+                          env={**os.environ, **environment})
 
 
 def start(folder, *arguments):

@@ -73,29 +73,30 @@ class Display:
             self._spoke = time.monotonic()
             at_work = [f"{line.number} of {line.cell} at epoch {line.epoch}" for line in self._lines(entries)
                        if line.running]
-            console.print(f"{self._progress()}; at work: {', '.join(at_work)}; {'; '.join(self._parts())}")
+            console.print("; ".join([*self._progress(), f"at work: {', '.join(at_work)}", *self._parts()]))
 
     def _sentence(self, entry: Entry) -> str:
         metrics = self._metrics(entry)
         values = ", ".join(f"{name} {metrics[name]:.4f}" for name in ("distortion", "perception") if name in metrics)
         best = self._best(entry.proposal.cell)
-        lowest = f"; best of {entry.proposal.cell} so far {best:.4f}" if best is not None else ""
-        return (f"{entry.proposal.name}: {entry.state.name.lower()}, {entry.reason or values} "
-                f"({label(entry.proposal.params)}); {self._progress()}{lowest}")
+        lowest = [f"best of {entry.proposal.cell} so far {best:.4f}"] if best is not None else []
+        return "; ".join([f"{entry.proposal.name}: {entry.state.name.lower()}, {entry.reason or values} "
+                          f"({label(entry.proposal.params)})", *lowest, *self._progress()])
 
     def _best(self, cell: str) -> float | None:
         return min((self._metrics(e)["distortion"] for e in self._driver.ledger.entries()
-                    if e.state is State.COMPLETE and e.proposal.cell == cell and self._metrics(e)), default=None)
+                    if e.state is State.COMPLETE and e.proposal.cell == cell and not e.proposal.finalist_of
+                    and self._metrics(e)), default=None)
 
     def _metrics(self, entry: Entry) -> dict[str, float]:
         row = self._driver.rows.get(entry.proposal.trial_id)
         return row["metrics"] if row else {}
 
-    def _progress(self) -> str:
+    def _progress(self) -> list[str]:
         left = self._seconds_left()
-        return (f"{len(self._told)}/{self._driver.planned()} trials ended, running for "
-                f"{duration(time.monotonic() - self._start)}"
-                + (f", about {duration(left)} left" if left is not None else ""))
+        return [f"{len(self._told)}/{self._driver.planned()} trials ended",
+                *([f"about {duration(left)} left"] if left is not None else []),
+                f"running for {duration(time.monotonic() - self._start)}"]
 
     def _epochs_done(self) -> int:
         return sum(row["epoch"] for row in self._driver.rows.values())
@@ -118,7 +119,9 @@ class Display:
         cells = {cell.name: self._cell(cell.name, entries, by_trial) for cell in self._driver.sweep.cells()}
         running = [line for line in lines if line.running or line.state == "waiting"]
         ended = [by_trial[t] for t in reversed(self._told)]
-        return View(f"{self._driver.sweep.file.name}: {self._progress()}", cells, [*running, *ended], self._parts())
+        ended_of_all, *rest = self._progress()
+        title = [f"{self._driver.sweep.file.name}: {ended_of_all}", *rest]
+        return View(title, cells, [*running, *ended], self._parts())
 
     def _cell(self, name: str, entries: Sequence[Entry], lines: dict[str, Line]) -> CellState:
         here = [e for e in entries if e.proposal.cell == name]

@@ -52,25 +52,24 @@ class CellState:
 class View:
     """Everything that the live view shows."""
 
-    title: str
+    title: Sequence[str]  # parts of the first line, the most important first
     cells: Mapping[str, CellState]
     lines: Sequence[Line]  # running trials, and ended ones from the latest to the first
-    parts: Sequence[str]  # of the last line, the most important first
+    foot: Sequence[str]  # parts of the last line
 
 
 def fitted(view: View, console: Console) -> Group:
     """The view for this console: columns and then rows are left out until it fits."""
     width, height = console.width, console.height - 1  # the cursor stands below
-    title = Text(view.title, no_wrap=True, overflow="ellipsis", style="bold")
-    foot = Text(_joined(view.parts, width), no_wrap=True, overflow="ellipsis")
+    title, foot = _one_line(view.title, width, "bold"), _one_line(view.foot, width)
     ranked = _ranked(view)
-    count = len(ranked)
+    count = min(len(ranked), height)
     while count > 0:
         chosen = set(map(id, ranked[:count]))
         shown = [line for line in ranked if id(line) in chosen]
         table = _table(view, shown, width)
         rest = _left_out(ranked[count:])
-        lines = [title, table, *([Text(rest, style="dim", no_wrap=True, overflow="ellipsis")] if rest else []), foot]
+        lines = [title, table, *([_one_line([rest], width, "dim")] if rest else []), foot]
         taken = len(lines) - 1 + len(console.render_lines(table, console.options.update(width=width), pad=False))
         if taken <= height:
             return Group(*lines)
@@ -96,7 +95,7 @@ def _left_out(lines: Sequence[Line]) -> str:
     return "… " + ", ".join(filter(None, told)) if any(told) else ""
 
 
-def _joined(parts: Sequence[str], width: int) -> str:
+def _one_line(parts: Sequence[str], width: int, style: str = "") -> Text:
     """As many of the parts as one line holds."""
     text = ""
     for part in parts:
@@ -104,7 +103,7 @@ def _joined(parts: Sequence[str], width: int) -> str:
         if text and cell_len(longer) > width:
             break
         text = longer
-    return text
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 
 def _table(view: View, shown: Sequence[Line], width: int) -> Table:

@@ -31,6 +31,7 @@ STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 DELIVERED, DESCRIBED = "toconv.delivered", "toconv.described"
 BATCH, PARAMS = 900, 100  # metrics and params in one call (MLflow's limits are 1000 and 100)
 WITHOUT_SWEEP = "toconv"  # the experiment of single trainings
+KIND_OF_WORK = {"mlflow.experimentKind": "custom_model_development"}  # for MLflow's pages, not an agent
 
 
 def check_access(settings: ExperimentSettings) -> None:
@@ -65,7 +66,7 @@ class Tracker:
         if found and found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
         artifacts = None if self._settings.tracking_uri else (REPOSITORY / "mlruns" / name).as_uri()
-        self._experiment = found.experiment_id if found else self._client.create_experiment(name, artifacts)
+        self._experiment = found.experiment_id if found else self._client.create_experiment(name, artifacts, KIND_OF_WORK)
         self._models = CheckpointModels(self._client, self._experiment, self._origin)
         if self._origin.sweep:
             self._open_parent(params)

@@ -14,6 +14,8 @@ def log_in() -> None:
     """Ask for W&B's key now, at a terminal, if it is not known. Raises RequestError where W&B would refuse us later."""
     import wandb
 
+    if wandb.setup().settings.mode in {"offline", "disabled"}:
+        return
     try:
         wandb.login()
     except wandb.Error as error:
