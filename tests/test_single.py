@@ -3,14 +3,11 @@
 import subprocess
 import sys
 
-import pytest
 from mlflow import MlflowClient
 
 from toconv.durable import read_rows
-from toconv.errors import RequestError
 from toconv.paths import REPOSITORY
-from toconv.settings import ExperimentSettings
-from toconv.sweep.tracking import Tracker, redact
+from toconv.sweep.run_facts import redact
 
 
 def train(tiny, *more, cwd):
@@ -38,12 +35,6 @@ def test_a_resumed_training_may_not_become_another(tiny, tmp_path):
     assert train(tiny, "training.epochs=1", cwd=tmp_path).returncode == 0
     done = train(tiny, f"resume={tmp_path}/checkpoints/latest.pt", "loss.lambda_gp=3", cwd=tmp_path)
     assert done.returncode == 2 and "loss.lambda_gp=3: the checkpoint was trained with 10.0" in done.stderr
-
-
-def test_wandb_is_asked_for_only_where_it_is_installed():
-    settings = ExperimentSettings(name="x", tracking_uri=None, checkpoint_dir="c", use_wandb=True, wandb_project="p")
-    with pytest.raises(RequestError, match="pip install wandb"):
-        Tracker(settings, "")
 
 
 def test_a_password_in_a_tracking_uri_is_never_shown():

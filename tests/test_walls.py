@@ -8,7 +8,7 @@ from toconv.identity import TRAINING_CODE
 PACKAGE = Path(__file__).parent.parent / "toconv"
 HOME = {"hydra": {"config"}, "omegaconf": {"config"}, "open_clip": {"tokens.encoder"}, "optuna": {"sweep.search"},
         "mlflow": {"sweep.tracking"}, "wandb": {"sweep.wandb_runs"}, "ray": {"sweep.run"},
-        "onnx": {"tokens.onnx_weights"}}
+        "onnx": {"tokens.onnx_weights"}, "psutil": {"machine"}, "pynvml": {"machine"}}
 
 
 def modules():

@@ -29,6 +29,11 @@ class TrialPaths:
         return self.folder / "metrics.jsonl"
 
     @property
+    def machine(self) -> Path:
+        """What the machine did in each epoch, where experiment.system_metrics asks for it."""
+        return self.folder / "machine.jsonl"
+
+    @property
     def latest(self) -> Path:
         return self.folder / "latest.pt"
 
@@ -106,6 +111,11 @@ class SweepPaths:
     def tune(self) -> Path:
         """Ray Tune's own files; nothing is read back from them."""
         return self.root / ".ray"
+
+    def told(self) -> dict[str, Path]:
+        """The files that tell of the whole sweep, as far as they are there, by their path below `root`."""
+        files = [self.request, self.results, self.report, *sorted(self.figures.rglob("*"))]
+        return {str(path.relative_to(self.root)): path for path in files if path.is_file()}
 
     def trial(self, trial_id: str) -> TrialPaths:
         return TrialPaths(self.root / "trials" / trial_id)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -16,9 +19,10 @@ from rich.progress import (
 from rich.text import Text
 
 PLAIN_WIDTH = 160  # columns of tables where the output is no terminal
-console = Console(soft_wrap=True, highlight=False)
+console = Console(soft_wrap=True, highlight=False, force_terminal=sys.stdout.isatty())
 if not console.is_terminal:
     console.width = PLAIN_WIDTH
+LIVE = console.is_terminal and not console.is_dumb_terminal and not os.environ.get("CI")  # whether lines may be redrawn
 
 
 class Rate(ProgressColumn):
@@ -30,11 +34,11 @@ class Rate(ProgressColumn):
 
 
 def bar(unit: str) -> Progress:
-    """A progress bar of `unit`s with rate and time left; draws nothing where the output is no terminal."""
+    """A progress bar of `unit`s with rate and time left; draws nothing where lines cannot be redrawn."""
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), Rate(),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console,
-        disable=not console.is_terminal)
+        disable=not LIVE)
 
 
 def duration(seconds: float) -> str:

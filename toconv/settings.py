@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -124,11 +125,12 @@ class HardwareSettings(Group):
 
 
 class ExperimentSettings(Group):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]  # MLflow's experiment
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None  # MLflow's experiment; null: the sweep's name
     tracking_uri: str | None  # null: sqlite:///<repository>/mlflow.db
     checkpoint_dir: Path  # of a single training
     use_wandb: bool
     wandb_project: str
+    system_metrics: bool  # of each trial's machine, by epoch
 
 
 class Settings(Group):
@@ -171,6 +173,15 @@ def cross_field_mistakes(raw: dict) -> list[str]:
                             "beside one cell's mean")
         if raw["loss"]["log_ratio"] is None and raw["loss"]["wgan_weight"] == 0 and raw["loss"]["ae_weight"] == 0:
             mistakes.append("loss.wgan_weight and loss.ae_weight are both 0: nothing would be trained")
+        for setting, package in (("use_wandb", "wandb"), ("system_metrics", "psutil")):
+            if raw["experiment"][setting] is True and not _installed(package):
+                mistakes.append(f"experiment.{setting}=true: needs the package {package}: pip install {package}")
     except (KeyError, TypeError, ZeroDivisionError):
         pass  # the field's own check names it
     return mistakes
+
+
+def _installed(package: str) -> bool:
+    """A folder of that name in the current directory is no package."""
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None

@@ -20,17 +20,19 @@ def train(arguments: list[str]) -> ExitCode:
     from toconv.durable import DurableTraining
     from toconv.hardware import describe, keep_freed_memory, limit_threads, resolve_device
     from toconv.paths import TrialPaths
-    from toconv.sweep.tracking import Tracker
+    from toconv.sweep.origin import origin
+    from toconv.sweep.tracking import Tracker, check_access
     from toconv.tokens.store import TokenStore, prepare_store
     from toconv.training import Training
 
-    tracker = Tracker(settings.experiment, "")
+    check_access(settings.experiment)
     limit_threads(settings.hardware)
     keep_freed_memory()
     device = resolve_device(settings.hardware)
     store = TokenStore(prepare_store(settings))
     training = Training(settings, store, device)
     paths = TrialPaths(settings.experiment.checkpoint_dir.resolve())
+    tracker = Tracker(settings.experiment, origin("", paths.folder, store.folder))
     durable = DurableTraining(training, paths, resume=settings.resume)
     console.print(f"training {training.k}x{training.k} of {store.grid_size}x{store.grid_size} tokens on "
                   f"{describe(device)}; {store.count('train')} train and {store.count('val')} val images; "
@@ -67,7 +69,10 @@ def settings_of(overrides: dict[str, Any]) -> Settings:
 
 
 def _run(durable: Any, settings: Settings) -> None:
+    from toconv.machine import EpochMeter
+
     epochs, done = settings.training.epochs, durable.training.epoch
+    machine = EpochMeter(durable.paths.machine) if settings.experiment.system_metrics else None
     with bar("steps") as progress:
         task = progress.add_task(f"epoch {done + 1}/{epochs}", total=len(durable.training.train))
 
@@ -77,21 +82,25 @@ def _run(durable: Any, settings: Settings) -> None:
                                         f"L_total {losses['L_total']:.3f} L_disc {losses['L_disc']:.3f}")
 
         for row in durable.epochs(on_log):
+            if machine:
+                machine.note(row["epoch"])
             metrics = row["metrics"]
             console.print(f"epoch {row['epoch']}/{epochs}: distortion {metrics['distortion']:.4f}, "
                           f"perception {metrics['perception']:.4f}, cosine {metrics['cosine']:.4f}, "
                           f"L_total {metrics['L_total']:.4f}, {row['seconds']:.1f} s")
+    if machine:
+        machine.close()
 
 
 def _record(durable: Any, settings: Settings, paths: Any, tracker: Any) -> None:
     from toconv.identity import trial_id
-    from toconv.sweep.records import TrialRecord
+    from toconv.sweep.origin import settings_of_training
+    from toconv.sweep.records import SYMBOLS, TrialRecord
 
-    last = durable.rows[-1]
-    params = {key: value for key, value in config.flat(settings.model_dump(mode="json")).items()
-              if key.startswith(("model.", "loss.", "training.", "encoder.name", "data.kind"))}
+    last, deciding = durable.rows[-1], settings_of_training(settings)
     record = TrialRecord(
         trial_id=trial_id(settings, durable.training.store.fingerprint), name=f"train k={durable.training.k}",
-        kind="trial", state="complete", cell="", tokens=durable.training.k**2, params=params,
+        kind="trial", state="complete", cell="", tokens=durable.training.k**2,
+        params={key: deciding[key] for key in SYMBOLS}, settings=deciding, kept=True,
         values=last["metrics"], device_seconds=last["seconds"], folder=Path(paths.folder), reason=None)
     tracker.sync(record)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 import time
@@ -32,8 +33,9 @@ def command(*arguments):
     return [sys.executable, str(REPOSITORY / "run_sweep.py"), *map(str, arguments)]
 
 
-def run(folder, *arguments, timeout=300):
-    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=timeout)
+def run(folder, *arguments, timeout=300, **environment):
+    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=timeout,
+                          env={**os.environ, **environment})
 
 
 def start(folder, *arguments):
@@ -51,9 +53,9 @@ def trial_rows(folder, name="tiny"):
     return [row for row in rows(folder, name) if row["kind"] == "trial"]
 
 
-def mlflow_runs(uri):
+def mlflow_runs(uri, name="tiny"):
     client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("toconv")
+    experiment = client.get_experiment_by_name(name)
     return client, client.search_runs([experiment.experiment_id], max_results=1000)
 
 

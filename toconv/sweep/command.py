@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,11 +13,11 @@ from filelock import FileLock, Timeout
 
 from toconv.command_line import same_command
 from toconv.errors import ExitCode, RequestError
-from toconv.paths import REPOSITORY, SweepPaths
+from toconv.paths import SweepPaths
 from toconv.progress import console, duration
 from toconv.sweep.spec import Sweep, load_sweep
 
-FLUSH_SECONDS = 30.0  # that the end of a sweep waits for the tracking server
+FLUSH_SECONDS = 30.0  # that the end of a sweep waits for the tracking server to take one more record
 
 
 def sweep(arguments: list[str]) -> ExitCode:
@@ -84,11 +83,11 @@ def ray_ahead(paths: SweepPaths) -> Iterator[Callable[[], Any]]:
 
 def run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Any]) -> ExitCode:
     from toconv.sweep.driver import Driver, record_request
-    from toconv.sweep.tracking import Tracker
+    from toconv.sweep.tracking import check_access
     from toconv.tokens.store import prepare_store
 
     start = time.monotonic()
-    tracker = Tracker(asked.base.experiment, asked.file.name)
+    check_access(asked.base.experiment)
     tokens = prepare_store(asked.base)
     fingerprint = tokens.name
     record_request(asked, paths, fingerprint, facts())
@@ -98,7 +97,7 @@ def run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Any]) -> ExitCode
 
         driver.baselines = baseline_records(asked, tokens)
     planned, left = driver.planned(), driver.left()
-    start_tracking(driver, tracker)
+    start_tracking(driver)
     try:
         if left:
             console.print(f"{asked.file.name}: {planned} trials in {len(asked.cells())} cell(s); "
@@ -115,7 +114,8 @@ def run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Any]) -> ExitCode
 
 def _run_trials(driver: Any, cluster: Any) -> None:
     from toconv.sweep.display import Display
-    from toconv.sweep.run import run_trials, usable
+    from toconv.sweep.pulse import Pulse
+    from toconv.sweep.run import in_use, run_trials, usable
 
     resources, slots = usable(driver.sweep.file.resources, cluster.resources())
     driver.spent.gpu = resources.gpu
@@ -123,28 +123,38 @@ def _run_trials(driver: Any, cluster: Any) -> None:
         console.print(f"no GPU on this machine: gpu: {driver.sweep.file.resources.gpu:g} counts as 0; "
                       "trials run on the CPU")
     console.print(f"{slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
-    with Display(driver, slots) as display:
+    with Pulse(in_use) as pulse, Display(driver, slots, pulse) as display:
         run_trials(driver, resources, slots, display.update)
 
 
-def start_tracking(driver: Any, tracker: Any) -> None:
+def start_tracking(driver: Any) -> None:
     """MLflow beside the sweep. Every record of an earlier start is offered again, which mends what it missed."""
+    from toconv.config import flat
     from toconv.sweep.delivery import BackgroundTracker
+    from toconv.sweep.origin import origin
+    from toconv.sweep.tracking import Tracker
 
-    params = {key: str(value) for key, value in driver.sweep.file.model_dump(mode="json").items()}
-    driver.tracker = BackgroundTracker(tracker, params)
+    file = driver.sweep.file
+    tracker = Tracker(driver.sweep.base.experiment, origin(file.name, driver.paths.root, driver.tokens))
+    driver.tracker = BackgroundTracker(tracker, flat(file.model_dump(mode="json")))
     for record in driver.records():
         driver.tracker.submit(record)
 
 
+def deliver(driver: Any, seconds: float) -> int:
+    """Deliver what is left and write results.csv; returns how many records could not be delivered."""
+    undelivered = driver.tracker.flush(seconds)
+    driver.write_results(driver.tracker.run_ids())
+    return undelivered
+
+
 def stop_tracking(driver: Any, status: str) -> None:
-    """Deliver what is left, write results.csv, end the parent run."""
-    undelivered = driver.tracker.flush(FLUSH_SECONDS)
+    """Deliver what is left, end the parent run with the files that tell of the sweep."""
+    undelivered = deliver(driver, FLUSH_SECONDS)
     if undelivered:
         console.print(f"MLflow: {undelivered} record(s) not delivered ({driver.tracker.error}); the next start of this "
                       f"command delivers them, or python -m toconv.sweep.sync {driver.sweep.file.name}")
-    driver.write_results(driver.tracker.run_ids())
-    driver.tracker.close(status)
+    driver.tracker.close(status, driver.records(), driver.paths.told())
 
 
 def export_front(driver: Any) -> None:
@@ -211,7 +221,8 @@ def facts() -> dict[str, Any]:
     """Where the sweep runs: versions, machine, git commit."""
     from importlib.metadata import version
 
+    from toconv.sweep.origin import git_commit
+
     libraries = ("torch", "torchvision", "open_clip_torch", "ray", "optuna", "mlflow", "hydra-core")
-    git = subprocess.run(["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"], capture_output=True, text=True)
     return {"versions": {name: version(name) for name in libraries}, "python": platform.python_version(),
-            "machine": platform.platform(), "git_commit": git.stdout.strip() or None}
+            "machine": platform.platform(), "git_commit": git_commit()}

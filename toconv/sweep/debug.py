@@ -8,8 +8,8 @@ from toconv.errors import ExitCode
 from toconv.identity import trial_id
 from toconv.paths import SweepPaths, TrialPaths
 from toconv.progress import bar, console
-from toconv.sweep.display import parameters
 from toconv.sweep.driver import make_request
+from toconv.sweep.records import label
 from toconv.sweep.search import Ledger
 from toconv.sweep.spec import Sweep
 from toconv.sweep.trainable import Trial
@@ -27,7 +27,7 @@ def run_one(sweep: Sweep, paths: SweepPaths, tokens: Path, fingerprint: str) -> 
         left_over.unlink()
     folder.metrics.unlink(missing_ok=True)
     console.print(f"debug: one trial of {sweep.file.name} in this process, without Ray: "
-                  f"{parameters(proposal.params)}\nits folder: {folder.folder}")
+                  f"{label(proposal.params)}\nits folder: {folder.folder}")
     with bar("steps") as progress:
         task = progress.add_task("training", total=None)
         trial = Trial(make_request(sweep, proposal.params, tokens, folder),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from toconv.sweep.records import TrialRecord
-from toconv.sweep.tracking import Tracker, redact
+from toconv.sweep.run_facts import redact
+from toconv.sweep.tracking import Tracker
 
 
 class BackgroundTracker:
@@ -56,13 +58,16 @@ class BackgroundTracker:
                     del self._waiting[record.trial_id]
 
     def flush(self, seconds: float) -> int:
-        """Wait for deliveries at most so long; returns how many records could not be delivered."""
-        end = time.monotonic() + seconds
+        """Wait for deliveries until none arrives for so long; returns how many records could not be delivered."""
+        end, before = time.monotonic() + seconds, len(self._waiting)
         self._wake.put(None)
         while time.monotonic() < end:
             with self._lock:
-                if not self._waiting:
-                    return 0
+                left = len(self._waiting)
+            if not left:
+                return 0
+            if left < before:
+                end, before = time.monotonic() + seconds, left
             if self.error:
                 self._wake.put(None)
                 time.sleep(0.5)
@@ -72,10 +77,10 @@ class BackgroundTracker:
     def run_ids(self) -> dict[str, str]:
         return self._tracker.run_ids()
 
-    def close(self, status: str) -> None:
-        """End the parent run, if the server lets us."""
+    def close(self, status: str, records: Sequence[TrialRecord], files: Mapping[str, Path]) -> None:
+        """End the parent run with what the sweep found and its files, if the server lets us."""
         try:
             if self._opened and not self.error:
-                self._tracker.close(status)
+                self._tracker.close(status, records, files)
         except Exception as error:
             self.error = redact(str(error))

@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from toconv.sweep.budget import Spent
 from toconv.sweep.delivery import BackgroundTracker
 from toconv.sweep.folders import copy_trial, drop_checkpoints, finish, finished
 from toconv.sweep.front import costs, nondominated
+from toconv.sweep.origin import settings_of_tokens, settings_of_training
 from toconv.sweep.records import TrialRecord
 from toconv.sweep.report import write_results
 from toconv.sweep.search import Entry, Ledger, Proposal, State
@@ -74,6 +76,7 @@ class Driver:
     def __init__(self, sweep: Sweep, paths: SweepPaths, tokens: Path, fingerprint: str) -> None:
         self.sweep, self.paths, self.tokens = sweep, paths, tokens
         self._fingerprint, self._identities = fingerprint, {}
+        self._settings = settings_of_training(sweep.base)  # a trial's parameters come on top
         self.ledger = Ledger(sweep, paths.study, self.identify)
         self._adopted = self.ledger.open_proposals()
         self.adopted = len(self._adopted)
@@ -220,11 +223,14 @@ class Driver:
             state=STATE_NAMES[entry.state], cell=proposal.cell, tokens=self.sweep.tokens(proposal.params),
             params=dict(proposal.params), values=dict(rows[-1]["metrics"]) if ended else {},
             device_seconds=rows[-1]["seconds"] if rows else None, folder=paths.folder, reason=entry.reason,
-            finalist_of=proposal.finalist_of, kept=paths.latest.exists())
+            finalist_of=proposal.finalist_of, kept=paths.latest.exists(), number=proposal.number,
+            settings={**self._settings, **proposal.params})
 
     def records(self) -> list[TrialRecord]:
         """Every trial, then every finalist, then every baseline."""
-        return [self.record(entry) for entry in self.ledger.entries()] + self.baselines
+        shared = settings_of_tokens(self.sweep.base)
+        return [self.record(entry) for entry in self.ledger.entries()] + [
+            replace(record, settings={**shared, **record.params}) for record in self.baselines]
 
     def write_results(self, run_ids: Mapping[str, str]) -> None:
         write_results(self.paths.results, self.records(), run_ids, self.sweep.searched())

@@ -262,6 +262,12 @@ class Cluster:
         self._stopped.set()
 
 
+def in_use() -> dict[str, tuple[float, float]]:
+    """{CPU, GPU: (how much of it trials hold, how much there is)} on the whole cluster."""
+    total, free = ray.cluster_resources(), ray.available_resources()
+    return {name: (total[name] - free.get(name, 0.0), total[name]) for name in ("CPU", "GPU") if name in total}
+
+
 def usable(asked: Resources, present: dict[str, float]) -> tuple[Resources, int]:
     """A trial's resources on this cluster and how many trials it holds at once.
 

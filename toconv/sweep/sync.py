@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 USAGE = """python -m toconv.sweep.sync NAME
 Delivers to MLflow (and W&B where the sweep uses it) what it missed of the sweep in outputs/NAME. Doing it again
 changes nothing."""
-SECONDS = 600.0  # that the deliveries may take
+SECONDS = 120.0  # without any delivery, then it gives up
 
 
 def recorded_sweep(paths: SweepPaths) -> tuple[Sweep, str]:
@@ -54,15 +54,15 @@ def sync(arguments: list[str]) -> ExitCode:
     paths = SweepPaths(Path("outputs").resolve() / arguments[0])
     sweep, _ = recorded_sweep(paths)
     from toconv.progress import console
-    from toconv.sweep.command import only_driver, start_tracking
-    from toconv.sweep.tracking import Tracker
+    from toconv.sweep.command import deliver, only_driver, start_tracking
+    from toconv.sweep.tracking import check_access
 
+    check_access(sweep.base.experiment)
     with only_driver(paths):
         driver = recorded_driver(paths)
-        start_tracking(driver, Tracker(sweep.base.experiment, sweep.file.name))
-        undelivered = driver.tracker.flush(SECONDS)
-        driver.write_results(driver.tracker.run_ids())
-        driver.tracker.close("KILLED" if driver.left() else "FINISHED")
+        start_tracking(driver)
+        undelivered = deliver(driver, SECONDS)
+        driver.tracker.close("KILLED" if driver.left() else "FINISHED", driver.records(), paths.told())
         if undelivered:
             raise MachineryError(f"{undelivered} record(s) not delivered: {driver.tracker.error}")
         console.print(f"{sweep.file.name}: all {len(driver.records())} records are in MLflow")

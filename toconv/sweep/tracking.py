@@ -9,43 +9,50 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from toconv.durable import read_rows
-from toconv.paths import REPOSITORY, TrialPaths, link
+from toconv.paths import REPOSITORY, TrialPaths, link, write_atomic
 from toconv.settings import ExperimentSettings
+from toconv.sweep import run_facts
+from toconv.sweep.checkpoint_models import CheckpointModels
+from toconv.sweep.origin import Origin
 from toconv.sweep.records import TrialRecord
-from toconv.sweep.wandb_runs import Wandb
+from toconv.sweep.run_facts import HASH, KIND, PARENT, SWEEP
+from toconv.sweep.wandb_runs import Wandb, log_in
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
-PARENT, HASH, SWEEP, DELIVERED = "mlflow.parentRunId", "trial.hash", "toconv.sweep", "toconv.delivered"
-LONGEST_VALUE, BATCH = 500, 900  # characters of a param; metrics in one call (MLflow's limits are 6000, 1000)
+DELIVERED, DESCRIBED = "toconv.delivered", "toconv.described"
+BATCH, PARAMS = 900, 100  # metrics and params in one call (MLflow's limits are 1000 and 100)
+WITHOUT_SWEEP = "toconv"  # the experiment of single trainings
+KIND_OF_WORK = {"mlflow.experimentKind": "custom_model_development"}  # for MLflow's pages, not an agent
 
 
-def redact(text: str) -> str:
-    """Hide the password of any URI in the text."""
-    return re.sub(r"(://[^/:@\s]+):[^@\s]+@", r"\1:***@", text)
+def check_access(settings: ExperimentSettings) -> None:
+    """Raises RequestError before any work where tracking could not be done at all."""
+    if settings.use_wandb:
+        log_in()
 
 
 class Tracker:
-    """One sweep in MLflow: a parent run with a child run for each record; no parent where `sweep` is empty."""
+    """One sweep in MLflow: a parent run with a child run for each record; no parent where there is no sweep."""
 
-    def __init__(self, settings: ExperimentSettings, sweep: str) -> None:
-        self._settings, self.sweep = settings, sweep
+    def __init__(self, settings: ExperimentSettings, origin: Origin) -> None:
+        self._settings, self._origin = settings, origin
         self.uri = settings.tracking_uri or f"sqlite:///{REPOSITORY / 'mlflow.db'}"
         self._client: Any = None
+        self._models: Any = None
         self._experiment = self._parent = ""
         self._runs: dict[str, str] = {}  # run ids by trial_id
+        self._described: set[str] = set()  # ids of runs that have their params and data sets
         self._ended: dict[str, str] = {}  # how each ended trial was delivered, by trial_id
-        self._wandb = Wandb(settings, sweep) if settings.use_wandb else None
+        self._wandb = Wandb(settings, origin) if settings.use_wandb else None
 
     def open(self, params: Mapping[str, Any]) -> None:
         """Find or make the experiment and the sweep's parent run."""
@@ -54,28 +61,39 @@ class Tracker:
         logging.getLogger("alembic").setLevel(logging.ERROR)
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         self._client = MlflowClient(self.uri)
-        name = self._settings.name
+        name = self._settings.name or self._origin.sweep or WITHOUT_SWEEP
         found = self._client.get_experiment_by_name(name)
+        if found and found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
         artifacts = None if self._settings.tracking_uri else (REPOSITORY / "mlruns" / name).as_uri()
-        self._experiment = found.experiment_id if found else self._client.create_experiment(name, artifacts)
-        if self.sweep:
+        self._experiment = found.experiment_id if found else self._client.create_experiment(name, artifacts, KIND_OF_WORK)
+        self._models = CheckpointModels(self._client, self._experiment, self._origin)
+        if self._origin.sweep:
             self._open_parent(params)
 
     def _open_parent(self, params: Mapping[str, Any]) -> None:
-        found = self._search(f"tags.`{SWEEP}` = '{self.sweep}' and tags.`toconv.kind` = 'sweep'")
+        sweep = self._origin.sweep
+        found = self._search(f"tags.`{SWEEP}` = '{sweep}' and tags.`{KIND}` = 'sweep'")
         if found:
             self._parent = found[0].info.run_id
             self._client.update_run(self._parent, "RUNNING")
             for run in self._search(f"tags.`{PARENT}` = '{self._parent}'"):
-                trial_id = run.data.tags[HASH]
-                self._runs[trial_id] = run.info.run_id
-                if DELIVERED in run.data.tags:
-                    self._ended[trial_id] = run.data.tags[DELIVERED]
-            return
-        run = self._client.create_run(
-            self._experiment, run_name=self.sweep, tags={SWEEP: self.sweep, "toconv.kind": "sweep"})
-        self._parent = run.info.run_id
-        self._log_params(self._parent, params)
+                self._found(run)
+        else:
+            tags = {**run_facts.origin_tags(self._origin), SWEEP: sweep, KIND: "sweep",
+                    "mlflow.note.content": run_facts.sweep_note([])}
+            self._parent = self._client.create_run(self._experiment, run_name=sweep, tags=tags).info.run_id
+        if not (found and DESCRIBED in found[0].data.tags):
+            self._describe(self._parent, run_facts.texts(params))
+
+    def _found(self, run: Any) -> None:
+        """A record's run of an earlier start."""
+        trial_id = run.data.tags[HASH]
+        self._runs[trial_id] = run.info.run_id
+        if DESCRIBED in run.data.tags:
+            self._described.add(run.info.run_id)
+        if DELIVERED in run.data.tags:
+            self._ended[trial_id] = run.data.tags[DELIVERED]
 
     def _search(self, query: str) -> list[Any]:
         runs, token = [], None
@@ -90,8 +108,12 @@ class Tracker:
         """Bring the record's run up to date; returns its id. Doing it again changes nothing."""
         if self._client is None:
             self.open({})
+        if self._wandb:
+            self._wandb.sync(record)
         run_id = self._runs.get(record.trial_id) or self._create(record)
         self._runs[record.trial_id] = run_id
+        if run_id not in self._described:
+            self._describe(run_id, run_facts.record_params(record))
         outcome = f"{record.state}, checkpoints {'kept' if record.kept else 'gone'}"
         if self._ended.get(record.trial_id) == outcome:
             return run_id
@@ -100,37 +122,37 @@ class Tracker:
             self._end(run_id, record)
             self._client.set_tag(run_id, DELIVERED, outcome)
             self._ended[record.trial_id] = outcome
-        if self._wandb:
-            self._wandb.sync(record)
         return run_id
 
     def _create(self, record: TrialRecord) -> str:
-        tags = {HASH: record.trial_id, "kind": record.kind, "cell": record.cell, "tokens": str(record.tokens),
-                "state": record.state, **({PARENT: self._parent, SWEEP: self.sweep} if self._parent else {})}
-        rows = read_rows(TrialPaths(record.folder).metrics) if record.folder else []
-        began = int(rows[0]["timestamp"] - 1000 * rows[0]["seconds"]) if rows else None  # ms; None: now
-        run_id = self._client.create_run(self._experiment, began, tags, record.name).info.run_id
-        self._log_params(run_id, record.params)
-        return run_id
+        tags = run_facts.record_tags(record, self._origin)
+        if self._parent:
+            tags |= {PARENT: self._parent, SWEEP: self._origin.sweep}
+        return self._client.create_run(self._experiment, run_facts.began(record), tags, record.label).info.run_id
 
-    def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
+    def _describe(self, run_id: str, params: Mapping[str, str]) -> None:
+        """Data sets and params; the tag that says they are there comes last."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
-        values = [Param(key, str(value)[:LONGEST_VALUE]) for key, value in params.items()]
-        for start in range(0, len(values), 100):
-            self._client.log_batch(run_id, params=values[start:start + 100])
+        inputs = []
+        for split in run_facts.datasets(self._origin):
+            context = InputTag("mlflow.data.context", split.pop("context"))
+            inputs.append(DatasetInput(Dataset(**split), [context]))
+        self._client.log_inputs(run_id, inputs)
+        values = [Param(key, value) for key, value in params.items()]
+        while len(values) > PARAMS:
+            self._client.log_batch(run_id, params=values[:PARAMS])
+            del values[:PARAMS]
+        self._client.log_batch(run_id, params=values, tags=[RunTag(DESCRIBED, "yes")])
+        self._described.add(run_id)
 
     def _ship_metrics(self, run_id: str, record: TrialRecord) -> None:
         from mlflow.entities import Metric
 
-        if record.folder is None:
-            rows = [{"epoch": 0, "timestamp": 0, "metrics": record.values}]
-        else:
-            rows = read_rows(TrialPaths(record.folder).metrics)
         there = self._last_step(run_id)
         metrics: list[Metric] = []
-        for row in (row for row in rows if row["epoch"] > there):
-            epoch = [Metric(key, value, row["timestamp"], row["epoch"]) for key, value in row["metrics"].items()]
+        for points in run_facts.epochs(record):
+            epoch = [Metric(*point) for point in points if point[-1] > there]
             if len(metrics) + len(epoch) > BATCH:
                 self._client.log_batch(run_id, metrics=metrics)
                 metrics = []
@@ -143,33 +165,50 @@ class Tracker:
         return max((m.step for m in self._client.get_metric_history(run_id, "distortion")), default=-1)
 
     def _end(self, run_id: str, record: TrialRecord) -> None:
-        self._client.set_tag(run_id, "state", record.state)
-        if record.reason:
-            self._client.set_tag(run_id, "reason", record.reason[:LONGEST_VALUE])
-        if record.folder is not None:
-            self._artifacts(run_id, TrialPaths(record.folder))
-        rows = read_rows(TrialPaths(record.folder).metrics) if record.folder else []
-        self._client.set_terminated(run_id, STATUS[record.state], rows[-1]["timestamp"] if rows else None)
+        from mlflow.entities import RunTag
 
-    def _artifacts(self, run_id: str, paths: TrialPaths) -> None:
-        """Checkpoints and settings. Where MLflow keeps artifacts in a folder of this disk they are hard links, so that
-        no bytes lie there twice, and go when the checkpoints go; elsewhere they are uploaded and stay."""
+        told = run_facts.texts({"state": record.state, "reason": record.reason})
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in told.items()])
+        if record.folder is not None:
+            paths = TrialPaths(record.folder)
+            self._artifacts(run_id, {path.name: path for path in (paths.best, paths.latest, paths.config)})
+            self._models.sync(run_id, record)
+        self._client.set_terminated(run_id, STATUS[record.state], run_facts.ended(record))
+
+    def _artifacts(self, run_id: str, files: Mapping[str, Path]) -> None:
+        """Files by the path that they have among the run's artifacts. Where MLflow keeps artifacts in a folder of this
+        disk they are hard links, so that no bytes lie there twice, and go when the files go; elsewhere they are
+        uploaded, checkpoints once, and stay."""
         uri = self._client.get_run(run_id).info.artifact_uri
         local = Path(unquote(urlparse(uri).path)) if uri.startswith("file:") or uri.startswith("/") else None
         there = set() if local else {file.path for file in self._client.list_artifacts(run_id)}
-        for path in (paths.best, paths.latest, paths.config):
-            if local and path.exists():
-                local.mkdir(parents=True, exist_ok=True)
-                link(path, local / path.name)
-            elif local:
-                (local / path.name).unlink(missing_ok=True)
-            elif path.exists() and path.name not in there:
-                self._client.log_artifact(run_id, str(path))
+        for name, path in files.items():
+            if local:
+                _place(path, local / name)
+            elif path.suffix == ".yaml" and path.exists():
+                self._client.log_text(run_id, run_facts.redact(path.read_text()), name)
+            elif path.exists() and not (path.suffix == ".pt" and name in there):
+                self._client.log_artifact(run_id, str(path), name.rpartition("/")[0] or None)
 
     def run_ids(self) -> dict[str, str]:
         """{trial_id: run id}."""
         return dict(self._runs)
 
-    def close(self, status: str) -> None:
-        """End the parent run: FINISHED, FAILED or KILLED."""
+    def close(self, status: str, records: Sequence[TrialRecord], files: Mapping[str, Path]) -> None:
+        """End the parent run (FINISHED, FAILED or KILLED) with what the sweep found and its files."""
+        self._client.set_tag(self._parent, "mlflow.note.content", run_facts.sweep_note(records))
+        self._artifacts(self._parent, files)
         self._client.set_terminated(self._parent, status)
+
+
+def _place(path: Path, target: Path) -> None:
+    """Make `target` a link to `path`, a copy without passwords where it holds settings, or nothing where there is no
+    such file."""
+    if not path.exists():
+        target.unlink(missing_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".yaml":
+        write_atomic(target, run_facts.redact(path.read_text()))
+    else:
+        link(path, target)

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from toconv.durable import DurableTraining
 from toconv.errors import MachineryError, TrainingFailed
 from toconv.hardware import keep_freed_memory, limit_threads, resolve_device
+from toconv.machine import EpochMeter
 from toconv.paths import TrialPaths, write_atomic
 from toconv.settings import Settings
 from toconv.tokens.store import TokenStore
@@ -50,6 +51,7 @@ class Trial:
         self.epochs_asked = settings.training.epochs
         self._durable = DurableTraining.adopt(training, self.paths)
         self._epochs: Iterator[dict[str, Any]] = self._durable.epochs(on_log)
+        self._machine = EpochMeter(self.paths.machine) if settings.experiment.system_metrics else None
 
     @property
     def notes(self) -> list[str]:
@@ -59,9 +61,13 @@ class Trial:
     def next_epoch(self) -> dict[str, Any]:
         """The row of the next epoch, or the last row again where all are done."""
         row = next(self._epochs, None)
+        if row is not None and self._machine:
+            self._machine.note(row["epoch"])
         return row if row is not None else self._durable.rows[-1]
 
     def close(self) -> None:
+        if self._machine:
+            self._machine.close()
         self._lock.release()
 
 

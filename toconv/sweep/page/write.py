@@ -14,7 +14,7 @@ from toconv.sweep.page.heat import where_it_is_lost
 from toconv.sweep.page.mattered import what_mattered
 from toconv.sweep.page.rows import every_row
 from toconv.sweep.page.trainings import how_trainings_went, what_failed
-from toconv.sweep.tracking import redact
+from toconv.sweep.run_facts import redact
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 SECTIONS = (what_was_asked, the_front, which_compressor, where_it_is_lost, what_mattered, how_trainings_went,

@@ -1,0 +1,38 @@
+"""What this machine does, against /proc and MLflow's own names."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from toconv.durable import read_rows
+from toconv.machine import EpochMeter, sample
+
+
+def test_memory_in_use_is_what_the_kernel_says():
+    kernel = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in Path("/proc/meminfo").read_text().splitlines()}
+    used = kernel["MemTotal"] - kernel["MemAvailable"]
+    found = sample()
+    assert found["system_memory_usage_megabytes"] == pytest.approx(used / 1e6, abs=500)
+    assert found["system_memory_usage_percentage"] == pytest.approx(100 * used / kernel["MemTotal"], abs=3)
+
+
+def test_names_are_those_of_mlflows_own_system_metrics():
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+
+    monitor = CPUMonitor()
+    monitor.collect_metrics()
+    assert set(monitor.aggregate_metrics()) == {name for name in sample() if not name.startswith("gpu_")}
+
+
+def test_a_busy_epoch_shows_and_each_epoch_has_a_line_of_its_own(tmp_path):
+    meter = EpochMeter(tmp_path / "machine.jsonl")
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        pass
+    meter.note(1)
+    meter.note(2)
+    meter.close()
+    first, second = read_rows(tmp_path / "machine.jsonl")
+    assert (first["epoch"], second["epoch"]) == (1, 2)
+    assert 0 < first["metrics"]["system/cpu_utilization_percentage"] <= 100

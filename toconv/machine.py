@@ -1,0 +1,78 @@
+"""What this machine does: CPU, memory, GPUs. The only module that knows psutil and NVML."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+
+from toconv.errors import MachineryError
+
+SAMPLE_SECONDS = 5.0
+MEGABYTE = 1e6
+
+
+def sample() -> dict[str, float]:
+    """The state of now by MLflow's names of system metrics; CPU utilization since the sample before."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    used = memory.total - memory.available
+    return {"cpu_utilization_percentage": psutil.cpu_percent(),
+            "system_memory_usage_megabytes": used / MEGABYTE,
+            "system_memory_usage_percentage": 100 * used / memory.total, **_gpus()}
+
+
+def _gpus() -> dict[str, float]:
+    """Nothing where there is no GPU of NVIDIA's, or no package nvidia-ml-py to ask for it."""
+    found = {}
+    with suppress(ImportError):
+        import pynvml
+
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlInit()
+            for i in range(pynvml.nvmlDeviceGetCount()):
+                handle = pynvml.nvmlDeviceGetHandleByIndex(i)
+                memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+                found[f"gpu_{i}_utilization_percentage"] = float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+                found[f"gpu_{i}_memory_usage_megabytes"] = memory.used / MEGABYTE
+                found[f"gpu_{i}_memory_usage_percentage"] = 100 * memory.used / memory.total
+    return found
+
+
+class EpochMeter:
+    """Samples beside a training; writes the means of each epoch as a line of `path`: {epoch, metrics}."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._samples: dict[str, list[float]] = defaultdict(list)
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        sample()  # the first one has no CPU utilization
+        threading.Thread(target=self._work, daemon=True, name="machine").start()
+
+    def _work(self) -> None:
+        while not self._stop.wait(SAMPLE_SECONDS):
+            self._take()
+
+    def _take(self) -> None:
+        found = sample()
+        with self._lock:
+            for name, value in found.items():
+                self._samples[name].append(value)
+
+    def note(self, epoch: int) -> None:
+        """Of the samples since the epoch before, one taken now among them."""
+        self._take()
+        with self._lock:
+            means = {f"system/{name}": round(sum(values) / len(values), 3) for name, values in self._samples.items()}
+            self._samples.clear()
+        try:
+            with self._path.open("a") as file:
+                file.write(json.dumps({"epoch": epoch, "metrics": means}) + "\n")
+        except OSError as error:
+            raise MachineryError(f"{self._path}: not written ({error.strerror})") from error
+
+    def close(self) -> None:
+        self._stop.set()
