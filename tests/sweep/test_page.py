@@ -23,7 +23,7 @@ DESKTOP, PHONE = (1280, 900), (390, 844)
 CONTRAST = """
 const channel = (c) => { c /= 255; return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
 const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-const colour = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length > 3 && n[3] === 0 ? null : n; };
+const colour = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n[3] === 0 ? null : n; };
 const behind = (e) => { for (; e; e = e.parentElement) {
   const found = colour(getComputedStyle(e).backgroundColor); if (found) return found; } };
 const found = [];
@@ -122,7 +122,8 @@ def test_its_rows_are_those_of_the_results(page, results):
 
 
 @pytest.mark.parametrize("measure, pictures, column", [
-    ("distortion", "validation", "distortion"), ("use", "validation", "use"), ("perception", "test", "test_perception")])
+    ("distortion", "validation", "distortion"), ("use", "validation", "use"),
+    ("perception", "test", "test_perception")])
 def test_choosing_a_measure_shows_its_points_and_no_others(page, results, measure, pictures, column):
     place = page.find_element(By.CSS_SELECTOR, "#front .views")
     before = place.find_element(By.CSS_SELECTOR, ".view.on").get_dom_attribute("data-measure")

@@ -87,8 +87,8 @@ def sweep(*changes):
 
 
 def content(records, *changes, **facts):
-    made = {"sweep": sweep(*changes), "records": records, "importances": {}, "facts": {}, "command": "python run_sweep.py x",
-            "fingerprint": "71787f"}
+    made = {"sweep": sweep(*changes), "records": records, "importances": {}, "facts": {},
+            "command": "python run_sweep.py x", "fingerprint": "71787f"}
     return Content(**{**made, **facts})
 
 

@@ -105,6 +105,7 @@ def run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Any]) -> ExitCode
             _run_trials(driver, cluster())
         else:
             console.print(f"{asked.file.name}: everything is done already, all {planned} trials; nothing trained now")
+        report(driver)
     except BaseException:
         stop_tracking(driver, "KILLED")
         export_front(driver)
@@ -164,12 +165,21 @@ def export_front(driver: Any) -> None:
     export_front(driver)
 
 
-def finish(driver: Any, seconds: float) -> ExitCode:
-    """results.csv, the front, where to look next, and what the exit code says."""
+def report(driver: Any) -> None:
+    """report.html and its figures, before tracking ends, which takes them along."""
     from toconv.sweep.figures import write_figures
-    from toconv.sweep.finalists import finalists_table
     from toconv.sweep.page.content import gather
     from toconv.sweep.page.write import write_report
+
+    content = gather(driver, facts(), same_command().removeprefix("to go on: "),
+                     lambda record: debug_command(driver, record.params))
+    write_figures(driver.paths.figures, content)
+    write_report(driver.paths.report, content)
+
+
+def finish(driver: Any, seconds: float) -> ExitCode:
+    """results.csv, the front, where to look next, and what the exit code says."""
+    from toconv.sweep.finalists import finalists_table
     from toconv.sweep.report import against, front_table
 
     spent = driver.budget_spent() if driver.left() else None
@@ -177,10 +187,6 @@ def finish(driver: Any, seconds: float) -> ExitCode:
     records = driver.records()
     failed = [r for r in records if r.state == "failed"]
     unfinished = [r for r in records if r.state == "running"]
-    content = gather(driver, facts(), same_command().removeprefix("to go on: "),
-                     lambda record: debug_command(driver, record.params))
-    write_figures(driver.paths.figures, content)
-    write_report(driver.paths.report, content)
     stop_tracking(driver, "FINISHED")
     console.print(front_table(records, driver.sweep.file.objectives))
     tested = finalists_table(records)

@@ -24,9 +24,9 @@ def which_compressor(content: Content) -> str:
     if not content.recommended:
         return section("take", title, "<p>None yet: no trial is complete.</p>")
     intro = ("<p>At each number of tokens: the trial of the lowest validation distortion. It lies in "
-             f"<code>{escape(_folder(content))}/k…</code>; what it has, and what costs no training, stands below. Where "
-             f"it was trained with several seeds, “not separable” means that their {CONFIDENCE:.0%} interval holds the "
-             "baseline’s value; a single training has no interval, and its verdict is a hint.</p>")
+             f"<code>{escape(_folder(content))}/k…</code>; what it has, and what costs no training, stands below. "
+             f"Where it was trained with several seeds, “not separable” means that their {CONFIDENCE:.0%} interval "
+             "holds the baseline’s value; a single training has no interval, and its verdict is a hint.</p>")
     cards = "".join(_card(content, tokens, trial) for tokens, trial in content.recommended.items())
     return section("take", title, intro + _budgets(content) + cards)
 

@@ -18,10 +18,12 @@ SHAPE_OF = {"pool": "square", "strided": "up", "pca": "diamond", "pool_bilinear"
             "random": "cross"}  # of baselines
 WIDTH, HEIGHT = 640, 400
 PANEL = 260
+APART = 9  # between marks that stand at the same number of tokens
 LABEL_GAP = 21  # between two labels at the ends of lines: what they need on a phone
-LEGEND = [("circle", "trial", "a trial"), ("circle", "best", "best at each number of tokens by this measure"),
-          ("star", "recommended", "recommended: lowest validation distortion"),
-          ("line", "best", f"interval over seeds ({CONFIDENCE:.0%}), where there are several")]
+TRIAL = ("circle", "trial", "a trial")
+RECOMMENDED = ("star", "recommended", "recommended: lowest validation distortion")
+BEST = ("circle", "best", "best at each number of tokens by this measure")
+SEEDS = ("circle", "estimate", f"mean over seeds of a trial’s settings, with its {CONFIDENCE:.0%} interval")
 
 
 def the_front(content: Content) -> str:
@@ -82,7 +84,12 @@ def _by_tokens(content: Content) -> str:
             keys = {"measure": measure.name, "pictures": SPLITS[prefix], "baselines": "hidden" if hidden else "shown"}
             found.append(View(keys, figure(svg, caption), extra=hidden))
     measures = list(dict.fromkeys(m for _, m in content.measured))
-    return legend(LEGEND) + views(_choices(content, "measure", measures), found)
+    entries = [TRIAL, BEST, RECOMMENDED, *_seeds(content)]
+    return legend(entries) + views(_choices(content, "measure", measures), found)
+
+
+def _seeds(content: Content) -> list[tuple[str, str, str]]:
+    return [SEEDS] if any(len(c.runs) > 1 for c in content.configurations) else []
 
 
 def _summary(content: Content, prefix: str, measure: Measure) -> str:
@@ -110,21 +117,29 @@ def tokens_against(content: Content, prefix: str, measure: Measure, baselines: S
             parts += [_baseline(r, x(r.tokens), y(r.values[name]), name) for r in rows]
             labels.append((y(rows[-1].values[name]), baseline, SHAPE_OF[baseline], "baseline"))
     best = best_at_each(known, name, measure)
-    means = [(x(n), y(c.estimate(name).mean)) for n, c in best.items()]
+    places = {id(c): at for n in content.sizes for c, at in _beside(x(n), best.get(n), [
+        c for c in known if c.tokens == n and c.estimate(name).half_width is not None])}
+    means = [(places[id(c)], y(c.estimate(name).mean)) for c in best.values()]
     parts.append(line(means, "best"))
     if means:
         labels.append((means[-1][1], "best trained", "circle", "best"))
-    parts += [_trial(content, r, x(r.tokens), y(r.values[name]), name) for r in trials
-              if content.recommended.get(r.tokens) is not r]
-    for n in content.sizes:
-        drawn = [c for c in known if c.tokens == n and (c.estimate(name).half_width is not None or c is best.get(n))]
-        parts += [_estimated(c, x(n) + 9 * (place + 1) * (len(drawn) > 1 or c.estimate(name).half_width is not None),
-                             y, name, c is best.get(n)) for place, c in enumerate(drawn)]
-    parts += [_trial(content, r, x(r.tokens), y(r.values[name]), name) for r in trials
-              if content.recommended.get(r.tokens) is r]
+    marks = [(content.recommended.get(r.tokens) is r, _trial(content, r, x(r.tokens), y(r.values[name]), name))
+             for r in trials]
+    parts += [mark for recommended, mark in marks if not recommended]
+    parts += [_estimated(c, places[id(c)], y, name, c is best.get(c.tokens)) for c in known if id(c) in places]
+    parts += [mark for recommended, mark in marks if recommended]
     parts.append(end_labels(labels, WIDTH - 122, LABEL_GAP, HEIGHT - 50))
     return drawing(WIDTH, HEIGHT, "".join(parts), f"{measure.title} against tokens. "
                    f"{_summary(content, prefix, measure)} The table below has every number.", "plot wide-plot")
+
+
+def _beside(x: float, best: Configuration | None, repeated: Sequence[Configuration]
+            ) -> list[tuple[Configuration, float]]:
+    """Where means over seeds lie: to the right of their trials, the best first. A single training lies at its own x."""
+    if best is not None and best not in repeated:
+        return [(best, x), *((c, x + APART * (i + 1)) for i, c in enumerate(repeated))]
+    ordered = sorted(repeated, key=lambda c: c is not best)
+    return [(c, x + APART * (i + 1)) for i, c in enumerate(ordered)]
 
 
 def _tokens_scale(sizes: Sequence[int]) -> Scale:
@@ -182,7 +197,7 @@ def _panels(content: Content) -> str:
                 found.append(View(keys, f"<div class=panels>{panels}</div>", extra=hidden))
     note = ("<p>Distortion: left is better. A training is worth its cost where it lies beyond the dashed curve, which "
             "mixes strided and pooled tokens and costs nothing: below it for perception, above it for use.</p>")
-    entries = [*LEGEND[:1], *LEGEND[2:], ("line", "mixing", "mixing curve, strided to pooled"),
+    entries = [TRIAL, RECOMMENDED, *_seeds(content), ("line", "mixing", "mixing curve, strided to pooled"),
                *((shape, f"baseline {name}", name) for name, shape in SHAPE_OF.items())]
     return note + legend(entries) + views(_choices(content, "against", measures), found) if found else ""
 

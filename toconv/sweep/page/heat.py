@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 from matplotlib.image import imsave
 
-from toconv.sweep.lost import Lost, LossMaps
+from toconv.sweep.lost import LossMaps, Lost
 from toconv.sweep.page.content import Content
 from toconv.sweep.page.html import details, paragraphs, row, section, table
 
@@ -58,8 +58,8 @@ def _picture(maps: LossMaps, most: float) -> str:
 def _map(kind: str, tokens: int, values_gg: np.ndarray, most: float, name: str) -> str:
     url = data_url(values_gg, "png", cmap=COLOURS, vmin=0, vmax=most)
     mean = values_gg.mean()
-    return (f'<figure><img class=map src="{url}" alt="{kind}, {tokens} tokens, {escape(name)}: mean {mean:.3f}, highest '
-            f'{values_gg.max():.3f}"><figcaption>{kind} {mean:.3f}</figcaption></figure>')
+    words = f"{kind}, {tokens} tokens, {escape(name)}: mean {mean:.3f}, highest {values_gg.max():.3f}"
+    return f'<figure><img class=map src="{url}" alt="{words}"><figcaption>{kind} {mean:.3f}</figcaption></figure>'
 
 
 def _numbers(lost: Lost) -> str:

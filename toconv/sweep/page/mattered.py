@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
@@ -15,7 +14,8 @@ from toconv.sweep.records import TrialRecord
 from toconv.sweep.spec import GRID_SIZE
 from toconv.sweep.twins import SEED
 
-SIDE, AXIS_GAP, AXIS_HEIGHT = 260, 128, 300
+SIDE = 260  # of a slice
+AXIS_GAP, TOP, BOTTOM = 128, 44.0, 324.0  # of parallel coordinates
 MOST_TICKS = 8  # whole numbers up to so many are all marked
 
 
@@ -75,7 +75,7 @@ def _slice(content: Content, key: str, objective: str) -> str:
 
 
 def _axis(content: Content, key: str, values: Sequence[Any], start: float, end: float
-          ) -> tuple[Scale, list[Tick], Any]:
+          ) -> tuple[Scale, list[Tick], Callable[[Any], float]]:
     """Scale, ticks and value → position: by size where all are numbers, else side by side."""
     asked, grid = content.sweep.file.search.get(key), content.sweep.file.grid
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
@@ -91,37 +91,36 @@ def _axis(content: Content, key: str, values: Sequence[Any], start: float, end: 
 def _parallel(content: Content) -> str:
     settings = [key for key in content.sweep.searched() if key != SEED and _varies(content, key)]
     axes = [*settings, *_objectives(content)]
-    width, bottom, top = AXIS_GAP * (len(axes) - 1) + 150, AXIS_HEIGHT + 24.0, 44.0
-    rulers, places = [], []
+    rulers, places = [], {}
     for number, name in enumerate(axes):
-        trials = content.complete
-        values = [v for r in trials if (v := _value(r, name)) is not None]
-        scale, ticks, place = _axis(content, name, values, bottom - 20, top)
-        x = 60 + number * AXIS_GAP
-        places.append((x, place))
-        label = name.rsplit(".", 1)[-1] if name != GRID_SIZE else "k"
-        rulers.append(f'<path class=axis d="M{x} {top - 6}V{bottom}"/>'
-                     f'<text class=name x={x} y=20 text-anchor=middle>{escape(label)}</text>')
-        rulers += [f'<text class="tick label" x={x - 7} y={y:.1f} dy=.32em text-anchor=end>{escape(text)}</text>'
-                   for y, text in ticks]
-    strands = []
+        ruler, places[name] = _ruler(content, name, 60 + number * AXIS_GAP)
+        rulers.append(ruler)
     order = {"other": 0, "on-front": 1, "recommended": 2}
-    lines = sorted(((_style(content, r), r) for r in content.complete), key=lambda item: order[item[0]])
-    for style, r in lines:
-        points = [(x, bottom if (v := _value(r, name)) is None else place(v))
-                  for name, (x, place) in zip(axes, places, strict=True)]
-        path = "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
-        strands.append(f'<g class="point strand {style}" tabindex={0 if style == "recommended" else -1} role=img '
-                       f'data-trial="{escape(r.trial_id)}"><title>{escape(reading(r))}</title>'
-                       f'<path class=reach d="M{path}"/><path class=line d="M{path}"/></g>')
-    drawn = drawing(width, bottom + 12, "".join(strands + rulers), f"Parallel coordinates of {len(content.complete)} trials",
-                    "plot parallel")
-    return f'<figure class=scroll tabindex=0 role=region aria-label="Parallel coordinates">{drawn}</figure>'
+    drawn = sorted(((_style(content, r), r) for r in content.complete), key=lambda item: order[item[0]])
+    strands = [_strand(r, style, [place(r.params.get(name, r.values.get(name))) for name, place in places.items()])
+               for style, r in drawn]
+    svg = drawing(AXIS_GAP * (len(axes) - 1) + 150, BOTTOM + 12, "".join(strands + rulers),
+                  f"Parallel coordinates of {len(drawn)} trials", "plot parallel")
+    return f'<figure class=scroll tabindex=0 role=region aria-label="Parallel coordinates">{svg}</figure>'
 
 
-def _value(record: TrialRecord, name: str) -> Any:
-    value = record.params.get(name, record.values.get(name))
-    return None if isinstance(value, float) and math.isnan(value) else value
+def _ruler(content: Content, name: str, x: float) -> tuple[str, Callable[[Any], tuple[float, float]]]:
+    """An axis at x, and value → its point there; a setting that a trial does not have lies at the axis's foot."""
+    values = [v for r in content.complete if (v := r.params.get(name, r.values.get(name))) is not None]
+    _, ticks, place = _axis(content, name, values, BOTTOM - 20, TOP)
+    label = "k" if name == GRID_SIZE else name.rsplit(".", 1)[-1]
+    parts = [f'<path class=axis d="M{x} {TOP - 6}V{BOTTOM}"/>'
+             f'<text class=name x={x} y=20 text-anchor=middle>{escape(label)}</text>']
+    parts += [f'<text class="tick label" x={x - 7} y={y:.1f} dy=.32em text-anchor=end>{escape(text)}</text>'
+              for y, text in ticks]
+    return "".join(parts), lambda value: (x, BOTTOM if value is None else place(value))
+
+
+def _strand(record: TrialRecord, style: str, points: Sequence[tuple[float, float]]) -> str:
+    path = "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
+    return (f'<g class="point strand {style}" tabindex={0 if style == "recommended" else -1} role=img '
+            f'data-trial="{escape(record.trial_id)}"><title>{escape(reading(record))}</title>'
+            f'<path class=reach d="M{path}"/><path class=line d="M{path}"/></g>')
 
 
 def _style(content: Content, record: TrialRecord) -> str:

@@ -29,32 +29,34 @@ for (const title of all(".point > title")) {
   title.parentNode.setAttribute("aria-label", title.textContent);
   title.remove();
 }
-const read = (point) => {
-  reading.textContent = point.getAttribute("aria-label");
-  reading.hidden = false;
-  const at = (point.querySelector(".mark") ?? point).getBoundingClientRect(), box = reading.getBoundingClientRect();
+let current = null;  // the point that is read
+const place = () => {
+  const at = (current.querySelector(".mark") ?? current).getBoundingClientRect(), box = reading.getBoundingClientRect();
   const left = Math.min(Math.max(8, at.x + at.width / 2 - box.width / 2), innerWidth - box.width - 8);
   const above = at.y - box.height - 10;
   reading.style.left = `${left}px`;
   reading.style.top = `${above > 4 ? above : Math.min(at.bottom + 10, innerHeight - box.height - 8)}px`;
 };
-const silent = () => { reading.hidden = true; };
+const read = (point) => {
+  current = point;
+  reading.textContent = point.getAttribute("aria-label");
+  reading.hidden = false;
+  place();
+};
+const silent = () => { current = null; reading.hidden = true; };
 const pointOf = (event) => event.target.closest?.("svg.plot .point");
 for (const kind of ["pointerover", "focusin"]) {
   document.addEventListener(kind, (event) => { const point = pointOf(event); if (point) read(point); });
 }
 for (const kind of ["pointerout", "focusout"]) document.addEventListener(kind, (event) => { if (pointOf(event)) silent(); });
-document.addEventListener("scroll", () => {  // a reading stays with the point that has the focus
-  const focused = document.activeElement?.closest("svg.plot .point");
-  if (focused && !reading.hidden) read(focused); else silent();
-}, { passive: true, capture: true });
+document.addEventListener("scroll", () => { if (current) place(); }, { passive: true, capture: true });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") silent();
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key], point = pointOf(event);
   if (!step || !point) return;
-  const place = (p) => { const box = p.getBoundingClientRect(); return [box.x + box.width / 2, box.y]; };
+  const corner = (p) => { const box = p.getBoundingClientRect(); return [box.x + box.width / 2, box.y]; };
   const points = all(".point", point.closest("svg.plot"))
-    .map((p) => [p, ...place(p)]).sort((a, b) => a[1] - b[1] || a[2] - b[2]).map(([p]) => p);
+    .map((p) => [p, ...corner(p)]).sort((a, b) => a[1] - b[1] || a[2] - b[2]).map(([p]) => p);
   points[(points.indexOf(point) + step + points.length) % points.length].focus({ preventScroll: true });
   event.preventDefault();
 });

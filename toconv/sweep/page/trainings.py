@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from toconv.sweep.finalists import summarise
+from toconv.sweep.configurations import configurations
 from toconv.sweep.page.content import Content
 from toconv.sweep.page.html import Html, command, details, paragraphs, row, section, table
 from toconv.sweep.page.svg import SERIES, around, drawing, end_labels, frame, legend, line, point
@@ -115,7 +115,8 @@ def next_steps(records: Sequence[TrialRecord]) -> list[str]:
         names = [r.name for r in records if r.state == state]
         if names:
             steps.append(f"{len(names)} trial(s) {state} ({', '.join(names[:5])}): {advice}.")
-    if any(r.state == "complete" and r.kind == "trial" for r in records) and not summarise(records):
+    found = configurations(records)
+    if found and not any(len(c.runs) > 1 for c in found):
         steps.append("A claim about a single trial needs seeds: finalists.seeds=3 runs the front again with fresh "
                      "ones, on the test pictures.")
     return steps

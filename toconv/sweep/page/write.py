@@ -19,8 +19,9 @@ from toconv.sweep.run_facts import redact
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 SECTIONS = (what_was_asked, the_front, which_compressor, where_it_is_lost, what_mattered, how_trainings_went,
             what_failed, every_row, how_to_reproduce)
-LINKS = {"asked": "asked", "front": "front", "take": "which to take", "lost": "what is lost", "mattered": "what mattered",
-         "trainings": "trainings", "failed": "failed", "rows": "every row", "again": "reproduce"}
+LINKS = {"asked": "asked", "front": "front", "take": "which to take", "lost": "what is lost",
+         "mattered": "what mattered", "trainings": "trainings", "failed": "failed",
+         "rows": "every row", "again": "reproduce"}
 
 
 def write_report(path: Path, content: Content) -> None:
