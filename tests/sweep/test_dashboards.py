@@ -3,12 +3,7 @@
 import json
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -18,39 +13,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.sweep.browser import browser
-from tests.sweep.running import mlflow_runs, optuna_trials, rows
+from tests.sweep.running import mlflow_runs, optuna_trials, rows, serving
 
 SECONDS = 90  # that a page may take on a busy machine
-
-
-@contextmanager
-def serving(folder, path, *arguments):
-    """A command that serves at a free port, which it is given by `--port`; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-    process = subprocess.Popen([*arguments, "--port", str(port)], cwd=folder, env=clean, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        until(lambda: urlopen(f"{address}{path}").status == 200)
-        yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-
-
-def until(done):
-    end = time.monotonic() + SECONDS
-    while True:
-        try:
-            if done():
-                return
-        except OSError:
-            if time.monotonic() > end:
-                raise
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
