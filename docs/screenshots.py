@@ -79,7 +79,8 @@ def finished_frame(out: str) -> str:
 def picture_of_table(driver, frame: str, path: Path) -> None:
     console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)
     console.print(Text.from_ansi(frame.replace("\r", "").strip("\n")), soft_wrap=True)
-    svg = re.sub(r"@font-face \{.*?\}", "", console.export_svg(title=f"python run_sweep.py {' '.join(SHOWN)}"), flags=re.DOTALL)
+    svg = console.export_svg(title=f"python run_sweep.py {' '.join(SHOWN)}")
+    svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)  # nothing is asked of the network
     with tempfile.NamedTemporaryFile("w", suffix=".html") as page:
         page.write(f"<body style='margin:0;width:1200px'>{svg}")
         page.flush()

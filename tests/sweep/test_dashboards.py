@@ -62,7 +62,8 @@ def test_the_sweep_is_one_row_that_opens_to_its_trials(recorded, mlflow_ui, page
     text = text_of(page, f"{mlflow_ui}{base}/runs", "tiny", f"{len(runs)} matching runs")
     children = [r.info.run_name for r in runs if "mlflow.parentRunId" in r.data.tags]
     assert not any(name in text for name in children)
-    page.find_element(By.CSS_SELECTOR, ".ag-row button[data-component-id*=runnamecellrenderer]").click()
+    opener = ".ag-row button[data-component-id*=runnamecellrenderer]"
+    WebDriverWait(page, SECONDS).until(lambda d: d.find_elements(By.CSS_SELECTOR, opener))[0].click()
     trials = [r.info.run_name for r in runs if r.data.tags.get("kind") in {"trial", "finalist"}]
     WebDriverWait(page, SECONDS).until(
         lambda d: all(name in d.find_element(By.TAG_NAME, "body").text for name in trials))
@@ -93,7 +94,7 @@ def test_a_trial_has_a_chart_of_each_metric(recorded, mlflow_ui, page):
 
     def points(_):
         return page.execute_script(
-            "return [...document.querySelectorAll('.js-plotly-plot')].map(p => p.data ? p.data.map(t => [...t.x]) : [])")
+            "return [...document.querySelectorAll('.js-plotly-plot')].map(p => (p.data || []).map(t => [...t.x]))")
 
     def drawn(driver):
         return [x for chart in points(driver) for x in chart if len(x) == 3]
