@@ -10,7 +10,8 @@ from toconv.machine import EpochMeter, sample
 
 
 def test_memory_in_use_is_what_the_kernel_says():
-    kernel = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in Path("/proc/meminfo").read_text().splitlines()}
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    kernel = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
     used = kernel["MemTotal"] - kernel["MemAvailable"]
     found = sample()
     assert found["system_memory_usage_megabytes"] == pytest.approx(used / 1e6, abs=500)

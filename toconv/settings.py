@@ -130,7 +130,7 @@ class ExperimentSettings(Group):
     checkpoint_dir: Path  # of a single training
     use_wandb: bool
     wandb_project: str
-    system_metrics: bool  # of each trial's machine, by epoch
+    system_metrics: bool = False  # of each trial's machine, by epoch; older checkpoints do not name it
 
 
 class Settings(Group):

@@ -3,10 +3,14 @@
 import csv
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import contextmanager
+from urllib.request import urlopen
 
 import optuna
 import yaml
@@ -15,6 +19,7 @@ from mlflow import MlflowClient
 from toconv.paths import REPOSITORY, SweepPaths
 
 SIZES, TRIALS = [2, 3], 2
+SERVER_SECONDS = 90  # that a server may take to answer on a busy machine
 
 
 def write_sweep(folder, overrides, **changes):
@@ -100,3 +105,33 @@ def assert_as_undisturbed(folder, reference, uri, name="tiny"):
         history = client.get_metric_history(children[row["trial_id"]].info.run_id, "distortion")
         assert [m.step for m in history] == epochs
         assert history[-1].value == float(row["distortion"])
+
+
+@contextmanager
+def serving(folder, path, *arguments):
+    """A command that serves at a free port, which it is given by `--port`; yields its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    process = subprocess.Popen([*arguments, "--port", str(port)], cwd=folder, env=clean, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        until(lambda: urlopen(f"{address}{path}").status == 200)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def until(done):
+    end = time.monotonic() + SERVER_SECONDS
+    while True:
+        try:
+            assert done()
+            return
+        except (OSError, AssertionError):
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.2)

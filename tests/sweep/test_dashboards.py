@@ -3,12 +3,7 @@
 import json
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -18,39 +13,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.sweep.browser import browser
-from tests.sweep.running import mlflow_runs, optuna_trials, rows
+from tests.sweep.running import mlflow_runs, optuna_trials, rows, serving
 
 SECONDS = 90  # that a page may take on a busy machine
-
-
-@contextmanager
-def serving(folder, path, *arguments):
-    """A command that serves at a free port, which it is given by `--port`; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-    process = subprocess.Popen([*arguments, "--port", str(port)], cwd=folder, env=clean, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        until(lambda: urlopen(f"{address}{path}").status == 200)
-        yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-
-
-def until(done):
-    end = time.monotonic() + SECONDS
-    while True:
-        try:
-            if done():
-                return
-        except OSError:
-            if time.monotonic() > end:
-                raise
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +62,8 @@ def test_the_sweep_is_one_row_that_opens_to_its_trials(recorded, mlflow_ui, page
     text = text_of(page, f"{mlflow_ui}{base}/runs", "tiny", f"{len(runs)} matching runs")
     children = [r.info.run_name for r in runs if "mlflow.parentRunId" in r.data.tags]
     assert not any(name in text for name in children)
-    page.find_element(By.CSS_SELECTOR, ".ag-row button[data-component-id*=runnamecellrenderer]").click()
+    opener = ".ag-row button[data-component-id*=runnamecellrenderer]"
+    WebDriverWait(page, SECONDS).until(lambda d: d.find_elements(By.CSS_SELECTOR, opener))[0].click()
     trials = [r.info.run_name for r in runs if r.data.tags.get("kind") in {"trial", "finalist"}]
     WebDriverWait(page, SECONDS).until(
         lambda d: all(name in d.find_element(By.TAG_NAME, "body").text for name in trials))
@@ -128,7 +94,7 @@ def test_a_trial_has_a_chart_of_each_metric(recorded, mlflow_ui, page):
 
     def points(_):
         return page.execute_script(
-            "return [...document.querySelectorAll('.js-plotly-plot')].map(p => p.data ? p.data.map(t => [...t.x]) : [])")
+            "return [...document.querySelectorAll('.js-plotly-plot')].map(p => (p.data || []).map(t => [...t.x]))")
 
     def drawn(driver):
         return [x for chart in points(driver) for x in chart if len(x) == 3]

@@ -16,8 +16,13 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from tests.sweep.running import command, trial_rows, write_sweep
+from toconv.paths import REPOSITORY, SweepPaths
+from toconv.sweep.display import Display
+from toconv.sweep.driver import Driver
 from toconv.sweep.live_table import CellState, Line, View, fitted
-from toconv.sweep.pulse import describe
+from toconv.sweep.pulse import Pulse, describe
+from toconv.sweep.records import label
+from toconv.sweep.spec import load_sweep
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 FOOT = ("2/2 slots busy", "Ray: 2/2 CPU", "CPU 97 % busy", "memory 8.0 GB (50 %)")
@@ -91,6 +96,46 @@ def test_one_line_tells_of_ray_and_the_devices():
     assert describe({}, {}) == []
 
 
+@pytest.fixture
+def driver(overrides, tmp_path):
+    """Two trials at work, one of them after an epoch of two seconds; no Ray."""
+    paths = SweepPaths(tmp_path / "outputs" / "tiny")
+    paths.root.mkdir(parents=True)
+    driver = Driver(load_sweep(write_sweep(tmp_path, overrides[1]), []), paths, tmp_path, "f00d")
+    first, _ = driver.next_proposal(), driver.next_proposal()
+    driver.rows[first.trial_id] = {"epoch": 1, "seconds": 2.0, "timestamp": time.time() * 1000,
+                                   "metrics": {"distortion": 0.25, "perception": 0.5}}
+    return driver, first
+
+
+def test_what_is_shown_is_what_the_driver_knows(driver):
+    driver, first = driver
+    found = Display(driver, 3, Pulse(dict)).view(driver.ledger.entries())
+    assert found.title[0] == "tiny: 0/4 trials ended" and found.foot[0] == "2/3 slots busy"
+    assert {name: (cell.ended, cell.planned, cell.best) for name, cell in found.cells.items()} == {
+        "k=2": (0, 2, None), "k=3": (0, 2, None)}
+    mine = next(x for x in found.lines if x.cell == first.cell)
+    assert (mine.epoch, mine.distortion, mine.perception, mine.running) == ("1/3", 0.25, 0.5, True)
+    assert mine.state in {"4 s left", "3 s left"}  # two epochs at the pace of the first
+    assert mine.parameters == label({k: v for k, v in first.params.items() if k in driver.sweep.file.search})
+
+
+def test_piped_each_end_is_told_once_and_a_long_silence_is_broken(driver, capsys, monkeypatch):
+    driver, first = driver
+    display = Display(driver, 3, Pulse(dict))
+    display.update(force=True)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr("toconv.sweep.display.SILENCE_SECONDS", 0.0)
+    display.update(force=True)
+    assert f"at work: {first.cell}/0 at epoch 1/3" in capsys.readouterr().out
+    monkeypatch.setattr("toconv.sweep.display.SILENCE_SECONDS", 600.0)
+    driver.completed(first)
+    for _ in range(2):
+        display.update(force=True)
+    (told,) = capsys.readouterr().out.splitlines()
+    assert told.startswith(f"{first.name}: complete, distortion 0.2500, perception 0.5000 ({label(first.params)}); best")
+
+
 def test_piped_it_is_plain_lines_of_ours_alone(recorded):
     """The sweep ran with FORCE_COLOR and 60 COLUMNS, as in some CI, and without a terminal."""
     stdout, stderr = recorded.done.stdout, recorded.done.stderr
@@ -100,8 +145,7 @@ def test_piped_it_is_plain_lines_of_ours_alone(recorded):
     assert len(told) == 6 and all("trials ended" in text and "λ=" in text for text in told)
 
 
-def test_under_ci_with_a_terminal_nothing_is_drawn_twice(overrides, tmp_path):
-    folder, settings = overrides
+def test_under_ci_with_a_terminal_nothing_is_drawn_twice(tmp_path):
     code = "from toconv.progress import LIVE; print(LIVE)"
     for environment, live in (({"TERM": "xterm"}, "True"), ({"TERM": "xterm", "CI": "true"}, "False"),
                               ({"TERM": "dumb"}, "False")):
@@ -114,8 +158,6 @@ def terminal(arguments, folder, environment, resize=()):
     main, sub = pty.openpty()
     fcntl.ioctl(sub, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
     clean = {k: v for k, v in os.environ.items() if k not in {"CI", "COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR"}}
-    from toconv.paths import REPOSITORY
-
     python_path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen(arguments, cwd=folder, stdin=sub, stdout=sub, stderr=sub, start_new_session=True,
                                env={**clean, "PYTHONPATH": python_path, **environment})

@@ -39,9 +39,9 @@ def test_runs_are_named_so_that_one_recognises_them(found):
         name = children[row["trial_id"]].info.run_name
         k, lambda_gp, n = (row[key] for key in ("model.compressor.output_grid_size", "loss.lambda_gp",
                                                 "training.n_critic"))
-        expected = {"baseline": lambda: f"{row['name']} k={k}", "trial": lambda: f"k={k} λ={float(lambda_gp):.3g} n={n}",
-                    "finalist": lambda: f"k={k} λ={float(lambda_gp):.3g} n={n} seed=1"}[row["kind"]]()
-        assert name == expected
+        searched = f"k={k} λ={float(lambda_gp or 0):.3g} n={n}"
+        assert name == {"baseline": f"{row['name']} k={k}", "trial": searched, "finalist": f"{searched} seed=1"}[
+            row["kind"]]
 
 
 def test_tags_say_where_a_run_comes_from(recorded, found):

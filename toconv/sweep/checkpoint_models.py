@@ -31,7 +31,7 @@ class CheckpointModels:
     def _create(self, run_id: str, record: TrialRecord) -> Any:
         """The checkpoint is the last epoch's, whose metrics results.csv holds. MLflow allows no dots in the name."""
         tags = {run_facts.HASH: record.trial_id, "label": record.label, "cell": record.cell, "kind": record.kind,
-                "mlflow.model.isExternal": "true", **({run_facts.SWEEP: self._origin.sweep} if self._origin.sweep else {})}
+                run_facts.SWEEP: self._origin.sweep, "mlflow.model.isExternal": "true"}
         params = {**run_facts.record_params(record), "checkpoint": str(TrialPaths(record.folder).latest),
                   "tokens.fingerprint": self._origin.fingerprint}
         return self._client.create_logged_model(

@@ -71,8 +71,7 @@ class Display:
             self._spoke = time.monotonic()
         elif time.monotonic() - self._spoke > SILENCE_SECONDS:
             self._spoke = time.monotonic()
-            at_work = [f"{line.number} of {line.cell} at epoch {line.epoch}" for line in self._lines(entries)
-                       if line.running]
+            at_work = [f"{x.cell}/{x.number} at epoch {x.epoch}" for x in self._lines(entries) if x.running]
             console.print("; ".join([*self._progress(), f"at work: {', '.join(at_work)}", *self._parts()]))
 
     def _sentence(self, entry: Entry) -> str:
@@ -125,7 +124,8 @@ class Display:
 
     def _cell(self, name: str, entries: Sequence[Entry], lines: dict[str, Line]) -> CellState:
         here = [e for e in entries if e.proposal.cell == name]
-        complete = [lines[e.proposal.trial_id] for e in here if e.state is State.COMPLETE and not e.proposal.finalist_of]
+        searched = [e for e in here if e.state is State.COMPLETE and not e.proposal.finalist_of]
+        complete = [lines[e.proposal.trial_id] for e in searched]
         best = min((line for line in complete if line.distortion is not None), key=lambda x: x.distortion, default=None)
         ended = sum(e.state is not State.RUNNING for e in here)
         return CellState(ended, len(here) + self._driver.ledger.missing(name), best)

@@ -65,8 +65,8 @@ class Tracker:
         found = self._client.get_experiment_by_name(name)
         if found and found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
-        artifacts = None if self._settings.tracking_uri else (REPOSITORY / "mlruns" / name).as_uri()
-        self._experiment = found.experiment_id if found else self._client.create_experiment(name, artifacts, KIND_OF_WORK)
+        folder = None if self._settings.tracking_uri else (REPOSITORY / "mlruns" / name).as_uri()
+        self._experiment = found.experiment_id if found else self._client.create_experiment(name, folder, KIND_OF_WORK)
         self._models = CheckpointModels(self._client, self._experiment, self._origin)
         if self._origin.sweep:
             self._open_parent(params)

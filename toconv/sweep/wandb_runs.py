@@ -41,7 +41,8 @@ class Wandb:
                   "optuna.number": record.number, "tokens.fingerprint": self._origin.fingerprint,
                   "commit": self._origin.commit}
         run = self._wandb.init(
-            project=self._project, group=self._origin.sweep or None, job_type=record.kind, id="-".join(filter(None, (self._origin.sweep, record.trial_id))),
+            project=self._project, group=self._origin.sweep or None, job_type=record.kind,
+            id="-".join(filter(None, (self._origin.sweep, record.trial_id))),
             name=record.label, notes=run_facts.STEPS, tags=tags, config=config, resume="allow",
             dir=str(self._origin.root), settings=self._wandb.Settings(
                 silent=True, console="off", x_disable_stats=True, x_disable_meta=True, disable_git=True,
