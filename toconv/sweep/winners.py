@@ -113,9 +113,9 @@ def data(tokens: Path, settings: Settings) -> dict[str, Any]:
 def results(values: Mapping[str, float], trial: TrialRecord, records: Sequence[TrialRecord]) -> dict[str, Any]:
     """The compressor's own metrics; means and half 95 % intervals over its finalists; baselines of its k."""
     runs = [r.values for r in records if r.finalist_of == trial.trial_id and r.state == "complete"]
-    finalists = {"seeds": len(runs), **{split: _estimates(runs, prefix) for split, prefix in PREFIXES.items()}}
     return {
-        **_by_split(values), "finalists": finalists if runs else None,
+        **_by_split(values), "finalists": {"seeds": len(runs), **{
+            split: _estimates(runs, prefix) for split, prefix in PREFIXES.items()}} if runs else None,
         "baselines": {r.name: _by_split(r.values) for r in records
                       if r.kind == "baseline" and r.tokens == trial.tokens}}
 
