@@ -113,7 +113,8 @@ class TokenCompressor(nn.Module, PyTorchModelHubMixin, library_name="toconv"):
         return (error_BN / variance_B1).unflatten(1, (self.grid_size, self.grid_size))
 
     def check_encoder(self, **facts: Any) -> None:
-        """Compare `facts`, any fields of EncoderFacts or `grid_size`, with the encoder that this compressor is of.
+        """Compare `facts`, any fields of EncoderFacts or `grid_size`, with the encoder that this compressor is of. What
+        is not known of that (`blocks`) differs from nothing.
 
         Raises EncoderMismatch that names every one that differs, with both values. Layers that are counted from the
         front and from the back are the same where the number of `blocks` is known.
@@ -126,7 +127,7 @@ class TokenCompressor(nn.Module, PyTorchModelHubMixin, library_name="toconv"):
         differing = []
         for name, theirs in facts.items():
             ours = getattr(self.encoder, name)
-            if not (_same_layer(ours, theirs, blocks) if name == "layer" else _same(ours, theirs)):
+            if ours is not None and not (_same_layer(ours, theirs, blocks) if name == "layer" else _same(ours, theirs)):
                 differing.append(f"{name}: the compressor is of an encoder with {ours!r}, this one has {theirs!r}")
         if differing:
             raise EncoderMismatch(*differing)

@@ -29,7 +29,11 @@ class FrozenEncoder(nn.Module):
 
     def __init__(self, visual: nn.Module, layer: int, dtype: torch.dtype) -> None:
         super().__init__()
-        self.visual, self.layer, self.dtype = visual.to(dtype).eval().requires_grad_(False), layer, dtype
+        self.visual, self.layer = visual.to(dtype).eval().requires_grad_(False), layer
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.visual.parameters()).dtype
 
     @torch.inference_mode()
     def forward(self, pixels_B3HW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,6 +20,8 @@ from toconv.settings import DataSettings, EncoderSettings
 if TYPE_CHECKING:
     import torch
 
+    from toconv.module import EncoderFacts
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 SPLITS = ("train", "val", "test")
 CROP_AREA, CROP_RATIO = (0.25, 1.0), (3 / 4, 4 / 3)  # of a picture; drawn where there are several crops
@@ -137,20 +139,35 @@ def pixels(
 def crops(picture: Picture, data: DataSettings, encoder: EncoderSettings) -> torch.Tensor:
     """One crop: the encoder's own preprocessing (shorter side resized, centre cropped). Several: resized
     crops and flips that the seed, the picture's key and the crop's number decide."""
-    import torch
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2 import functional as F
 
     image_3HW, size = decode(picture), encoder.image_size
     bicubic = {"interpolation": InterpolationMode.BICUBIC, "antialias": True}
     if data.crops == 1:
-        views = [F.center_crop(F.resize(image_3HW, [size], **bicubic), [size, size])]
+        views = [centre_view(image_3HW, size)]
     else:
         views = []
         for number in range(data.crops):
             top, left, height, width, flip = _box(picture.key, number, data.seed, image_3HW.shape[1:])
             view = F.resized_crop(image_3HW, top, left, height, width, [size, size], **bicubic)
             views.append(F.horizontal_flip(view) if flip else view)
+    return normalised(views, encoder)
+
+
+def centre_view(image_3HW: torch.Tensor, size: int) -> torch.Tensor:
+    """(3, size, size): the shorter side resized, the centre cropped."""
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as F
+
+    resized = F.resize(image_3HW, [size], interpolation=InterpolationMode.BICUBIC, antialias=True)
+    return F.center_crop(resized, [size, size])
+
+
+def normalised(views: list[torch.Tensor], encoder: EncoderSettings | EncoderFacts) -> torch.Tensor:
+    """(3, H, W) uint8 views → (K, 3, H, W) float32 as the encoder wants them."""
+    import torch
+
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (encoder.mean, encoder.std))
     return (torch.stack(views).float() / 255 - mean) / std
 
