@@ -17,7 +17,8 @@ from toconv.errors import ExitCode, RequestError
 from toconv.paths import REPOSITORY, write_atomic
 from toconv.progress import console, duration
 
-RATIOS = ("token_reading", "training_step", "encoding", "start_up", "sweep_overhead", "second_trial")
+RATIOS = ("token_reading", "training_step", "encoding", "start_up", "sweep_overhead", "second_trial",
+          "downstream")
 FIGURES = ("growth", "leanness")
 USAGE = f"""python -m benchmarks [NAME ...]
 Measures all of {', '.join((*RATIOS, *FIGURES))}, or those named. All of them together write

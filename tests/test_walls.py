@@ -8,7 +8,8 @@ from toconv.identity import TRAINING_CODE
 PACKAGE = Path(__file__).parent.parent / "toconv"
 HOME = {"hydra": {"config"}, "omegaconf": {"config"}, "open_clip": {"tokens.encoder"}, "optuna": {"sweep.search"},
         "mlflow": {"sweep.tracking"}, "wandb": {"sweep.wandb_runs"}, "ray": {"sweep.run"},
-        "onnx": {"tokens.onnx_weights"}, "psutil": {"machine"}, "pynvml": {"machine"}}
+        "onnx": {"tokens.onnx_weights"}, "psutil": {"machine"}, "pynvml": {"machine"},
+        "transformers": {"llava"}, "huggingface_hub": {"module"}, "onnxruntime": {"portable"}}
 
 
 def modules():

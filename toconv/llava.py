@@ -28,6 +28,7 @@ try:
         PreTrainedConfig,
         PreTrainedModel,
     )
+    from transformers.configuration_utils import SubConfigSpec
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 except ImportError as error:
     raise RequestError(f"toconv.llava needs transformers, which is not there ({error}); run: "
@@ -36,14 +37,14 @@ except ImportError as error:
 if TYPE_CHECKING:
     from toconv.module import EncoderFacts
 
-PARTS = ("encoder", "compressor", "decoder")  # of a compressor's config: all that its networks are built from
+PARTS = ("encoder", "k", "compressor", "decoder")  # of a compressor's config: all that its networks are built from
 
 
 class CompressedVisionConfig(PreTrainedConfig):
     """The encoder's own config beside its compressor's."""
 
     model_type = "toconv_compressed_vision"
-    sub_configs_defaults = {"encoder_config": AutoConfig}
+    sub_configs_defaults = {"encoder_config": SubConfigSpec(config_class=AutoConfig, model_type="clip_vision_model")}
 
     encoder_config: dict | PreTrainedConfig | None = None
     compressor: dict | None = None
