@@ -112,7 +112,7 @@ def picture_of_mlflow(driver, name: str, path: Path) -> None:
 def main(name: str) -> None:
     docs = ROOT / "docs"
     with browser(1200, 900) as driver:
-        driver.get(f"file://{ROOT / 'outputs' / name / 'report.html'}")
+        driver.get(f"file://{ROOT / 'outputs' / name / 'report.html'}#front")
         time.sleep(SETTLING_SECONDS)
         driver.save_screenshot(str(docs / "screenshot_report.png"))
     with browser(1400, 760) as driver:
