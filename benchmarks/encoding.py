@@ -15,12 +15,9 @@ from toconv.tokens.images import list_splits, pixels
 from toconv.tokens.store import encoder_batches, prepare_store
 
 
-CROPS = 12  # of each photograph; what a store costs once is shared by all
-
-
 def measure(rounds: int = 2) -> list[Ratio]:
     with tempfile.TemporaryDirectory() as folder:
-        settings = compose({"data.crops": CROPS})
+        settings = compose({})
         pictures = [p for split in list_splits(settings.data).values() for p in split]
         encoder = load_encoder(settings.encoder, resolve_device(settings.hardware))
         batches = list(encoder_batches(pixels(pictures, settings.data, settings.encoder),
@@ -28,13 +25,13 @@ def measure(rounds: int = 2) -> list[Ratio]:
         images, count = sum(map(len, batches)), iter(range(1000))
 
         def store() -> None:
-            prepare_store(compose({"data.crops": CROPS, "data.tokens_dir": str(Path(folder, str(next(count))))}))
+            prepare_store(compose({"data.tokens_dir": str(Path(folder, str(next(count))))}))
 
         def forward() -> None:
             for batch in batches:
                 encoder(batch)
 
-        ours, theirs = in_turns(store, forward, rounds=rounds, warm_up=1)
+        ours, theirs = in_turns(store, forward, rounds=rounds, warm_up=0)
     each = [median_and_spread(t)[0] / images * 1e3 for t in (ours, theirs)]
     return [ratio_of(
         "encoding, file to stored token, against the encoder's forward", theirs, ours, 0.9,

@@ -21,7 +21,7 @@ from toconv.tokens.codes import linear_code
 from toconv.tokens.store import TokenStore, prepare_store
 from toconv.training import Training
 
-WIDTHS, EPOCHS = (96, 192, 384), (2, 4, 8, 14)
+WIDTHS, EPOCHS = (96, 192, 384), (2, 4, 8)
 MARKS = "so^D"
 Point = tuple[float, float]  # device-seconds, validation distortion at the last epoch
 

@@ -42,6 +42,7 @@ def write_figures(folder: Path, content: Content) -> list[Path]:
 def _save(path: Path, figure: Figure, kind: str) -> Path:
     image = io.BytesIO()
     figure.savefig(image, format=kind, dpi=DPI, metadata={"CreationDate": None} if kind == "pdf" else {})
+    figure.set_layout_engine("none")  # the parts stay where the first kind put them
     write_atomic(path, image.getvalue())
     return path
 

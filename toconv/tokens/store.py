@@ -240,6 +240,10 @@ class TokenStore:
         """Images of a split, crops counted singly."""
         return int(self._starts[split][-1])
 
+    def maps(self, split: str) -> list[torch.Tensor]:
+        """The (I, N, C) fp16 tokens of each shard as they lie on the disk, by memory map."""
+        return list(self._tokens[split])
+
     def class_tokens(self, split: str) -> torch.Tensor:
         """(I, C) fp32 class tokens of all images of a split, raw."""
         return torch.cat([_map(self.folder / f"{name}.class.fp16", (images, self.width)).float()
