@@ -4,7 +4,7 @@ knee?"""
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from toconv.metrics import evaluate
 from toconv.models.baselines import fit_baselines
 from toconv.perception import PerceptionReference
 from toconv.progress import console
+from toconv.sweep.front import nondominated
 from toconv.tokens.batches import Batches
 from toconv.tokens.codes import linear_code
 from toconv.tokens.store import TokenStore, prepare_store
@@ -47,7 +48,15 @@ def draw(path: Path) -> list[str]:
     return ["| width | " + " | ".join(f"{e} epochs" for e in EPOCHS) + " |", "|---" * (1 + len(EPOCHS)) + "|",
             *(f"| {width} | " + " | ".join(f"{d:.4f} in {s:.0f} s" for s, d in curve) + " |"
               for width, curve in curves.items()), "",
-            "Baselines: " + ", ".join(f"{name} {distortion:.4f}" for name, distortion in free.items()) + "."]
+            "Baselines: " + ", ".join(f"{name} {distortion:.4f}" for name, distortion in free.items()) + ". No other "
+            "training has both less distortion and fewer device-seconds than " + ", ".join(lean(curves)) + "."]
+
+
+def lean(curves: Mapping[int, Sequence[Point]]) -> list[str]:
+    """The trainings that no other dominates, from cheap to dear."""
+    points = {f"width {width} at {epochs} epochs": point for width, curve in curves.items()
+              for epochs, point in zip(EPOCHS, curve, strict=True)}
+    return sorted(nondominated(points), key=points.__getitem__)
 
 
 def trained(store: TokenStore, device: torch.device, width: int, epochs: int) -> Point:

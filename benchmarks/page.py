@@ -35,8 +35,8 @@ def write_page(path: Path, found: Mapping[str, Sequence[Ratio]], says: Mapping[s
                for line in (f"## {TITLES[name]}", "", f"![{TITLES[name]}](performance_{name}.png)", "", *lines, "")]
     write_atomic(path, "\n".join([
         "# Performance", "",
-        f"Written by `make bench` on {datetime.date.today()}: {machine()}. Every ratio is the median of rounds that ran",
-        "both sides in turns, ± half the range between the quartiles.", "",
+        f"Written by `make bench` on {datetime.date.today()}: {machine()}.",
+        "Every ratio is the median of rounds that ran both sides in turns, ± half the range between the quartiles.", "",
         "| What | Ratio | Floor | |", "|---|---|---|---|", *map(_row, ratios), "",
         "## What was measured, and what limits it", "",
         *(f"- **{name(r)}**: {r.says}{f'. Limit: {r.limit}' if r.limit else ''}." for r in ratios), "",

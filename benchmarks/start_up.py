@@ -6,7 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.comparison import Ratio, median_and_spread, ratio_of, show
@@ -25,37 +27,42 @@ SWEEP = ["run_sweep.py", "sweeps/grid_sizes.yaml", "name=bench_start_up", "data.
 def measure(rounds: int = 3) -> list[Ratio]:
     folder = REPOSITORY / "outputs" / "bench_start_up"
     python(*SWEEP)  # tokens and baselines are present from here on
-    ours, theirs = [], []
+    ours, theirs, plain = [], [], []
     for number in range(rounds):
-        shutil.rmtree(folder)
-        ours.append(_to_first_step(folder, number))
+        shutil.rmtree(folder)  # and another seed, so that no finished trial is adopted
+        ours.append(until(lambda: any(folder.glob("trials/*/worker.json")), *SWEEP, f"training.seed={100 + number}"))
         start = time.perf_counter()
         python("-c", IMPORTS)
         theirs.append(time.perf_counter() - start)
+        with tempfile.TemporaryDirectory() as marks:
+            mark = Path(marks, "mark")
+            plain.append(until(mark.exists, "-m", "benchmarks.plain_first_step", str(mark)))
     shutil.rmtree(folder)
-    middle = [median_and_spread(t)[0] for t in (ours, theirs)]
+    middle = [median_and_spread(t)[0] for t in (ours, theirs, plain)]
     heavy = {what: found for what, arguments in LIGHT.items() if (found := imported(*arguments) & HEAVY)}
     return [
         ratio_of("from command to first training step against importing the libraries", ours, theirs, 2.0,
-                 f"run_sweep.py to a worker's first step: {middle[0]:.1f} s; {IMPORTS}: {middle[1]:.1f} s",
-                 "Ray's start and a worker's own import of torch come after the driver's imports", False),
+                 f"run_sweep.py to a worker's first step: {middle[0]:.1f} s; {IMPORTS}: {middle[1]:.1f} s; a Ray Tune "
+                 f"script of one linear layer to its first step: {middle[2]:.1f} s",
+                 "Ray's start and a worker's own import of torch, one after the other", False),
         Ratio("light commands that import torch or ray", len(heavy), 0, False, 0.0,
               f"of {', '.join(LIGHT)}: {heavy or 'none'}"),
     ]
 
 
-def python(*arguments: str) -> None:
-    subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, check=True, capture_output=True)
+def python(*arguments: str) -> str:
+    """What the command prints on stdout."""
+    return subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
 
 
-def _to_first_step(folder: Path, seed: int) -> float:
-    """Seconds until a worker has opened its trial and steps; another seed, so that no finished trial is adopted."""
+def until(reached: Callable[[], bool], *arguments: str) -> float:
+    """Seconds from the command's start until `reached`; the command then runs to its end."""
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *SWEEP, f"training.seed={100 + seed}"], cwd=REPOSITORY,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not any(folder.glob("trials/*/worker.json")):
+    process = subprocess.Popen([sys.executable, *arguments], cwd=REPOSITORY, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    while not reached():
         if process.poll() is not None:
-            raise RuntimeError(f"the sweep ended with {process.returncode} before its first step")
+            raise RuntimeError(f"{arguments} ended with {process.returncode} before its first step")
         time.sleep(0.02)
     took = time.perf_counter() - start
     process.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import tempfile
 import time
@@ -19,16 +20,12 @@ def measure() -> list[Ratio]:
     folder = REPOSITORY / "outputs" / NAME
     shutil.rmtree(folder, ignore_errors=True)
     with tempfile.TemporaryDirectory() as tokens:
-        sweep = ["run_sweep.py", "sweeps/grid_sizes.yaml", f"name={NAME}", f"data.tokens_dir={tokens}",
-                 f"training.epochs={EPOCHS}", "model.compressor.output_grid_size=6", f"trials={TRIALS}"]
-        prepare = ("from pathlib import Path; from toconv.config import compose; from toconv.tokens.store import "
-                   f"prepare_store; prepare_store(compose({{'data.tokens_dir': '{tokens}'}}))")
         start = time.perf_counter()
-        python("-c", prepare)
-        encoding = time.perf_counter() - start
-        start = time.perf_counter()
-        python(*sweep)
-        wall = encoding + time.perf_counter() - start
+        said = python("run_sweep.py", "sweeps/grid_sizes.yaml", f"name={NAME}", f"data.tokens_dir={tokens}",
+                      f"training.epochs={EPOCHS}", "model.compressor.output_grid_size=6", f"trials={TRIALS}")
+        wall = time.perf_counter() - start
+    minutes, seconds = re.search(r"encoded\s+now\s+in\s+(?:(\d+)\s+min\s+)?(\d+)\s+s", said).groups(default="0")
+    encoding = 60 * int(minutes) + int(seconds)
     with (folder / "results.csv").open(newline="") as file:
         own = sum(float(row["device_seconds"]) for row in csv.DictReader(file) if row["kind"] == "trial")
     shutil.rmtree(folder)

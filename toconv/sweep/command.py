@@ -5,14 +5,15 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from toconv.command_line import same_command
-from toconv.errors import ExitCode, RequestError
+from toconv.errors import ExitCode, RequestError, ToconvError
 from toconv.paths import SweepPaths
 from toconv.progress import console, duration
 from toconv.sweep.spec import Sweep, load_sweep
@@ -125,7 +126,7 @@ def _run_trials(driver: Any, cluster: Any) -> None:
                       "trials run on the CPU")
     console.print(f"{slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
     with Pulse(in_use) as pulse, Display(driver, slots, pulse) as display:
-        run_trials(driver, resources, slots, display.update)
+        run_trials(driver, resources, slots, display.update, lambda: import_report(driver.sweep.base.encoder))
 
 
 def start_tracking(driver: Any) -> None:
@@ -163,6 +164,22 @@ def export_front(driver: Any) -> None:
     from toconv.sweep.winners import export_front
 
     export_front(driver)
+
+
+def import_report(encoder: Any) -> None:
+    """Import what `report` needs, seconds of one core, in a thread of its own while the last trials run."""
+    def work() -> None:
+        import toconv.sweep.figures
+        import toconv.sweep.page.write
+        import toconv.sweep.winners  # noqa: F401
+        from toconv.export import encoder_facts
+        from toconv.sweep.search import import_fanova
+
+        import_fanova()
+        with suppress(ToconvError):  # the report says what is missing
+            encoder_facts(encoder)
+
+    Thread(target=work, daemon=True, name="import").start()
 
 
 def report(driver: Any) -> None:

@@ -82,9 +82,12 @@ class RayTrial(tune.Trainable):
 class LedgerSearcher(Searcher):
     """Tune's view of the ledger: hands out proposals, takes outcomes."""
 
-    def __init__(self, driver: Driver, slots: int) -> None:
+    def __init__(self, driver: Driver, slots: int, on_idle: Callable[[], None]) -> None:
+        """`on_idle` is called once, at the first epoch that ends after a slot found nothing left to begin."""
         super().__init__(metric=None, mode=None)
         self.driver, self.slots = driver, slots
+        self._on_idle: Callable[[], None] | None = on_idle
+        self._idle = False
         self.proposals: dict[str, Proposal] = {}  # by Tune's trial id
         self.stopped_early: set[str] = set()
         self.broken: str | None = None
@@ -109,6 +112,7 @@ class LedgerSearcher(Searcher):
             return None
         proposal = self.driver.next_proposal()
         if proposal is None:
+            self._idle = True
             return Searcher.FINISHED if not self.driver.open else None
         self.proposals[trial_id] = proposal
         return {"request": asdict(self.driver.request(proposal))}
@@ -119,6 +123,9 @@ class LedgerSearcher(Searcher):
     def take(self, trial_id: str, result: dict[str, Any]) -> dict[str, Any]:
         """Tell the driver of an epoch; returns the worker's outcome."""
         outcome = json.loads(result["outcome"])
+        if self._idle and self._on_idle:
+            self._on_idle()
+            self._on_idle = None
         if "row" in outcome:
             self.driver.progressed(self.proposals[trial_id], outcome["row"])
         return outcome
@@ -205,8 +212,11 @@ class CellScheduler(FIFOScheduler):
                         None, earlier, {"epoch": row["epoch"], "distortion": row["metrics"]["distortion"]})
 
 
-class Watch(tune.Callback):
-    """Calls `on_step` whenever Tune has done something."""
+class Watch(tune.Stopper):
+    """Stops nothing; calls `on_step` whenever Tune has done something.
+
+    A stopper, since Tune counts callbacks by their kind, and imports every tracker that it knows to tell the kinds.
+    """
 
     def __init__(self, on_step: Callable[[], None]) -> None:
         self._on_step = on_step
@@ -214,8 +224,12 @@ class Watch(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
         self._on_step()
+        return False
 
 
 class Cluster:
@@ -281,17 +295,21 @@ def usable(asked: Resources, present: dict[str, float]) -> tuple[Resources, int]
     return asked.model_copy(update={"gpu": gpu}), slots
 
 
-def run_trials(driver: Driver, resources: Resources, slots: int, on_step: Callable[[], None]) -> None:
-    """Run what the ledger still lacks. Raises KeyboardInterrupt after SIGINT and SIGTERM, MachineryError
-    where the machinery gave way; the ledger then holds what remains to be done."""
-    searcher = LedgerSearcher(driver, slots)
+def run_trials(driver: Driver, resources: Resources, slots: int, on_step: Callable[[], None],
+               on_idle: Callable[[], None]) -> None:
+    """Run what the ledger still lacks; `on_idle` is called once a slot falls idle for good.
+
+    Raises KeyboardInterrupt after SIGINT and SIGTERM, MachineryError where the machinery gave way; the ledger then
+    holds what remains to be done.
+    """
+    searcher = LedgerSearcher(driver, slots, on_idle)
     trainable = tune.with_resources(RayTrial, {"cpu": resources.cpu, "gpu": resources.gpu})
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(search_alg=searcher, scheduler=CellScheduler(searcher), num_samples=-1,
                                     reuse_actors=True),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(driver.paths.tune), verbose=0, callbacks=[Watch(on_step)],
+            name="tune", storage_path=str(driver.paths.tune), verbose=0, stop=Watch(on_step),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES)))
     with searcher.interrupt.handling(lost_machinery):

@@ -259,6 +259,11 @@ class Ledger:
         return found
 
 
+def import_fanova() -> None:
+    """Import what `Ledger.importances` needs and Optuna puts off: scikit-learn, two seconds."""
+    optuna.importance.FanovaImportanceEvaluator()
+
+
 def _study_of(proposal: Proposal) -> str:
     return FINALISTS if proposal.finalist_of else proposal.cell
 

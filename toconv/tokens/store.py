@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from filelock import FileLock
 from toconv.errors import MachineryError, StoreError
 from toconv.hardware import resolve_device
 from toconv.paths import write_atomic
-from toconv.progress import bar, console
+from toconv.progress import bar, console, duration
 from toconv.settings import DataSettings, Settings
 from toconv.tokens.encoder import (
     architecture_identity,
@@ -76,13 +77,15 @@ def prepare_store(settings: Settings) -> Path:
         manifest = _read_manifest(folder) or {"fingerprint": folder.name, "parts": parts, "shards": {}}
         shards = plan_shards(splits, settings.data)
         missing = [shard for shard in shards if not _intact(folder, manifest["shards"].get(shard.name))]
+        start = time.monotonic()
         if missing or not manifest.get("complete"):
             _encode(settings, folder, manifest, missing)
             _complete(settings, folder, manifest)
         total = sum(shard["images"] for shard in manifest["shards"].values())
         done = sum(len(shard.pictures) for shard in missing) * settings.data.crops
+        encoded = f"{done} encoded now in {duration(time.monotonic() - start)}" if done else "none encoded now"
         console.print(f"tokens: {total} images by {settings.encoder.name} ({settings.encoder.weights}, "
-                      f"{parts['dtype'].removeprefix('torch.')}); {done or 'none'} encoded now; {folder}")
+                      f"{parts['dtype'].removeprefix('torch.')}); {encoded}; {folder}")
     return folder
 
 
