@@ -56,7 +56,7 @@ def python(*arguments: str) -> str:
 
 
 def until(reached: Callable[[], bool], *arguments: str) -> float:
-    """Seconds from the command's start until `reached`; the command then runs to its end."""
+    """Seconds from the command's start until `reached`; the command is then interrupted."""
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, *arguments], cwd=REPOSITORY, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
@@ -65,6 +65,7 @@ def until(reached: Callable[[], bool], *arguments: str) -> float:
             raise RuntimeError(f"{arguments} ended with {process.returncode} before its first step")
         time.sleep(0.02)
     took = time.perf_counter() - start
+    process.terminate()
     process.wait()
     return took
 
