@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import random
+import re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -195,5 +196,6 @@ def decode(picture: Picture) -> torch.Tensor:
         data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
         image = decode_image(data, ImageReadMode.RGB, apply_exif_orientation=True)
     except RuntimeError as error:
-        raise DataError(f"{picture.path}: not a picture that can be read ({str(error).splitlines()[0]})") from error
+        reason = re.sub(r".*\.cpp:\d+, ", "", str(error).splitlines()[0])  # less torchvision's line of its source
+        raise DataError(f"{picture.path}: not a picture that can be read ({reason})") from error
     return image if image.dtype == torch.uint8 else (image >> 8).to(torch.uint8)
