@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from toconv.command_line import same_command
-from toconv.errors import ExitCode, RequestError, ToconvError
+from toconv.errors import ExitCode, RequestError
 from toconv.paths import SweepPaths
 from toconv.progress import console, duration
 from toconv.sweep.spec import Sweep, load_sweep
@@ -169,14 +169,14 @@ def export_front(driver: Any) -> None:
 def import_report(encoder: Any) -> None:
     """Import what `report` needs, seconds of one core, in a thread of its own while the last trials run."""
     def work() -> None:
-        import toconv.sweep.figures
-        import toconv.sweep.page.write
-        import toconv.sweep.winners  # noqa: F401
-        from toconv.export import encoder_facts
-        from toconv.sweep.search import import_fanova
+        with suppress(Exception):  # whatever is missing, the report meets it again and says so
+            import toconv.sweep.figures
+            import toconv.sweep.page.write
+            import toconv.sweep.winners  # noqa: F401
+            from toconv.export import encoder_facts
+            from toconv.sweep.search import import_fanova
 
-        import_fanova()
-        with suppress(ToconvError):  # the report says what is missing
+            import_fanova()
             encoder_facts(encoder)
 
     Thread(target=work, daemon=True, name="import").start()
