@@ -29,6 +29,11 @@ class Ratio:
     def meets(self) -> bool:
         return self.ratio >= self.floor if self.higher_is_better else self.ratio <= self.floor
 
+    @property
+    def quoted(self) -> str:
+        """The ratio with its spread, where it was measured more than once."""
+        return f"{self.ratio:.2f}" + (f" ± {self.spread:.2f}" if self.spread else "")
+
     def as_json(self) -> dict[str, Any]:
         values = {key: value for key, value in asdict(self).items() if key not in {"says", "limit"}}
         return values | {"meets": self.meets}
@@ -71,5 +76,5 @@ def show(ratios: Sequence[Ratio]) -> None:
     """Print each line as it would stand in docs/performance.md."""
     for r in ratios:
         sign = "≥" if r.higher_is_better else "≤"
-        console.print(f"{r.name}: {r.ratio:.3f} ± {r.spread:.3f} (floor {sign} {r.floor:g}, "
+        console.print(f"{r.name}: {r.quoted} (floor {sign} {r.floor:g}, "
                       f"{'met' if r.meets else 'NOT MET'}); {r.says}", highlight=False)

@@ -9,15 +9,16 @@ import torch
 
 from benchmarks.comparison import Ratio, in_turns, median_and_spread, ratio_of, show
 from toconv.config import compose
-from toconv.hardware import resolve_device
+from toconv.hardware import keep_freed_memory, resolve_device
 from toconv.tokens.encoder import load_encoder
 from toconv.tokens.images import list_splits, pixels
 from toconv.tokens.store import encoder_batches, prepare_store
 
-PART = 3  # one batch of so many is enough to time the forward passes alone
+PART = 6  # one batch of so many is enough to time the forward passes alone
 
 
 def measure(rounds: int = 2) -> list[Ratio]:
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         settings = compose({})
         pictures = [p for split in list_splits(settings.data).values() for p in split]

@@ -36,7 +36,8 @@ def write_page(path: Path, found: Mapping[str, Sequence[Ratio]], says: Mapping[s
     write_atomic(path, "\n".join([
         "# Performance", "",
         f"Written by `make bench` on {datetime.date.today()}: {machine()}.",
-        "Every ratio is the median of rounds that ran both sides in turns, ± half the range between the quartiles.", "",
+        "Every ratio is the median of rounds that ran both sides in turns, ± half the range between the quartiles; without "
+        "± it was measured once.", "",
         "| What | Ratio | Floor | |", "|---|---|---|---|", *map(_row, ratios), "",
         "## What was measured, and what limits it", "",
         *(f"- **{name(r)}**: {r.says}{f'. Limit: {r.limit}' if r.limit else ''}." for r in ratios), "",
@@ -51,7 +52,7 @@ def name(ratio: Ratio) -> str:
 def _row(ratio: Ratio) -> str:
     sign = "≥" if ratio.higher_is_better else "≤"
     met = "met" if ratio.meets else "**not met**"
-    return f"| {name(ratio)} | {ratio.ratio:.2f} ± {ratio.spread:.2f} | {sign} {ratio.floor:g} | {met} |"
+    return f"| {name(ratio)} | {ratio.quoted} | {sign} {ratio.floor:g} | {met} |"
 
 
 def machine() -> str:

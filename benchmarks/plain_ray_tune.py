@@ -15,7 +15,7 @@ from toconv.tokens.images import list_splits, pixels
 from toconv.tokens.store import encoder_batches
 
 
-PART = 3  # one picture of so many is enough to time an epoch
+PART = 6  # one picture of so many is enough to time an epoch
 
 
 def trainable(config: dict[str, int]) -> None:

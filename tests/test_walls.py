@@ -1,4 +1,4 @@
-"""The structure: no import cycle, and one module for each outside library."""
+"""The structure: no import cycle, and one module for each outside library (two for Ray: its cluster, and Tune)."""
 
 import ast
 from pathlib import Path
@@ -7,7 +7,7 @@ from toconv.identity import TRAINING_CODE
 
 PACKAGE = Path(__file__).parent.parent / "toconv"
 HOME = {"hydra": {"config"}, "omegaconf": {"config"}, "open_clip": {"tokens.encoder"}, "optuna": {"sweep.search"},
-        "mlflow": {"sweep.tracking"}, "wandb": {"sweep.wandb_runs"}, "ray": {"sweep.run"},
+        "mlflow": {"sweep.tracking"}, "wandb": {"sweep.wandb_runs"}, "ray": {"sweep.cluster", "sweep.run"},
         "onnx": {"tokens.onnx_weights"}, "psutil": {"machine"}, "pynvml": {"machine"},
         "transformers": {"llava"}, "huggingface_hub": {"module"}, "onnxruntime": {"portable"}}
 

@@ -116,10 +116,11 @@ def _encoder_of(compressor: TokenCompressor, given: dict[str, Any]) -> dict[str,
 def _compress_all(pictures: list[Picture], checkpoint: str, output: Path, texts: list[str]) -> ExitCode:
     import torch
 
-    from toconv.hardware import resolve_device
+    from toconv.hardware import keep_freed_memory, resolve_device
     from toconv.progress import bar, console
     from toconv.tokens.encoder import load_encoder
 
+    keep_freed_memory()
     compressor, settings = open_compressor(checkpoint, texts)
     device = resolve_device(settings.hardware)
     work = _Work(compressor.to(device), load_encoder(settings.encoder, device), device)

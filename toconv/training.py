@@ -26,6 +26,7 @@ from toconv.models.compressor import Compressor
 from toconv.models.cost import compressor_cost
 from toconv.models.critic import build_critic
 from toconv.models.decoder import build_decoder
+from toconv.optimizers import Adam, AdamW
 from toconv.perception import PerceptionReference
 from toconv.settings import Settings
 from toconv.tokens.batches import Batches
@@ -80,9 +81,9 @@ class Training:
     def _make_optimizers(self) -> None:
         t = self.settings.training
         generator = [*self.compressor.parameters(), *self.decoder.parameters()]
-        self.optimizer = torch.optim.AdamW(
+        self.optimizer = AdamW(
             generator, t.learning_rate, t.betas, weight_decay=t.weight_decay, fused=True)
-        self.critic_optimizer = torch.optim.Adam(
+        self.critic_optimizer = Adam(
             self.critic.parameters(), t.critic_learning_rate, t.critic_betas, fused=True)
         schedule = cosine_with_warmup(t.epochs * len(self.train), t.warmup_fraction)
         self.schedule = LambdaLR(self.optimizer, schedule)

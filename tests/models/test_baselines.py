@@ -1,5 +1,6 @@
 """Training-free compressors against independent computations."""
 
+import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
@@ -75,14 +76,29 @@ def test_pooling_and_striding_are_torchs_own_operations():
     torch.testing.assert_close(named["strided"].compress(data.x), centres)
 
 
-@pytest.mark.parametrize("k", [3, 5])
-def test_pca_is_the_same_linear_code_whether_found_on_covariance_or_on_blocks(k, monkeypatch):
-    data = Images()
-    on_covariance = fit_linear_code(data, 12, k)
-    monkeypatch.setattr(linear_code, "LARGEST_GRAM", 0)
-    on_blocks = fit_linear_code(data, 12, k)
-    found = [fvu(data.x, b.decompress(b.compress(data.x))) for b in (on_covariance, on_blocks)]
-    assert found[0] == pytest.approx(found[1], abs=1e-3)
+@pytest.mark.parametrize("shape", [(300, 60), (60, 300), (900, 700), (700, 900)])
+def test_pca_keeps_as_much_variance_as_the_leading_singular_vectors(shape):
+    """The first two shapes take the exact way, the last two the iterative one."""
+    count, generator = 12, torch.Generator().manual_seed(1)
+    assert (min(shape) > 2 * linear_code.STEPS * -(-count // linear_code.SHARE)) == (min(shape) >= 700)
+    spectrum = torch.arange(1, min(shape) + 1) ** -0.7  # slow: the last directions hardly differ
+    left, right = (torch.linalg.qr(torch.randn(n, min(shape), generator=generator)).Q for n in shape)
+    x = (left * spectrum) @ right.T
+    basis = linear_code._principal(x, count)
+    torch.testing.assert_close(basis.T @ basis, torch.eye(count), atol=1e-4, rtol=0)
+    best = np.linalg.svd(x.double().numpy(), compute_uv=False)[:count]
+    assert float((x @ basis).square().sum()) == pytest.approx((best**2).sum(), rel=1e-5)
+    assert (x @ basis).norm(dim=0).numpy() == pytest.approx(best, rel=2e-3)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 5, 40])
+def test_pca_of_fewer_directions_than_are_asked_for_keeps_everything(rank):
+    """More blocks than directions, as where all pictures are alike: the iteration runs out of new ones."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(700, rank, generator=generator) @ torch.randn(rank, 900, generator=generator)
+    basis = linear_code._principal(x, 48)
+    assert min(x.shape) > 2 * linear_code.STEPS * 8
+    torch.testing.assert_close(x @ basis @ basis.T, x, atol=2e-3, rtol=1e-3)
 
 
 def test_pca_on_a_share_of_the_blocks_stays_near_the_whole(monkeypatch):

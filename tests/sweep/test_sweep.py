@@ -11,7 +11,7 @@ import optuna
 import pytest
 import yaml
 
-from tests.sweep.running import SIZES, TRIALS, mlflow_runs, optuna_trials, rows, run, trial_rows, write_sweep
+from tests.sweep.running import SIZES, TRIALS, epochs_of, mlflow_runs, optuna_trials, rows, run, trial_rows, write_sweep
 from toconv.paths import REPOSITORY, SweepPaths
 
 BASELINES = ("random", "strided", "pool", "pool_bilinear", "pool_rescaled", "pca", "mixing_0.25", "mixing_0.5",
@@ -165,16 +165,38 @@ def test_checkpoints_stay_for_the_front_alone_in_folders_and_in_mlflow(with_fina
     assert best <= kept <= {r["trial_id"] for r in trials}
 
 
-def test_a_spent_budget_ends_trials_at_a_checkpoint_and_more_budget_goes_on(overrides, tmp_path):
+def on_two_logical_gpus(folder, *arguments):
+    code = ("import sys, toconv.sweep.run, ray; ray.init(num_cpus=2, num_gpus=2, include_dashboard=False);"
+            "from toconv.sweep.command import sweep; sys.exit(sweep(sys.argv[1:]))")
+    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=folder, capture_output=True, text=True,
+                          timeout=300, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+
+
+def test_spent_gpu_hours_end_trials_at_a_checkpoint_and_more_of_them_goes_on(overrides, tmp_path):
+    """The first epoch that ends finds the budget spent, however fast the machine is."""
     _, settings = overrides
-    path = write_sweep(tmp_path, {**settings, "training.epochs": 30})
-    done = run(tmp_path, path, "budget.hours=0.002")
+    path = write_sweep(tmp_path, {**settings, "hardware.device": "cpu", "training.epochs": 30})
+    trials = tmp_path / "outputs" / "tiny" / "trials"
+    done = on_two_logical_gpus(tmp_path, path, "budget.gpu_hours=1e-6")
     assert done.returncode == 0, done.stderr
-    assert "stopped by the budget (budget.hours=0.002" in done.stdout and "to go on" not in done.stderr
+    assert "stopped by the budget (budget.gpu_hours=1e-06" in done.stdout and "to go on" not in done.stderr
     states = Counter(r["state"] for r in trial_rows(tmp_path))
-    assert states["running"] >= 1 and (tmp_path / "outputs" / "tiny" / "report.html").exists()
-    again = run(tmp_path, path, "budget.hours=0.001")
-    assert again.returncode == 0 and Counter(r["state"] for r in trial_rows(tmp_path)) == states
+    assert set(states) == {"running"} and (tmp_path / "outputs" / "tiny" / "report.html").exists()
+    begun = {folder.name: epochs_of(folder) for folder in trials.iterdir()}
+    assert begun and all(0 < len(epochs) < 30 for epochs in begun.values())
+    again = on_two_logical_gpus(tmp_path, path, "budget.gpu_hours=1e-6")
+    assert again.returncode == 0 and {folder.name: epochs_of(folder) for folder in trials.iterdir()} == begun
+    assert on_two_logical_gpus(tmp_path, path, "budget.gpu_hours=1").returncode == 0
+    assert {r["state"] for r in trial_rows(tmp_path)} == {"complete"} and len(trial_rows(tmp_path)) == 4
+    assert all(epochs_of(folder) == list(range(1, 31)) for folder in trials.iterdir())
+
+
+def test_hours_that_are_spent_before_the_first_trial_begin_none(overrides, tmp_path):
+    _, settings = overrides
+    path = write_sweep(tmp_path, settings)
+    done = run(tmp_path, path, "budget.hours=1e-6")
+    assert done.returncode == 0, done.stderr
+    assert "stopped by the budget (budget.hours=1e-06" in done.stdout and not trial_rows(tmp_path)
     assert run(tmp_path, path, "budget.hours=1").returncode == 0
     assert {r["state"] for r in trial_rows(tmp_path)} == {"complete"} and len(trial_rows(tmp_path)) == 4
 
@@ -240,10 +262,7 @@ def test_k_may_be_a_choice_of_optunas_with_the_tokens_as_an_objective(overrides,
 def test_two_logical_gpus_run_two_trials_side_by_side_each_seeing_one(overrides, tmp_path):
     _, settings = overrides
     path = write_sweep(tmp_path, {**settings, "hardware.device": "cpu", "training.epochs": 150})
-    code = ("import sys, toconv.sweep.run, ray; ray.init(num_cpus=2, num_gpus=2, include_dashboard=False);"
-            "from toconv.sweep.command import sweep; sys.exit(sweep([sys.argv[1]]))")
-    done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=tmp_path, capture_output=True, text=True,
-                          timeout=300, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    done = on_two_logical_gpus(tmp_path, path)
     assert done.returncode == 0, done.stderr
     assert "2 trial(s) at a time, each with 1 CPU and 1 GPU" in done.stdout
     spans = []

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import time
 from collections import Counter
 
 import pytest
@@ -266,6 +267,20 @@ def test_a_checkpoint_that_is_dropped_takes_its_model_along(tracker, trained):
         assert client.search_logged_models([experiment]) == []
     run_id = tracker().run_ids()["a"]
     assert model.source_run_id == run_id and {a.path for a in client.list_artifacts(run_id)} == {"config.yaml"}
+
+
+def test_a_trial_is_newer_than_the_baselines_however_late_those_are_delivered(tracker, trained):
+    """MLflow's pages list the newest runs first, and of a parent's children only those."""
+    made = tracker()
+    time.sleep(0.01)
+    row = {"epoch": 1, "timestamp": time.time_ns() // 1_000_000 + 500, "seconds": 0.5, "metrics": {"distortion": 1.0}}
+    trained.metrics.write_text(json.dumps(row) + "\n")
+    time.sleep(0.01)
+    made.sync(record(trained.folder))
+    made.sync(record(None, trial_id="b", name="pool", kind="baseline", number=None))
+    newest_first = MlflowClient(made.uri).search_runs([made._experiment])
+    assert newest_first[0].info.run_name == "k=2" and len(newest_first) == 3
+    assert newest_first[0].info.start_time == row["timestamp"] - 500
 
 
 def test_no_password_of_a_tracking_uri_reaches_mlflow(tracker, trained):

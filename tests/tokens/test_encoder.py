@@ -67,6 +67,18 @@ def test_the_tail_gives_the_embedded_encoders_own_embedding():
     assert load_tail(settings, CPU) is load_tail(settings, CPU)
 
 
+def test_the_tail_of_an_encoder_that_pools_all_its_tokens_runs_its_last_block_on_all_of_them(tiny_encoder):
+    clip = load_encoder(config.compose(tiny_encoder, {"encoder.layer": -3}).encoder, CPU)
+    clip.visual.pool_type = "avg"
+    own = load_encoder(config.compose({"encoder.dtype": "fp32"}).encoder, CPU)
+    own.visual.trunk.global_pool = "avg"
+    for encoder, pixels in ((clip, torch.randn(2, 3, 24, 24)), (own, torch.randn(1, 3, 336, 336))):
+        with torch.inference_mode():
+            whole = encoder.visual(pixels)
+        tokens = encoder(pixels)
+        torch.testing.assert_close(EncoderTail(encoder)(*tokens), whole, rtol=1e-4, atol=1e-4)
+
+
 def test_the_embedded_encoder_computes_what_its_onnx_graph_computes(embedded):
     import onnx
     from onnx.reference import ReferenceEvaluator

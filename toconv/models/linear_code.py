@@ -15,9 +15,9 @@ from torch import nn
 
 from toconv import grid
 
-OVERSAMPLING, ITERATIONS, SEED = 32, 6, 0
+STEPS, SHARE, SEED = 16, 6, 0  # of block Krylov iteration, each with a sixth of the directions that are asked for
+NUDGE = 1e-4  # of the largest new direction, at random: well above rounding, which decides where nothing new is left
 MOST_NUMBERS = 2**26  # of the blocks that PCA is fitted on: 256 MB
-LARGEST_GRAM = 4096  # channels of a block, up to which PCA works on their covariance
 
 
 class Images(Protocol):
@@ -90,17 +90,40 @@ def _sample_blocks(train: Images, k: int) -> torch.Tensor:
 
 
 def _principal(x_TD: torch.Tensor, count: int) -> torch.Tensor:
-    """(D, count) orthonormal directions of the largest variance; zero columns where there are fewer.
+    """(D, count) orthonormal directions of the largest variance; zero columns where there are fewer."""
+    width = -(-count // SHARE)
+    small = min(x_TD.shape) <= 2 * STEPS * width
+    basis = _eigenvectors(x_TD, count) if small else _krylov(x_TD, width, count)
+    return F.pad(basis, (0, count - basis.shape[1]))
 
-    Randomised subspace iteration (Halko et al., arXiv 0909.4061), on the covariance where that is smaller.
-    """
+
+def _eigenvectors(x_TD: torch.Tensor, count: int) -> torch.Tensor:
+    """The first right singular vectors of X, from the smaller of XᵀX and XXᵀ."""
     samples, width = x_TD.shape
-    gram_DD = x_TD.T @ x_TD if width <= min(samples, LARGEST_GRAM) else None
+    if width <= samples:
+        return _leading(x_TD.T @ x_TD, count)
+    return torch.linalg.qr(x_TD.T @ _leading(x_TD @ x_TD.T, count)).Q
+
+
+def _leading(gram: torch.Tensor, count: int) -> torch.Tensor:
+    """Eigenvectors as columns, those of the largest eigenvalues, by falling eigenvalue."""
+    return torch.linalg.eigh(gram).eigenvectors.flip(-1)[:, :count]
+
+
+def _krylov(x_TD: torch.Tensor, width: int, count: int) -> torch.Tensor:
+    """By randomised block Krylov iteration (Musco and Musco, arXiv 1504.05477): the best within the span of Ω, XᵀXΩ,
+    (XᵀX)²Ω, … of STEPS·width directions, kept orthonormal as it grows."""
     generator = torch.Generator().manual_seed(SEED)
-    q_DW = torch.randn(width, min(count + OVERSAMPLING, samples, width), generator=generator).to(x_TD.device)
-    for _ in range(ITERATIONS):
-        q_DW = torch.linalg.qr(x_TD.T @ (x_TD @ q_DW) if gram_DD is None else gram_DD @ q_DW).Q
-    projected_TW = x_TD @ q_DW
-    _, vectors_WW = torch.linalg.eigh(projected_TW.T @ projected_TW)  # ascending
-    basis = q_DW @ vectors_WW.flip(-1)[:, :count]
-    return torch.nn.functional.pad(basis, (0, count - basis.shape[1]))
+    basis_DW = x_TD.new_empty(x_TD.shape[1], STEPS * width)
+    images_TW = x_TD.new_empty(x_TD.shape[0], STEPS * width)
+    random_DW = torch.randn(x_TD.shape[1], width, generator=generator).to(x_TD.device)
+    new_DW = random_DW
+    for start in range(0, STEPS * width, width):
+        found_DW = basis_DW[:, :start]
+        for _ in range(2):  # the second time for what rounding left
+            new_DW = torch.linalg.qr(new_DW - found_DW @ (found_DW.T @ new_DW)).Q
+        basis_DW[:, start:start + width] = new_DW
+        images_TW[:, start:start + width] = x_TD @ new_DW
+        new_DW = x_TD.T @ images_TW[:, start:start + width]
+        new_DW += NUDGE * new_DW.norm(dim=0).amax() / random_DW.norm(dim=0) * random_DW.roll(start + 1, 0)
+    return basis_DW @ _leading(images_TW.T @ images_TW, count)

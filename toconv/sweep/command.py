@@ -68,7 +68,7 @@ def ray_ahead(paths: SweepPaths) -> Iterator[Callable[[], Any]]:
 
     def cluster() -> Any:
         if not found:
-            from toconv.sweep.run import Cluster
+            from toconv.sweep.cluster import Cluster
 
             found.append(Cluster())
         return found[0]
@@ -83,12 +83,14 @@ def ray_ahead(paths: SweepPaths) -> Iterator[Callable[[], Any]]:
 
 
 def run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Any]) -> ExitCode:
+    from toconv.hardware import keep_freed_memory
     from toconv.sweep.driver import Driver, record_request
     from toconv.sweep.tracking import check_access
     from toconv.tokens.store import prepare_store
 
     start = time.monotonic()
     check_access(asked.base.experiment)
+    keep_freed_memory()
     tokens = prepare_store(asked.base)
     fingerprint = tokens.name
     record_request(asked, paths, fingerprint, facts())
@@ -115,9 +117,10 @@ def run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Any]) -> ExitCode
 
 
 def _run_trials(driver: Any, cluster: Any) -> None:
+    from toconv.sweep.cluster import in_use, usable
     from toconv.sweep.display import Display
     from toconv.sweep.pulse import Pulse
-    from toconv.sweep.run import in_use, run_trials, usable
+    from toconv.sweep.run import run_trials
 
     resources, slots = usable(driver.sweep.file.resources, cluster.resources())
     driver.spent.gpu = resources.gpu

@@ -13,6 +13,8 @@ from toconv.sweep.records import TrialRecord
 from toconv.sweep.run_facts import redact
 from toconv.sweep.tracking import Tracker
 
+HEAD_START = 6.0  # seconds in which workers start before this thread imports MLflow beside them
+
 
 class BackgroundTracker:
     """One thread that delivers records, so that a slow or dead server is off the sweep's path."""
@@ -20,7 +22,7 @@ class BackgroundTracker:
     def __init__(self, tracker: Tracker, params: Mapping[str, Any]) -> None:
         self._tracker, self._params = tracker, params
         self._waiting: dict[str, TrialRecord] = {}
-        self._lock, self._wake = threading.Lock(), queue.SimpleQueue()
+        self._lock, self._wake, self._hurry = threading.Lock(), queue.SimpleQueue(), threading.Event()
         self.error: str | None = None
         self._opened = False
         threading.Thread(target=self._work, daemon=True, name="tracking").start()
@@ -32,6 +34,7 @@ class BackgroundTracker:
         self._wake.put(None)
 
     def _work(self) -> None:
+        self._hurry.wait(HEAD_START)
         while True:
             self._wake.get()
             while not self._wake.empty():
@@ -59,6 +62,7 @@ class BackgroundTracker:
 
     def flush(self, seconds: float) -> int:
         """Wait for deliveries until none arrives for so long; returns how many records could not be delivered."""
+        self._hurry.set()
         end, before = time.monotonic() + seconds, len(self._waiting)
         self._wake.put(None)
         while time.monotonic() < end:

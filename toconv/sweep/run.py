@@ -1,4 +1,4 @@
-"""Trials side by side on Ray Tune. The only module that knows Ray.
+"""Trials side by side on Ray Tune. The only module that knows Tune.
 
 Tune schedules; it decides nothing that the ledger does not know. Its own checkpoints and restore
 are not used: a trial's folder and the ledger hold all that a later start needs.
@@ -8,31 +8,22 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-QUIET = {
-    "RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "TUNE_GLOBAL_CHECKPOINT_S": "600", "TUNE_PRINT_ALL_TRIAL_ERRORS": "0", "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0", "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_prestart_worker_first_driver": "0",  # Tune's actors have an environment of their own and never use those
-}
-os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+from toconv.sweep.cluster import lost_machinery  # isort: skip - sets the environment that Ray reads when it is imported
 
-import ray  # noqa: E402 - reads the environment when it is imported
-from ray import tune  # noqa: E402
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler  # noqa: E402
-from ray.tune.search import Searcher  # noqa: E402
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 
-from toconv.errors import MachineryError  # noqa: E402
-from toconv.paths import write_atomic  # noqa: E402
-from toconv.progress import console  # noqa: E402
-from toconv.sweep.interrupt import Interrupt  # noqa: E402
+from toconv.errors import MachineryError
+from toconv.paths import write_atomic
+from toconv.progress import console
+from toconv.sweep.interrupt import Interrupt
 
 if TYPE_CHECKING:  # a worker imports this module too, and needs neither the ledger nor a request
     from toconv.sweep.driver import Driver
@@ -40,8 +31,6 @@ if TYPE_CHECKING:  # a worker imports this module too, and needs neither the led
     from toconv.sweep.spec import Resources
 
 WORKER_RETRIES = 2  # of a worker that died; a trial that failed is not run again
-PROBE_SECONDS = 10.0
-OBJECT_STORE_BYTES = 100 * 2**20  # nothing large goes through it: tokens are read by memory map
 
 
 class RayTrial(tune.Trainable):
@@ -82,12 +71,12 @@ class RayTrial(tune.Trainable):
 class LedgerSearcher(Searcher):
     """Tune's view of the ledger: hands out proposals, takes outcomes."""
 
-    def __init__(self, driver: Driver, slots: int, on_idle: Callable[[], None]) -> None:
-        """`on_idle` is called once, at the first epoch that ends after a slot found nothing left to begin."""
+    def __init__(self, driver: Driver, slots: int, on_last: Callable[[], None]) -> None:
+        """`on_last` is called once, at the first epoch that ends after the last trial has begun."""
         super().__init__(metric=None, mode=None)
         self.driver, self.slots = driver, slots
-        self._on_idle: Callable[[], None] | None = on_idle
-        self._idle = False
+        self._on_last: Callable[[], None] | None = on_last
+        self._last_begun = False
         self.proposals: dict[str, Proposal] = {}  # by Tune's trial id
         self.stopped_early: set[str] = set()
         self.broken: str | None = None
@@ -111,8 +100,8 @@ class LedgerSearcher(Searcher):
         if len(self.driver.open) >= self.slots:
             return None
         proposal = self.driver.next_proposal()
+        self._last_begun = self.driver.left() <= len(self.driver.open)
         if proposal is None:
-            self._idle = True
             return Searcher.FINISHED if not self.driver.open else None
         self.proposals[trial_id] = proposal
         return {"request": asdict(self.driver.request(proposal))}
@@ -123,9 +112,9 @@ class LedgerSearcher(Searcher):
     def take(self, trial_id: str, result: dict[str, Any]) -> dict[str, Any]:
         """Tell the driver of an epoch; returns the worker's outcome."""
         outcome = json.loads(result["outcome"])
-        if self._idle and self._on_idle:
-            self._on_idle()
-            self._on_idle = None
+        if self._last_begun and self._on_last:
+            self._on_last()
+            self._on_last = None
         if "row" in outcome:
             self.driver.progressed(self.proposals[trial_id], outcome["row"])
         return outcome
@@ -232,77 +221,14 @@ class Watch(tune.Stopper):
         return False
 
 
-class Cluster:
-    """The Ray cluster that RAY_ADDRESS names, or one of our own for as long as it is needed.
-
-    Starts as soon as it is made, beside whatever the driver does meanwhile.
-    """
-
-    def __init__(self) -> None:
-        self._found = ray.is_initialized()
-        self._error: Exception | None = None
-        self._started, self._stopped = threading.Event(), threading.Event()
-        threading.Thread(target=self._run, daemon=True, name="ray").start()
-
-    def _run(self) -> None:
-        """Ray's processes end with the thread that started them (PR_SET_PDEATHSIG), which therefore stays."""
-        try:
-            self._begin()
-        except (ConnectionError, RuntimeError, OSError, ValueError) as error:
-            self._error = error
-        finally:
-            self._started.set()
-        self._stopped.wait()
-
-    def _begin(self) -> None:
-        if not self._found:
-            own = {} if os.environ.get("RAY_ADDRESS") else {
-                "address": "local", "object_store_memory": OBJECT_STORE_BYTES}
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", **own)
-
-    def resources(self) -> dict[str, float]:
-        """What the cluster has, once it runs. Raises MachineryError where it did not start."""
-        self._started.wait()
-        if self._error:
-            raise MachineryError(f"Ray did not start: {str(self._error).splitlines()[0]}") from self._error
-        return ray.cluster_resources()
-
-    def stop(self) -> None:
-        """End a cluster of our own, leave any other."""
-        self._started.wait()
-        if not self._found:
-            with suppress(ray.exceptions.RayError, ConnectionError, RuntimeError):  # of a cluster that is gone already
-                ray.shutdown()
-        self._stopped.set()
-
-
-def in_use() -> dict[str, tuple[float, float]]:
-    """{CPU, GPU: (how much of it trials hold, how much there is)} on the whole cluster."""
-    total, free = ray.cluster_resources(), ray.available_resources()
-    return {name: (total[name] - free.get(name, 0.0), total[name]) for name in ("CPU", "GPU") if name in total}
-
-
-def usable(asked: Resources, present: dict[str, float]) -> tuple[Resources, int]:
-    """A trial's resources on this cluster and how many trials it holds at once.
-
-    Where there is no GPU, gpu counts as 0. Raises MachineryError where not one trial fits.
-    """
-    gpu = asked.gpu if present.get("GPU", 0) else 0.0
-    slots = int(min(present.get("CPU", 0) // asked.cpu, present["GPU"] // gpu if gpu else float("inf")))
-    if slots < 1:
-        raise MachineryError(f"resources: a trial asks for cpu={asked.cpu}, gpu={asked.gpu}; the cluster has "
-                             f"cpu={present.get('CPU', 0):g}, gpu={present.get('GPU', 0):g}")
-    return asked.model_copy(update={"gpu": gpu}), slots
-
-
 def run_trials(driver: Driver, resources: Resources, slots: int, on_step: Callable[[], None],
-               on_idle: Callable[[], None]) -> None:
-    """Run what the ledger still lacks; `on_idle` is called once a slot falls idle for good.
+               on_last: Callable[[], None]) -> None:
+    """Run what the ledger still lacks; `on_last` is called once the last trial is under way.
 
     Raises KeyboardInterrupt after SIGINT and SIGTERM, MachineryError where the machinery gave way; the ledger then
     holds what remains to be done.
     """
-    searcher = LedgerSearcher(driver, slots, on_idle)
+    searcher = LedgerSearcher(driver, slots, on_last)
     trainable = tune.with_resources(RayTrial, {"cpu": resources.cpu, "gpu": resources.gpu})
     tuner = tune.Tuner(
         trainable,
@@ -322,22 +248,3 @@ def run_trials(driver: Driver, resources: Resources, slots: int, on_step: Callab
         raise MachineryError(searcher.broken)
     if searcher.interrupt.asked:
         raise KeyboardInterrupt
-
-
-def lost_machinery() -> str | None:
-    """What of Ray no longer answers on this machine, if something does not: Ray itself may hang then, not raise."""
-    node = ray._private.worker._global_node
-    if node is None:
-        return None
-    host, _, port = node.gcs_address.rpartition(":")
-    for name, family, address in (("raylet", socket.AF_UNIX, node.raylet_socket_name),
-                                  ("GCS", socket.AF_INET, (host, int(port)))):
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.settimeout(PROBE_SECONDS)
-            try:
-                probe.connect(address)
-            except TimeoutError:
-                continue  # slow is not gone
-            except OSError as error:
-                return f"Ray's {name} on this machine is gone ({error.strerror})"
-    return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class Tracker:
     def __init__(self, settings: ExperimentSettings, origin: Origin) -> None:
         self._settings, self._origin = settings, origin
         self.uri = settings.tracking_uri or f"sqlite:///{REPOSITORY / 'mlflow.db'}"
+        self._start = time.time_ns() // 1_000_000  # of the parent, and of records whose own start nobody wrote down
         self._client: Any = None
         self._models: Any = None
         self._experiment = self._parent = ""
@@ -82,7 +84,7 @@ class Tracker:
         else:
             tags = {**run_facts.origin_tags(self._origin), SWEEP: sweep, KIND: "sweep",
                     "mlflow.note.content": run_facts.sweep_note([])}
-            self._parent = self._client.create_run(self._experiment, run_name=sweep, tags=tags).info.run_id
+            self._parent = self._client.create_run(self._experiment, self._start, tags, sweep).info.run_id
         if not (found and DESCRIBED in found[0].data.tags):
             self._describe(self._parent, run_facts.texts(params))
 
@@ -128,7 +130,8 @@ class Tracker:
         tags = run_facts.record_tags(record, self._origin)
         if self._parent:
             tags |= {PARENT: self._parent, SWEEP: self._origin.sweep}
-        return self._client.create_run(self._experiment, run_facts.began(record), tags, record.label).info.run_id
+        began = run_facts.began(record) or self._start
+        return self._client.create_run(self._experiment, began, tags, record.label).info.run_id
 
     def _describe(self, run_id: str, params: Mapping[str, str]) -> None:
         """Data sets and params; the tag that says they are there comes last."""

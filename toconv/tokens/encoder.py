@@ -51,6 +51,7 @@ class EncoderTail(nn.Module):
         super().__init__()
         visual = encoder.visual.float()
         self._timm, blocks = hasattr(visual, "trunk"), _blocks(visual)
+        self._class_alone = _pools_class_token(visual)
         self.blocks = blocks[encoder.layer % len(blocks) + 1:]
         if self._timm:
             visual.trunk.blocks = nn.Identity()  # lets go of the blocks that came before
@@ -62,11 +63,35 @@ class EncoderTail(nn.Module):
     def forward(self, tokens_BNC: torch.Tensor, class_BC: torch.Tensor) -> torch.Tensor:
         x_BNC = torch.cat([class_BC[:, None], tokens_BNC], dim=1).float()
         for block in self.blocks:
-            x_BNC = block(x_BNC)
+            alone = self._class_alone and block is self.blocks[-1]
+            x_BNC = _class_token_after(block, x_BNC) if alone else block(x_BNC)
         if self._timm:
             return self.visual.head(self.visual.trunk.forward_head(self.visual.trunk.norm(x_BNC)))
         pooled_BC, _ = self.visual._pool(x_BNC)
         return pooled_BC if self.visual.proj is None else pooled_BC @ self.visual.proj
+
+
+def _pools_class_token(visual: nn.Module) -> bool:
+    """Whether the embedding is made from the class token alone, after blocks that `_class_token_after` knows."""
+    from open_clip.transformer import ResidualAttentionBlock
+    from timm.models.vision_transformer import Block
+
+    if hasattr(visual, "trunk"):
+        known, pooling = Block, visual.trunk.attn_pool is None and visual.trunk.global_pool == "token"
+    else:
+        known, pooling = ResidualAttentionBlock, visual.attn_pool is None and visual.pool_type == "tok"
+    return pooling and all(type(block) is known for block in _blocks(visual))
+
+
+def _class_token_after(block: nn.Module, x_BNC: torch.Tensor) -> torch.Tensor:
+    """(B, 1, C): what the block makes of the class token. Of the others it takes no more than attention reads."""
+    class_B1C = x_BNC[:, :1]
+    if hasattr(block, "ln_1"):  # open_clip's
+        normed_BNC = block.ln_1(x_BNC)
+        class_B1C = class_B1C + block.ls_1(block.attention(normed_BNC[:, :1], normed_BNC, normed_BNC))
+        return class_B1C + block.ls_2(block.mlp(block.ln_2(class_B1C)))
+    class_B1C = class_B1C + block.ls1(block.attn(block.norm1(x_BNC))[:, :1])
+    return class_B1C + block.ls2(block.mlp(block.norm2(class_B1C)))
 
 
 def load_tail(settings: EncoderSettings, device: torch.device) -> EncoderTail:
