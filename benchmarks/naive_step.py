@@ -6,9 +6,24 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from toconv import grid
+from toconv.models.critic import TokenCritic
+from toconv.models.norm_silu import NormSiLU
 from toconv.training import Training
+
+
+def textbook(critic: TokenCritic) -> nn.Module:
+    """The same critic with the same weights, of torch's own layers alone."""
+    layers: list[nn.Module] = []
+    for layer in critic.layers:
+        layers.append(layer)
+        if isinstance(layer, NormSiLU):
+            layers[-1] = nn.LayerNorm(layer.normalized_shape)
+            layers[-1].weight, layers[-1].bias = layer.weight, layer.bias
+            layers.append(nn.SiLU())
+    return nn.Sequential(*layers, nn.Flatten(0))
 
 
 class NaiveStep:
@@ -18,6 +33,7 @@ class NaiveStep:
 
     def __init__(self, training: Training) -> None:
         self.training = training
+        self.critic = textbook(training.critic)
 
     def step(self, x_BNC: torch.Tensor) -> dict[str, float]:
         t, loss = self.training, self.training.settings.loss
@@ -25,16 +41,16 @@ class NaiveStep:
             fake_UC, real_UC = self._units(x_BNC, t.compressor(x_BNC).detach())
             alpha_U1 = torch.rand(len(real_UC), 1)
             mixed_UC = (alpha_U1 * real_UC + (1 - alpha_U1) * fake_UC).requires_grad_(True)
-            scores_U = t.critic(mixed_UC)
+            scores_U = self.critic(mixed_UC)
             (gradient_UC,) = torch.autograd.grad(scores_U, mixed_UC, torch.ones_like(scores_U), create_graph=True)
             penalty = ((gradient_UC.norm(2, dim=1) - 1) ** 2).mean()
-            l_disc = -t.critic(real_UC).mean() + t.critic(fake_UC).mean() + loss.lambda_gp * penalty
+            l_disc = -self.critic(real_UC).mean() + self.critic(fake_UC).mean() + loss.lambda_gp * penalty
             t.critic_optimizer.zero_grad()
             l_disc.backward()
             t.critic_optimizer.step()
             seen = {"L_disc": l_disc.item(), "gradient_penalty": penalty.item()}
         z_BMC = t.compressor(x_BNC)
-        l_gen = -t.critic(z_BMC).mean()
+        l_gen = -self.critic(z_BMC).mean()
         mse, cosine = self._reconstruction(x_BNC, t.decoder(z_BMC))
         l_total = loss.wgan_weight * l_gen + loss.ae_weight * (mse + cosine)
         t.optimizer.zero_grad()

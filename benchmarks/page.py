@@ -57,7 +57,7 @@ def _row(ratio: Ratio) -> str:
 
 def machine() -> str:
     """Processor features and library versions that decide the numbers, without the machine's name."""
-    features = [text for has, text in ((torch.cpu._is_amx_tile_supported(), "AMX"),
-                                       (torch.cpu._is_avx512_bf16_supported(), "AVX512-BF16")) if has]
-    return (f"{torch.get_num_threads()} CPU threads ({platform.machine()}{', ' if features else ''}"
-            f"{', '.join(features)}), no GPU, Python {platform.python_version()}, torch {torch.__version__}")
+    cpu = torch.cpu.get_capabilities()
+    features = [text for key, text in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")) if cpu.get(key)]
+    return (f"{torch.get_num_threads()} CPU threads ({', '.join([cpu.get('cpu_name', platform.machine()), *features])}), no GPU, "
+            f"Python {platform.python_version()}, torch {torch.__version__}")

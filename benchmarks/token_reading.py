@@ -51,7 +51,7 @@ def measure(rounds: int = 15) -> list[Ratio]:
         f"{BATCH}×{store.grid_size**2}×{CHANNELS} fp16 from {IMAGES // 128} shards: {speed[0]:.1f} GB/s, memcpy "
         f"{speed[1]:.1f} GB/s from the same map in its order ({speed[3]:.1f} GB/s between two buffers that stay); "
         f"standardised to fp32 as well {speed[2]:.1f} GB/s of fp16",
-        "one index_select for each shard that a batch touches, from the memory map into a kept batch")]
+        "one index_select of grid rows for each shard that a batch touches, from the memory map into a kept batch")]
 
 
 if __name__ == "__main__":

@@ -96,7 +96,9 @@ def random_lattice(x_BNC: torch.Tensor, k: int, generator: torch.Generator) -> t
 
 def take(x_BNC: torch.Tensor, index_BS: torch.Tensor) -> torch.Tensor:
     """The tokens at each image's own indices. (B, S, C)."""
-    return x_BNC.gather(1, index_BS.unsqueeze(-1).expand(-1, -1, x_BNC.shape[-1]))
+    b, n, _ = x_BNC.shape
+    rows_BS = index_BS + n * torch.arange(b, device=index_BS.device)[:, None]
+    return x_BNC.flatten(0, 1).index_select(0, rows_BS.flatten()).unflatten(0, index_BS.shape)
 
 
 def coverage(g: int, k: int) -> torch.Tensor:

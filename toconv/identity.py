@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent
 TRAINING_CODE = (
     "grid.py", "losses.py", "metrics.py", "optimizers.py", "perception.py", "training.py", "units.py", "use.py",
     "models/blocks.py", "models/compressor.py", "models/cost.py", "models/critic.py", "models/decoder.py",
-    "models/linear_code.py",
+    "models/linear_code.py", "models/norm_silu.py",
     "tokens/batches.py", "tokens/codes.py", "tokens/encoder.py")
 BOOKKEEPING = {"log_every", "checkpoint_every", "keep_last_n"}  # of training: they change no number
 

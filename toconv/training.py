@@ -190,10 +190,9 @@ class Training:
             real_U, fake_U = self._scores(units)
             l_disc = losses.critic_loss(real_U, fake_U, penalty, loss.lambda_gp)
             self.critic_optimizer.zero_grad(set_to_none=True)
-            l_disc.backward()
-            norm = total_norm(self.critic)
+            l_disc.backward(inputs=list(self.critic.parameters()))  # the penalty's points need no gradient
             self.critic_optimizer.step()
-        return l_disc, real_U.mean() - fake_U.mean(), penalty, norm
+        return l_disc, real_U.mean() - fake_U.mean(), penalty, total_norm(self.critic)
 
     def _scores(self, units: Units) -> tuple[torch.Tensor, ...]:
         """The critic's scores of the real and of the fake units, in one pass."""

@@ -17,7 +17,7 @@ class ConvBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.conv = nn.Conv2d(width, width, 3, padding=1).to(memory_format=torch.channels_last)  # as `grid.to_map` is
         self.mix = nn.Linear(width, width)
 
     def forward(self, x_BNW: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from toconv import grid
+from toconv.models.norm_silu import NormSiLU
 
 if TYPE_CHECKING:
     from toconv.settings import CriticSettings
@@ -24,7 +25,7 @@ class TokenCritic(nn.Module):
         first = channels * (2 if settings.head == "conditional" else 1)
         widths = [first] + [settings.width] * settings.layers
         hidden = [layer for a, b in itertools.pairwise(widths)
-                  for layer in (nn.Linear(a, b), nn.LayerNorm(b), nn.SiLU())]
+                  for layer in (nn.Linear(a, b), NormSiLU(b))]
         self.layers = nn.Sequential(*hidden, nn.Linear(widths[-1], 1))
 
     def forward(self, x_UC: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:

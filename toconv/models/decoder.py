@@ -33,7 +33,7 @@ class ConvDecoder(nn.Module):
             zero_linear(width, channels))
 
     def forward(self, z_BMC: torch.Tensor) -> torch.Tensor:
-        return self.start.decompress(z_BMC) + self.branch(z_BMC)
+        return _added(self.start, z_BMC, self.branch[-1], self.branch[:-1](z_BMC))
 
 
 class AttentionDecoder(nn.Module):
@@ -57,7 +57,7 @@ class AttentionDecoder(nn.Module):
         answer = F.scaled_dot_product_attention(
             self._split(query_BNW), *map(self._split, self.key_value(memory_BMW).chunk(2, -1)))
         answer_BNW = answer.transpose(1, 2).flatten(2)
-        return self.start.decompress(z_BMC) + self.mlp(answer_BNW + self.asks_NW)
+        return _added(self.start, z_BMC, self.mlp[-1], self.mlp[:-1](answer_BNW + self.asks_NW))
 
     def _split(self, x_BNW: torch.Tensor) -> torch.Tensor:
         return x_BNW.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -70,8 +70,16 @@ class Upsampling(nn.Module):
         super().__init__()
         self.grid_size = grid_size
 
-    def decompress(self, z_BMC: torch.Tensor) -> torch.Tensor:
-        return grid.upsample(z_BMC, self.grid_size)
+    def decompress(self, z_BMC: torch.Tensor, plus_C: torch.Tensor | float = 0.0) -> torch.Tensor:
+        """With `plus_C` added to every token: weights of up-sampling sum to 1, and there are fewer tokens before it."""
+        return grid.upsample(z_BMC + plus_C, self.grid_size)
+
+
+def _added(
+    start: LinearCode | Upsampling, z_BMC: torch.Tensor, last: nn.Linear, hidden_BNW: torch.Tensor
+) -> torch.Tensor:
+    """The start's tokens and the last layer's; its bias goes with the start, which spares passes over (B, N, C)."""
+    return start.decompress(z_BMC, last.bias) + F.linear(hidden_BNW, last.weight)
 
 
 def _start(channels: int, grid_size: int, k: int, init: str) -> LinearCode | Upsampling:

@@ -49,9 +49,12 @@ class LinearCode(nn.Module):
             weight_CD, mean_D, shift_C = (x.float() for x in self.buffers())
             return F.linear(grid.blocks(x_BNC.float(), self.k) - mean_D, weight_CD, shift_C)
 
-    def decompress(self, z_BMC: torch.Tensor) -> torch.Tensor:
+    def decompress(self, z_BMC: torch.Tensor, plus_C: torch.Tensor | None = None) -> torch.Tensor:
+        """With `plus_C`, if given, added to every token."""
         with _full_precision(z_BMC):
             weight_CD, mean_D, shift_C = (x.float() for x in self.buffers())
+            if plus_C is not None:
+                mean_D = mean_D + plus_C.float().repeat(self.s**2)
             return grid.unblocks(F.linear(z_BMC.float() - shift_C, weight_CD.T * self.s**2, mean_D), self.g)
 
 

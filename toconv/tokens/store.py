@@ -219,6 +219,7 @@ class TokenStore:
         self._shards = {split: [(name, e["images"]) for name, e in manifest["shards"].items() if e["split"] == split]
                         for split in SPLITS}
         self._tokens = {split: self._open(split) for split in SPLITS}
+        self._rows_of = {split: [self._rows(tokens_INC) for tokens_INC in maps] for split, maps in self._tokens.items()}
         self._starts = {split: torch.tensor([0, *(n for _, n in shards)]).cumsum(0)
                         for split, shards in self._shards.items()}
 
@@ -253,12 +254,21 @@ class TokenStore:
                           for name, images in self._shards[split]])
 
     def read(self, split: str, indices: torch.Tensor, out_BNC: torch.Tensor | None = None) -> torch.Tensor:
-        """(B, N, C) fp16 tokens of the images at `indices` (B,), which must ascend; read into `out_BNC` if given."""
-        starts, maps = self._starts[split], self._tokens[split]
+        """(B, N, C) fp16 tokens of the images at `indices` (B,), which must ascend; read into `out_BNC` if given.
+
+        Gathered by rows of the grid, which threads share more evenly than whole images.
+        """
         if out_BNC is None:
             out_BNC = torch.empty(len(indices), self.grid_size**2, self.width, dtype=torch.float16)
-        ends = torch.searchsorted(indices, starts).tolist()  # of each shard's run in the batch
+        g, starts, out = self.grid_size, self._starts[split], self._rows(out_BNC)
+        ends = (g * torch.searchsorted(indices, starts)).tolist()  # of each shard's rows in the batch
+        of_shard_I = indices - starts[torch.searchsorted(starts, indices, right=True) - 1]
+        rows = (g * of_shard_I[:, None] + torch.arange(g)).flatten()
         for shard, (first, end) in enumerate(itertools.pairwise(ends)):
             if first < end:
-                torch.index_select(maps[shard], 0, indices[first:end] - starts[shard], out=out_BNC[first:end])
+                torch.index_select(self._rows_of[split][shard], 0, rows[first:end], out=out[first:end])
         return out_BNC
+
+    def _rows(self, x_INC: torch.Tensor) -> torch.Tensor:
+        """(I·g, g·C): the rows of all grids, one after the other."""
+        return x_INC.view(-1, self.grid_size * self.width)
