@@ -59,5 +59,6 @@ def machine() -> str:
     """Processor features and library versions that decide the numbers, without the machine's name."""
     cpu = torch.cpu.get_capabilities()
     features = [text for key, text in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")) if cpu.get(key)]
-    return (f"{torch.get_num_threads()} CPU threads ({', '.join([cpu.get('cpu_name', platform.machine()), *features])}), no GPU, "
+    processor = ", ".join([cpu.get("cpu_name", platform.machine()), *features])
+    return (f"{torch.get_num_threads()} CPU threads ({processor}), no GPU, "
             f"Python {platform.python_version()}, torch {torch.__version__}")

@@ -37,8 +37,8 @@ def measure() -> list[Ratio]:
     return [
         Ratio("a sweep of 16 short trials against its trials' own time", wall / (encoding + own / WORKERS), 1.10, False,
               0.0, f"{TRIALS} trials of {EPOCHS} epochs on {WORKERS} workers: {wall:.0f} s, of which {encoding:.0f} s "
-              f"encoding; the trials' own time (steps and evaluation) {own:.0f} s; n_critic is {N_CRITIC} throughout: where it is "
-              "searched, trials differ in length, and half the time that the last one runs alone comes on top",
+              f"encoding; the trials' own time (steps and evaluation) {own:.0f} s; n_critic is {N_CRITIC} throughout: "
+              "where it is searched, trials differ in length, and half the time that the last one runs alone comes on top",
               "imports, Ray's start, the baselines at k, the report"),
         Ratio("the same sweep as a plain Ray Tune script against ours", plain / wall, 10.0, True, 0.0,
               f"{epoch:.0f} s for {WORKERS} trials side by side to encode one epoch, times {EPOCHS} epochs and "
