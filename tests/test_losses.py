@@ -43,16 +43,18 @@ def test_gradient_penalty_equals_per_sample_autograd(kind, head, scale):
     with torch.no_grad():
         (critic.score if head == "grid" else critic.layers[-1]).weight.mul_(scale)  # gradients on both sides of 1
     real, fake, alpha = units(12, 1, *shape), units(12, 2, *shape), torch.rand(12, dtype=torch.float64)
-    found = losses.gradient_penalty(kind, critic, real, fake, alpha)
+    scores_of_real, scores_of_fake, found = losses.scores_and_penalty(kind, critic, real, fake, alpha)
     torch.testing.assert_close(found, brute_force_penalty(kind, critic, real, fake, alpha))
     assert found > 0 or (kind == "one_sided" and scale == 1)
+    torch.testing.assert_close(scores_of_real, critic(real))
+    torch.testing.assert_close(scores_of_fake, critic(fake))
 
 
 def test_the_penalty_of_a_conditional_critic_is_taken_on_the_token_alone():
     critic, condition = make_critic("conditional"), units(12, 3)
     real, fake, alpha = units(12, 1), units(12, 2), torch.rand(12, dtype=torch.float64)
-    found = losses.gradient_penalty(
-        "two_sided", lambda x: critic(x, condition), real, fake, alpha)
+    scores_of_real, _, found = losses.scores_and_penalty("two_sided", critic, real, fake, alpha, condition)
+    torch.testing.assert_close(scores_of_real, critic(real, condition))
     expected = 0.0
     for r, f, a, c in zip(real, fake, alpha, condition, strict=True):
         x = (a * r + (1 - a) * f).requires_grad_(True)
@@ -72,24 +74,30 @@ def test_balanced_losses_pull_equally_at_the_compressed_tokens():
 
 def test_gradient_penalty_means_the_same_at_any_number_of_units(critic):
     real, fake, alpha = units(4, 1), units(4, 2), torch.full((4, 1), 0.3, dtype=torch.float64)
-    once = losses.gradient_penalty("two_sided", critic, real, fake, alpha)
-    many = losses.gradient_penalty("two_sided", critic, real.repeat(9, 1), fake.repeat(9, 1), alpha.repeat(9, 1))
+    *_, once = losses.scores_and_penalty("two_sided", critic, real, fake, alpha)
+    *_, many = losses.scores_and_penalty(
+        "two_sided", critic, real.repeat(9, 1), fake.repeat(9, 1), alpha.repeat(9, 1))
     torch.testing.assert_close(once, many)
 
 
-def test_gradient_penalty_reaches_the_critics_weights_by_double_backward(critic):
-    real, fake, alpha = units(8, 1), units(8, 2), torch.full((8, 1), 0.5, dtype=torch.float64)
-    losses.gradient_penalty("two_sided", critic, real, fake, alpha).backward()
-    weight = critic.layers[0].weight
-    analytic, step = weight.grad[0, 0].item(), 1e-6
-    values = []
-    for sign in (1, -1):
-        with torch.no_grad():
-            weight[0, 0] += sign * step
-        values.append(brute_force_penalty("two_sided", critic, real, fake, alpha).item())
-        with torch.no_grad():
-            weight[0, 0] -= sign * step
-    assert analytic == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-4, abs=1e-9)
+@pytest.mark.parametrize("kind", ["two_sided", "r1"])
+@pytest.mark.parametrize("head", ["token", "conditional", "grid"])
+def test_gradients_of_the_critics_loss_equal_those_of_the_textbook_with_interpolated_units(head, kind):
+    critic, shape = make_critic(head), (9,) if head == "grid" else ()
+    real, fake, alpha = units(8, 1, *shape), units(8, 2, *shape), torch.rand(8, dtype=torch.float64)
+    condition = units(8, 3) if head == "conditional" else None
+    scores_of_real, scores_of_fake, penalty = losses.scores_and_penalty(kind, critic, real, fake, alpha, condition)
+    found = torch.autograd.grad(losses.critic_loss(scores_of_real, scores_of_fake, penalty, 10.0),
+                                list(critic.parameters()), allow_unused=True)
+    weight = alpha.view(-1, *[1] * (real.ndim - 1))
+    x = (real if kind == "r1" else weight * real + (1 - weight) * fake).requires_grad_(True)
+    (by_x,) = torch.autograd.grad(critic(x, condition).sum(), x, create_graph=True)
+    norms = by_x.flatten(1).norm(dim=1)
+    textbook = norms.square().mean() / 2 if kind == "r1" else (norms - 1).square().mean()
+    loss = -critic(real, condition).mean() + critic(fake, condition).mean() + 10.0 * textbook
+    expected = torch.autograd.grad(loss, list(critic.parameters()), allow_unused=True)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_critic_and_generator_losses_have_the_papers_signs():

@@ -4,15 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.autograd.function import once_differentiable
 
 from toconv.settings import LossSettings
 
-Critic = Callable[[torch.Tensor], torch.Tensor]
+if TYPE_CHECKING:
+    from toconv.models.critic import Critic
+
 SMALLEST = 1e-16  # squared product of two tokens' lengths, below which their cosine counts as 0
 CACHED = 8 * 2**20  # bytes of a batch that a CPU's cache holds beside two more of its size
 
@@ -22,25 +23,31 @@ class Reconstruction(NamedTuple):
     cosine: torch.Tensor  # 1 - cosine similarity
 
 
-def gradient_penalty(
-    kind: str, critic: Critic, real_U: torch.Tensor, fake_U: torch.Tensor, alpha_U: torch.Tensor
-) -> torch.Tensor:
-    """The penalty on ∇D of each scored unit, a token or a grid of tokens; alpha has one number for each unit.
+def scores_and_penalty(
+    kind: str, critic: Critic, real_U: torch.Tensor, fake_U: torch.Tensor, alpha_U: torch.Tensor,
+    condition_U: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """D(real), D(fake) and the penalty on ∇D of each scored unit, a token or a grid of tokens.
 
-    `two_sided`: E[(‖∇_x̂ D(x̂)‖₂ − 1)²], x̂ = α·real + (1 − α)·fake (arXiv 1704.00028, eq. 3); `one_sided`:
+    alpha has one number for each unit, `condition_U` what stands beside both. `two_sided`:
+    E[(‖∇_x̂ D(x̂)‖₂ − 1)²], x̂ = α·real + (1 − α)·fake (arXiv 1704.00028, eq. 3); `one_sided`:
     E[max(0, ‖∇_x̂ D(x̂)‖₂ − 1)²] (the same, section 4). `r1`: E[‖∇D(real)‖²]/2, `r2`: E[‖∇D(fake)‖²]/2
     (arXiv 1801.04406, eqs. 9 and 10). The critic scores each unit by itself, so that the gradient of the scores' sum
-    holds every unit's own.
+    holds every unit's own. x̂ is interpolated where it is linear in real and fake, after `critic.embed`.
     """
-    points = {"r1": real_U, "r2": fake_U}
-    x_U = points[kind] if kind in points else torch.lerp(fake_U, real_U, alpha_U.view(-1, *[1] * (real_U.ndim - 1)))
-    x_U = x_U.detach().requires_grad_(True)
-    (gradient_U,) = torch.autograd.grad(critic(x_U).sum(), x_U, create_graph=True)
-    norm_U = gradient_U.flatten(1).norm(2, dim=-1)
+    conditions = None if condition_U is None else torch.cat([condition_U] * 2)
+    embedded = critic.embed(torch.cat([real_U, fake_U]), conditions)
+    real_h, fake_h = embedded.chunk(2)
+    points = {"r1": real_h, "r2": fake_h}
+    h = points[kind] if kind in points else torch.lerp(fake_h, real_h, alpha_U.view(-1, *[1] * (real_h.ndim - 1)))
+    (by_h,) = torch.autograd.grad(critic.judge(h).sum(), h, create_graph=True)
+    norm_U = (by_h @ critic.embedding_WC).flatten(1).norm(2, dim=-1)
     if kind in points:
-        return norm_U.square().mean() / 2
-    excess_U = norm_U - 1
-    return (excess_U.clamp_min(0) if kind == "one_sided" else excess_U).square().mean()
+        penalty = norm_U.square().mean() / 2
+    else:
+        excess_U = norm_U - 1
+        penalty = (excess_U.clamp_min(0) if kind == "one_sided" else excess_U).square().mean()
+    return *critic.judge(embedded).chunk(2), penalty
 
 
 def gradient_balance(ae: torch.Tensor, gen: torch.Tensor, z: torch.Tensor) -> torch.Tensor:

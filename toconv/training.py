@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -32,7 +31,7 @@ from toconv.settings import Settings
 from toconv.tokens.batches import Batches
 from toconv.tokens.codes import linear_code
 from toconv.tokens.store import TokenStore
-from toconv.units import Units, draw_units
+from toconv.units import draw_units
 from toconv.use import Use
 
 DIAGNOSTICS = ("L_total", "L_gen", "L_ae_mse", "L_ae_cosine", "gradient_norm", "balance", "L_disc", "critic_gap",
@@ -185,19 +184,13 @@ class Training:
         for _ in range(self.settings.training.n_critic):
             units = draw_units(self.settings.model.critic, x_BNC, fake_BMC, means_BMC, self.draws)
             alpha_U = torch.rand(len(units.fake), device=self.device, generator=self.draws)
-            critic = partial(self.critic, condition=units.condition)
-            penalty = losses.gradient_penalty(loss.penalty, critic, units.real, units.fake, alpha_U)
-            real_U, fake_U = self._scores(units)
+            real_U, fake_U, penalty = losses.scores_and_penalty(
+                loss.penalty, self.critic, units.real, units.fake, alpha_U, units.condition)
             l_disc = losses.critic_loss(real_U, fake_U, penalty, loss.lambda_gp)
             self.critic_optimizer.zero_grad(set_to_none=True)
-            l_disc.backward(inputs=list(self.critic.parameters()))  # the penalty's points need no gradient
+            l_disc.backward()
             self.critic_optimizer.step()
         return l_disc, real_U.mean() - fake_U.mean(), penalty, total_norm(self.critic)
-
-    def _scores(self, units: Units) -> tuple[torch.Tensor, ...]:
-        """The critic's scores of the real and of the fake units, in one pass."""
-        condition = None if units.condition is None else torch.cat([units.condition] * 2)
-        return self.critic(torch.cat([units.real, units.fake]), condition).chunk(2)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)

@@ -1,6 +1,10 @@
-"""The critics of arXiv 1704.00028: no batch norm, no dropout, linear last layer. Each scores one unit by itself."""
+"""The critics of arXiv 1704.00028: no batch norm, no dropout, linear last layer. Each scores one unit by itself.
 
-# U scored units, M = k*k compressed tokens, C channels of a token
+A critic is `judge` after `embed`, which is linear: interpolated units embed to interpolated embeddings, and
+∇_x D = E·∇_h judge(h) with `embedding_WC` E, so that a penalty on ∇_x D never needs the units between.
+"""
+
+# U scored units, M = k*k compressed tokens, C channels of a token, W channels of its embedding
 
 from __future__ import annotations
 
@@ -27,11 +31,23 @@ class TokenCritic(nn.Module):
         hidden = [layer for a, b in itertools.pairwise(widths)
                   for layer in (nn.Linear(a, b), NormSiLU(b))]
         self.layers = nn.Sequential(*hidden, nn.Linear(widths[-1], 1))
+        self._channels = channels
 
-    def forward(self, x_UC: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+    @property
+    def embedding_WC(self) -> torch.Tensor:
+        """By the token alone, not by its condition."""
+        return self.layers[0].weight[:, :self._channels]
+
+    def embed(self, x_UC: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
         if condition is not None:
             x_UC = torch.cat([x_UC, condition], dim=-1)
-        return self.layers(x_UC).squeeze(-1)
+        return self.layers[0](x_UC)
+
+    def judge(self, h_UW: torch.Tensor) -> torch.Tensor:
+        return self.layers[1:](h_UW).squeeze(-1)
+
+    def forward(self, x_UC: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+        return self.judge(self.embed(x_UC, condition))
 
 
 class GridCritic(nn.Module):
@@ -45,14 +61,26 @@ class GridCritic(nn.Module):
             nn.Conv2d(settings.width, settings.width, 3, padding=1) for _ in range(settings.layers))
         self.score = nn.Linear(settings.width, 1)
 
-    def forward(self, x_UMC: torch.Tensor, condition: None = None) -> torch.Tensor:
-        x_UMW = self.read(x_UMC)
+    @property
+    def embedding_WC(self) -> torch.Tensor:
+        return self.read.weight
+
+    def embed(self, x_UMC: torch.Tensor, condition: None = None) -> torch.Tensor:
+        return self.read(x_UMC)
+
+    def judge(self, h_UMW: torch.Tensor) -> torch.Tensor:
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            x_UMW = x_UMW + nn.functional.silu(grid.to_tokens(conv(grid.to_map(norm(x_UMW)))))
-        return self.score(x_UMW).mean(dim=(1, 2))
+            h_UMW = h_UMW + nn.functional.silu(grid.to_tokens(conv(grid.to_map(norm(h_UMW)))))
+        return self.score(h_UMW).mean(dim=(1, 2))
+
+    def forward(self, x_UMC: torch.Tensor, condition: None = None) -> torch.Tensor:
+        return self.judge(self.embed(x_UMC, condition))
 
 
-def build_critic(channels: int, settings: CriticSettings) -> nn.Module:
+Critic = TokenCritic | GridCritic
+
+
+def build_critic(channels: int, settings: CriticSettings) -> Critic:
     """The critic of `settings.head`."""
     kinds = {"token": TokenCritic, "conditional": TokenCritic, "grid": GridCritic}
     return kinds[settings.head](channels, settings)
