@@ -33,13 +33,14 @@ def bench(names: list[str]) -> ExitCode:
     start, ratios, says = time.monotonic(), dict[str, list[Ratio]](), dict[str, list[str]]()
     for name in names or (*RATIOS, *FIGURES):
         console.print(f"{name} …")
-        module = importlib.import_module(f"benchmarks.{name}")
+        module, began = importlib.import_module(f"benchmarks.{name}"), time.monotonic()
         if name in RATIOS:
             ratios[name] = module.measure()
             show(ratios[name])
         else:
             says[name] = module.draw(figure_path(name))
             console.print("\n".join([*says[name], str(figure_path(name))]))
+        console.print(f"{name} took {duration(time.monotonic() - began)}")
     console.print(f"measured in {duration(time.monotonic() - start)} with torch {torch.__version__}")
     if not names:
         folder = REPOSITORY / "outputs" / "bench"

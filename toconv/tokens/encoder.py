@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -177,14 +178,19 @@ def _load_model(settings: EncoderSettings) -> nn.Module:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """open_clip warns of random weights where the weights come afterwards."""
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
+    """open_clip warns of random weights where the weights come afterwards. One thread at a time: what is silenced here
+    is silenced for all."""
+    with _silence:
+        logging.disable(logging.WARNING)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            logging.disable(logging.NOTSET)
+
+
+_silence = threading.Lock()
 
 
 def _load_onnx(visual: nn.Module, weights: Path, settings: EncoderSettings) -> None:
