@@ -41,9 +41,8 @@ class Cluster:
     def __init__(self) -> None:
         self._found = ray.is_initialized()
         self._error: Exception | None = None
-        self._started, self._needless = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="ray")
-        self._thread.start()
+        self._started, self._stopped = threading.Event(), threading.Event()
+        threading.Thread(target=self._run, daemon=True, name="ray").start()
 
     def _run(self) -> None:
         """Ray's processes end with the thread that started them (PR_SET_PDEATHSIG), which therefore stays."""
@@ -53,10 +52,7 @@ class Cluster:
             self._error = error
         finally:
             self._started.set()
-        self._needless.wait()
-        if not self._found:
-            with suppress(ray.exceptions.RayError, ConnectionError, RuntimeError):  # of a cluster that is gone already
-                ray.shutdown()
+        self._stopped.wait()
 
     def _begin(self) -> None:
         if not self._found:
@@ -71,18 +67,15 @@ class Cluster:
             raise MachineryError(f"Ray did not start: {str(self._error).splitlines()[0]}") from self._error
         return ray.cluster_resources()
 
-    def end(self) -> None:
-        """Let a cluster of our own end, beside whatever the driver does meanwhile; leave any other. Tune's garbage goes
-        first: handles that are freed while Ray ends end this process with it."""
+    def stop(self) -> None:
+        """End a cluster of our own, leave any other. Tune's garbage goes first: handles that are freed while Ray ends
+        end this process with it."""
         self._started.wait()
         gc.collect()
-        self._needless.set()
-
-    def stop(self) -> None:
-        """`end`, and wait until it is gone."""
-        if not self._needless.is_set():
-            self.end()
-        self._thread.join()
+        if not self._found:
+            with suppress(ray.exceptions.RayError, ConnectionError, RuntimeError):  # of a cluster that is gone already
+                ray.shutdown()
+        self._stopped.set()
 
 
 def in_use() -> dict[str, tuple[float, float]]:

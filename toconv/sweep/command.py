@@ -130,7 +130,6 @@ def _run_trials(driver: Any, cluster: Any) -> None:
     console.print(f"{slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
     with Pulse(in_use) as pulse, Display(driver, slots, pulse) as display:
         run_trials(driver, resources, slots, display.update, lambda: import_report(driver.sweep.base.encoder))
-    cluster.end()
 
 
 def start_tracking(driver: Any) -> None:
