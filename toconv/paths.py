@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+NO_LINKS = {errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK}  # what a disk without hard links says to one
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,22 @@ def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
         os.close(directory)
 
 
+def write_new(path: Path, data: bytes) -> None:
+    """As `write_atomic`, but a file that is there by then stays as it is."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
+    write_atomic(fresh, data)
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """A new folder to fill, which takes the place of `target` once the block ends; after an error nothing changed."""
@@ -167,7 +184,7 @@ def link(source: Path, target: Path) -> None:
     try:
         os.link(source, temporary)
     except OSError as error:
-        if error.errno not in {errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK}:
+        if error.errno not in NO_LINKS:
             raise
         write_atomic(target, source.read_bytes())
         return

@@ -1,8 +1,10 @@
 """A finished sweep as MLflow's users find it."""
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 import time
 from collections import Counter
 
@@ -239,6 +241,47 @@ def test_a_kill_at_any_call_leaves_nothing_twice_and_nothing_missing(tracker, tr
     monkeypatch.undo()
     assert cut
     complete(made, trained)
+
+
+KILLED_WHILE_ITS_DATABASE_IS_MADE = """
+import itertools, os, shutil, signal, sys, time
+from pathlib import Path
+
+import mlflow
+from toconv.settings import ExperimentSettings
+from toconv.sweep.origin import Origin
+from toconv.sweep.tracking import Tracker
+
+folder = Path(sys.argv[1])
+settings = ExperimentSettings(name=None, tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", checkpoint_dir="c",
+                              use_wandb=False, wandb_project="p", system_metrics=False)
+origin = Origin("s", folder, "run_sweep.py", None, None, folder / "f00d", "tiny", (36, 32), {"train": 3})
+for number in itertools.count(1):
+    child = os.fork()
+    if not child:
+        Tracker(settings, origin).open({})
+        os._exit(0)
+    end = time.monotonic() + 0.3 * number
+    while time.monotonic() < end:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            sys.exit()
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    print("killed", flush=True)
+    if (folder / "mlflow.db").exists():
+        shutil.copyfile(folder / "mlflow.db", folder / f"{number}.db")
+"""
+
+
+def test_a_kill_while_mlflows_database_is_made_leaves_none_or_a_whole_one(tmp_path):
+    """MLflow makes it in a hundred steps and takes none that was left half made; two seconds, in which the process is
+    killed after 0.3 s, 0.6 s and so on, until it is done before."""
+    done = subprocess.run([sys.executable, "-c", KILLED_WHILE_ITS_DATABASE_IS_MADE, str(tmp_path)], timeout=120,
+                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    assert done.returncode == 0 and done.stdout.count("killed") > 1, done.stderr
+    for database in [tmp_path / "mlflow.db", *tmp_path.glob("[0-9]*.db")]:
+        assert MlflowClient(f"sqlite:///{database}").search_experiments()
 
 
 def complete(made, trained):
