@@ -1,7 +1,7 @@
 """The critics of arXiv 1704.00028: no batch norm, no dropout, linear last layer. Each scores one unit by itself.
 
 A critic is `judge` after `embed`, which is linear: interpolated units embed to interpolated embeddings, and
-∇_x D = E·∇_h judge(h) with `embedding_WC` E, so that a penalty on ∇_x D never needs the units between.
+∇_x D = Eᵀ·∇_h judge(h), E being `embedding_WC`, so that a penalty on ∇_x D never needs the units between.
 """
 
 # U scored units, M = k*k compressed tokens, C channels of a token, W channels of its embedding
