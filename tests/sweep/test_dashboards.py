@@ -10,6 +10,7 @@ from urllib.request import urlopen
 import pytest
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.sweep.browser import browser
@@ -54,7 +55,7 @@ def experiment(recorded):
 
 
 def test_the_experiments_page_lists_the_sweep(recorded, mlflow_ui, page):
-    text_of(page, f"{mlflow_ui}/#/experiments", "tiny", "Default")
+    assert text_of(page, f"{mlflow_ui}/#/experiments", "tiny", "Default")
 
 
 def test_the_sweep_is_one_row_that_opens_to_its_trials(recorded, mlflow_ui, page):
@@ -88,6 +89,13 @@ def test_the_parent_shows_its_children_its_commit_and_what_to_take(recorded, mlf
 def test_the_parents_report_opens_in_the_page(recorded, mlflow_ui, page):
     base, parent, _ = experiment(recorded)
     text_of(page, f"{mlflow_ui}{base}/runs/{parent}/artifacts", "report.html", "results.csv", "sweep.yaml")
+    page.find_element(By.XPATH, "//*[text()='report.html']").click()
+    wait = WebDriverWait(page, SECONDS)
+    wait.until(expected_conditions.frame_to_be_available_and_switch_to_it((By.TAG_NAME, "iframe")))
+    try:
+        assert wait.until(lambda d: d.find_elements(By.TAG_NAME, "h1"))[0].text == "tiny"
+    finally:
+        page.switch_to.default_content()
 
 
 def test_a_trial_has_a_chart_of_each_metric(recorded, mlflow_ui, page):

@@ -248,13 +248,12 @@ import itertools, os, shutil, signal, sys, time
 from pathlib import Path
 
 import mlflow
-from toconv.settings import ExperimentSettings
+from toconv.config import compose
 from toconv.sweep.origin import Origin
 from toconv.sweep.tracking import Tracker
 
 folder = Path(sys.argv[1])
-settings = ExperimentSettings(name=None, tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", checkpoint_dir="c",
-                              use_wandb=False, wandb_project="p", system_metrics=False)
+settings = compose({"experiment.tracking_uri": f"sqlite:///{folder / 'mlflow.db'}"}).experiment
 origin = Origin("s", folder, "run_sweep.py", None, None, folder / "f00d", "tiny", (36, 32), {"train": 3})
 for number in itertools.count(1):
     child = os.fork()
@@ -278,7 +277,8 @@ def test_a_kill_while_mlflows_database_is_made_leaves_none_or_a_whole_one(tmp_pa
     """MLflow makes it in a hundred steps and takes none that was left half made; two seconds, in which the process is
     killed after 0.3 s, 0.6 s and so on, until it is done before."""
     done = subprocess.run([sys.executable, "-c", KILLED_WHILE_ITS_DATABASE_IS_MADE, str(tmp_path)], timeout=120,
-                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+                          capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)})
     assert done.returncode == 0 and done.stdout.count("killed") > 1, done.stderr
     for database in [tmp_path / "mlflow.db", *tmp_path.glob("[0-9]*.db")]:
         assert MlflowClient(f"sqlite:///{database}").search_experiments()

@@ -39,11 +39,13 @@ class TokenCritic(nn.Module):
         return self.layers[0].weight[:, :self._channels]
 
     def embed(self, x_UC: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+        """(…, C) → (…, W), linear."""
         if condition is not None:
             x_UC = torch.cat([x_UC, condition], dim=-1)
         return self.layers[0](x_UC)
 
     def judge(self, h_UW: torch.Tensor) -> torch.Tensor:
+        """(…, W) → (…) scores."""
         return self.layers[1:](h_UW).squeeze(-1)
 
     def forward(self, x_UC: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
@@ -66,9 +68,11 @@ class GridCritic(nn.Module):
         return self.read.weight
 
     def embed(self, x_UMC: torch.Tensor, condition: None = None) -> torch.Tensor:
+        """(U, M, C) → (U, M, W), linear."""
         return self.read(x_UMC)
 
     def judge(self, h_UMW: torch.Tensor) -> torch.Tensor:
+        """(U, M, W) → (U) scores."""
         for norm, conv in zip(self.norms, self.convs, strict=True):
             h_UMW = h_UMW + nn.functional.silu(grid.to_tokens(conv(grid.to_map(norm(h_UMW)))))
         return self.score(h_UMW).mean(dim=(1, 2))
