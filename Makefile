@@ -1,34 +1,60 @@
-# make sweep | make test | make bench | make clean-venv; everything runs in .venv
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
-VENV   ?= .venv
-STAMP  := $(VENV)/.installed
-EXTRAS := $(VENV)/.extras
-RUN    := $(VENV)/bin/python
+# Everything runs in $(VENV), which the targets make first. `make` alone lists them.
+VENV ?= .venv
+RUN  := $(VENV)/bin/python
 
-.PHONY: sweep test bench install clean-venv
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+# the first that runs: a pyenv shim of a version that is not active is there, but does not
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11; do \
+	$$python -c '$(SUPPORTED)' 2>/dev/null && echo $$python && exit; done; echo python3)
 
-sweep: $(STAMP)
+LIBRARIES := $(VENV)/.libraries
+PACKAGE   := $(VENV)/bin/toconv
+TOOLS     := $(VENV)/.tools
+
+.PHONY: help sweep check test chaos bench install clean-venv
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name does; do \
+		printf 'make %-11s %s\n' "$$name" "$$does"; done
+
+sweep: $(PACKAGE)  ## the main job on the embedded encoder and photographs
 	$(RUN) run_sweep.py sweeps/grid_sizes.yaml
 
-test: $(STAMP) $(EXTRAS)
-	$(RUN) -m pytest
+check: $(PACKAGE) $(TOOLS)  ## lint, types, walls and fast tests; 3 minutes on two cores
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m mypy --num-workers 2
+	$(RUN) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(RUN) -m pytest -n 2 --dist worksteal -m "not slow and not chaos"
 
-bench: $(STAMP) $(EXTRAS)
+test: $(PACKAGE) $(TOOLS)  ## every test but the chaos runs; half an hour on two cores
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not chaos"
+
+chaos: $(PACKAGE) $(TOOLS)  ## the long runs of one fault
+	$(RUN) -m pytest -m chaos
+
+bench: $(PACKAGE) $(TOOLS)  ## the side-by-side benchmarks; writes docs/performance.md
 	$(RUN) -m benchmarks
 
-install: $(STAMP)
+install: $(PACKAGE)  ## the environment, with the command toconv
 
-$(STAMP): requirements.txt requirements-samples.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
-		|| { echo "toconv needs Python 3.11; found $$($(PYTHON) --version). Set PYTHON=/path/to/python3.11"; exit 2; }
+clean-venv:  ## remove the environment
+	rm -rf $(VENV)
+
+$(RUN):
+	@$(PYTHON) -c '$(SUPPORTED)' || { echo "toconv needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1 \
+		|| echo not there). Set PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
+
+$(LIBRARIES): requirements.txt requirements-samples.txt | $(RUN)
 	$(RUN) -m pip install --quiet -r requirements.txt
 	$(RUN) -m pip install --quiet --no-deps -r requirements-samples.txt
 	@touch $@
 
-$(EXTRAS): requirements-extras.txt $(STAMP)
-	$(RUN) -m pip install --quiet -r requirements.txt -r requirements-extras.txt
+$(PACKAGE): pyproject.toml setup.py $(LIBRARIES)
+	$(RUN) -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-clean-venv:
-	rm -rf $(VENV)
+$(TOOLS): requirements-dev.txt requirements-extras.txt $(wildcard requirements/*.txt) $(LIBRARIES)
+	$(RUN) -m pip install --quiet -r requirements.txt -r requirements-extras.txt -r requirements-dev.txt
+	@touch $@

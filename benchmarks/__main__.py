@@ -10,22 +10,21 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.comparison import Ratio, show
+from benchmarks.comparison import REPOSITORY, Ratio, show
 from benchmarks.page import write_page
-from toconv.command_line import run, same_command
+from toconv.command_line import run_command
 from toconv.errors import ExitCode, RequestError
-from toconv.paths import REPOSITORY, write_atomic
+from toconv.paths import write_atomic
 from toconv.progress import console, duration
 
-RATIOS = ("token_reading", "training_step", "encoding", "start_up", "sweep_overhead", "second_trial",
-          "downstream")
+RATIOS = ("token_reading", "training_step", "encoding", "start_up", "sweep_overhead", "second_trial", "downstream")
 FIGURES = ("growth", "leanness")
 USAGE = f"""python -m benchmarks [NAME ...]
-Measures all of {', '.join((*RATIOS, *FIGURES))}, or those named. All of them together write
+Measures all of {", ".join((*RATIOS, *FIGURES))}, or those named. All of them together write
 outputs/bench/bench.json and docs/performance.md with its figures."""
 
 
-def bench(names: list[str]) -> ExitCode:
+def main(names: list[str]) -> ExitCode:
     """Raises RequestError on a name that is not there."""
     unknown = sorted(set(names) - {*RATIOS, *FIGURES})
     if unknown:
@@ -57,4 +56,4 @@ def figure_path(name: str) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(run(bench, USAGE, same_command))
+    sys.exit(run_command(lambda: sys.modules[__name__], sys.argv[1:]))

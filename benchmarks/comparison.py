@@ -6,10 +6,12 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from toconv.progress import console
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 Work = Callable[[], Any]
 
 
@@ -65,8 +67,15 @@ def median_and_spread(values: Sequence[float]) -> tuple[float, float]:
     return middle, (high - low) / 2
 
 
-def ratio_of(name: str, over: Sequence[float], under: Sequence[float], floor: float, says: str, limit: str = "",
-             higher_is_better: bool = True) -> Ratio:
+def ratio_of(
+    name: str,
+    over: Sequence[float],
+    under: Sequence[float],
+    floor: float,
+    says: str,
+    limit: str = "",
+    higher_is_better: bool = True,
+) -> Ratio:
     """The median over the rounds of over/under."""
     middle, spread = median_and_spread([a / b for a, b in zip(over, under, strict=True)])
     return Ratio(name, middle, floor, higher_is_better, spread, says, limit)
@@ -76,5 +85,7 @@ def show(ratios: Sequence[Ratio]) -> None:
     """Print each line as it would stand in docs/performance.md."""
     for r in ratios:
         sign = "≥" if r.higher_is_better else "≤"
-        console.print(f"{r.name}: {r.quoted} (floor {sign} {r.floor:g}, "
-                      f"{'met' if r.meets else 'NOT MET'}); {r.says}", highlight=False)
+        console.print(
+            f"{r.name}: {r.quoted} (floor {sign} {r.floor:g}, {'met' if r.meets else 'NOT MET'}); {r.says}",
+            highlight=False,
+        )

@@ -19,12 +19,21 @@ MEGABYTE = 2**20
 
 def measure(rounds: int = 5) -> list[Ratio]:
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=1000, hidden_size=WIDTH, intermediate_size=2816, num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS, num_key_value_heads=HEADS)).eval()
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=1000,
+            hidden_size=WIDTH,
+            intermediate_size=2816,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            num_key_value_heads=HEADS,
+        )
+    ).eval()
     image_1NC, prompt_1TC = torch.randn(1, SIDE**2, WIDTH), torch.randn(1, TEXT, WIDTH)
     settings = compose({}).model.compressor
-    compressors = {k: Compressor(WIDTH, SIDE, settings.model_copy(update={"output_grid_size": k})).eval() for k in SIZES}
+    compressors = {
+        k: Compressor(WIDTH, SIDE, settings.model_copy(update={"output_grid_size": k})).eval() for k in SIZES
+    }
 
     def prefill(tokens_1MC: torch.Tensor) -> int:
         """Returns the bytes of its key-value cache."""
@@ -32,21 +41,32 @@ def measure(rounds: int = 5) -> list[Ratio]:
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
 
     with torch.inference_mode():
-        works = [lambda: prefill(image_1NC),
-                 *(lambda c=c: prefill(c(image_1NC)) for c in compressors.values()),
-                 *(lambda c=c: c(image_1NC) for c in compressors.values())]
+        works = [
+            lambda: prefill(image_1NC),
+            *(lambda c=c: prefill(c(image_1NC)) for c in compressors.values()),
+            *(lambda c=c: c(image_1NC) for c in compressors.values()),
+        ]
         times = in_turns(*works, rounds=rounds)
-        caches = [prefill(image_1NC), *(prefill(image_1NC[:, :k * k]) for k in SIZES)]
+        caches = [prefill(image_1NC), *(prefill(image_1NC[:, : k * k]) for k in SIZES)]
         peaks = [peak(lambda n=n: prefill(image_1NC[:, :n])) for n in (SIDE**2, *(k * k for k in SIZES))]
-    whole, shorter, alone = times[0], times[1:1 + len(SIZES)], times[1 + len(SIZES):]
-    return [ratio_of(
-        f"prefill with {k * k} image tokens, compressor included, against {SIDE**2}", ours, whole, 1.0,
-        f"a Llama-shaped model of {sum(p.numel() for p in model.parameters()) / 1e6:.0f} M parameters, {TEXT} text tokens, "
-        f"fp32: {milliseconds(ours)} against {milliseconds(whole)}, of which the compressor {milliseconds(own)}; "
-        f"key-value cache {cache / MEGABYTE:.1f} against {caches[0] / MEGABYTE:.1f} MB; memory that a prefill takes on top "
-        f"of the model {held / MEGABYTE:.0f} against {peaks[0] / MEGABYTE:.0f} MB",
-        f"the {TEXT} text tokens, which stay", False)
-        for k, ours, own, cache, held in zip(SIZES, shorter, alone, caches[1:], peaks[1:], strict=True)]
+    whole, shorter, alone = times[0], times[1 : 1 + len(SIZES)], times[1 + len(SIZES) :]
+    return [
+        ratio_of(
+            f"prefill with {k * k} image tokens, compressor included, against {SIDE**2}",
+            ours,
+            whole,
+            1.0,
+            f"a Llama-shaped model of {sum(p.numel() for p in model.parameters()) / 1e6:.0f} M parameters, {TEXT} "
+            "text tokens, "
+            f"fp32: {milliseconds(ours)} against {milliseconds(whole)}, of which the compressor {milliseconds(own)}; "
+            f"key-value cache {cache / MEGABYTE:.1f} against {caches[0] / MEGABYTE:.1f} MB; memory that a prefill "
+            "takes on top "
+            f"of the model {held / MEGABYTE:.0f} against {peaks[0] / MEGABYTE:.0f} MB",
+            f"the {TEXT} text tokens, which stay",
+            False,
+        )
+        for k, ours, own, cache, held in zip(SIZES, shorter, alone, caches[1:], peaks[1:], strict=True)
+    ]
 
 
 def milliseconds(times: list[float]) -> str:

@@ -12,16 +12,15 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.comparison import seconds
+from benchmarks.comparison import REPOSITORY, seconds
 from benchmarks.start_up import python
 from benchmarks.synthetic import synthetic_store
 from benchmarks.training_step import Products, flops, matmuls
 from toconv.config import compose
 from toconv.hardware import keep_freed_memory
-from toconv.paths import REPOSITORY
 from toconv.progress import console
 from toconv.tokens.store import TokenStore
-from toconv.training import Training
+from toconv.training.loop import Training
 
 TRIALS, IMAGES, SIZES, CHANNELS = (1, 16, 64), (1000, 4000, 16000, 50000), (1, 3, 6, 8, 12, 16), (128, 384, 768, 1024)
 SMALL = {f"model.{part}.width": 8 for part in ("compressor", "decoder", "critic")}
@@ -47,15 +46,19 @@ def draw(path: Path) -> list[str]:
         axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)
     return [
-        f"- **Trials**: {start:.1f} s + {each:.2f} s a trial. The first is imports, Ray's start and the report; the second "
+        f"- **Trials**: {start:.1f} s + {each:.2f} s a trial. The first is imports, Ray's start and the report; the "
+        "second "
         "a trial's networks, files, ledger entry and tracking, on two workers that are kept.",
-        f"- **Images**: exponent {exponent(images):.2f}: batches are read from the memory map and nothing grows with the "
+        f"- **Images**: exponent {exponent(images):.2f}: batches are read from the memory map and nothing grows with "
+        "the "
         "store but the number of steps.",
         f"- **k**: {ratio(sizes[0]):.2f}× from k = {SIZES[0]} to {SIZES[-1]}, its products {ratio(sizes[1]):.2f}×. The "
-        "critic scores at most 16 tokens an image whatever k is; what grows is the k×k part of both networks. At k = 16, "
+        "critic scores at most 16 tokens an image whatever k is; what grows is the k×k part of both networks. At k "
+        "= 16, "
         "which does not divide 24, the grid is resampled by area.",
         f"- **C**: exponent {exponent(channels[0]):.2f} (products {exponent(channels[1]):.2f}): the branches' width is "
-        "fixed, so that products and passes over the tokens both grow with C."]
+        "fixed, so that products and passes over the tokens both grow with C.",
+    ]
 
 
 def plot(axes: Axes, curve: Curve, what: str, unit: str, model: Callable[[int], float] | None) -> None:
@@ -74,10 +77,21 @@ def by_trials() -> Curve:
     for count in TRIALS:
         name = f"bench_growth_{count}"
         shutil.rmtree(REPOSITORY / "outputs" / name, ignore_errors=True)
-        took = seconds(lambda: python(
-            "run_sweep.py", "sweeps/grid_sizes.yaml", f"name={name}", f"trials={count}", "baselines=false",
-            f"training.seed={count}", "data.crops=1", "training.epochs=1", "model.compressor.output_grid_size=1",
-            "sampler=random", *(f"{key}={value}" for key, value in SMALL.items())))
+        took = seconds(
+            lambda: python(
+                "run_sweep.py",
+                "sweeps/grid_sizes.yaml",
+                f"name={name}",
+                f"trials={count}",
+                "baselines=false",
+                f"training.seed={count}",
+                "data.crops=1",
+                "training.epochs=1",
+                "model.compressor.output_grid_size=1",
+                "sampler=random",
+                *(f"{key}={value}" for key, value in SMALL.items()),
+            )
+        )
         shutil.rmtree(REPOSITORY / "outputs" / name)
         found.append((count, took))
         console.print(f"{count} trials: {took:.1f} s")
@@ -103,8 +117,17 @@ def by_step(folder: Path, points: Sequence[tuple[int, int, int]]) -> tuple[Curve
     measured, products_alone = [], []
     for k, channels, x in points:
         store = stored(folder, channels)
-        training = Training(compose({"model.compressor.output_grid_size": k, "training.batch_size": BATCH,
-                                     "hardware.mixed_precision": False}), store, torch.device("cpu"))
+        training = Training(
+            compose(
+                {
+                    "model.compressor.output_grid_size": k,
+                    "training.batch_size": BATCH,
+                    "hardware.mixed_precision": False,
+                }
+            ),
+            store,
+            torch.device("cpu"),
+        )
         x_BNC = next(iter(training.train))
         with Products() as products:
             training.step(x_BNC)

@@ -10,17 +10,17 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
+from toconv.analysis.pareto import nondominated
 from toconv.config import compose
+from toconv.evaluation.distortion import evaluate
+from toconv.evaluation.perception import PerceptionReference
 from toconv.hardware import keep_freed_memory, resolve_device
-from toconv.metrics import evaluate
-from toconv.models.baselines import fit_baselines
-from toconv.perception import PerceptionReference
+from toconv.models.baselines import Fitting, fit_baselines
 from toconv.progress import console
-from toconv.sweep.front import nondominated
 from toconv.tokens.batches import Batches
 from toconv.tokens.codes import linear_code
 from toconv.tokens.store import TokenStore, prepare_store
-from toconv.training import Training
+from toconv.training.loop import Training
 
 WIDTHS, EPOCHS = (96, 192, 384), (2, 4, 8)
 MARKS = "so^D"
@@ -45,17 +45,26 @@ def draw(path: Path) -> list[str]:
     axes.set_ylabel("distortion (FVU), validation")
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)
-    return ["| width | " + " | ".join(f"{e} epochs" for e in EPOCHS) + " |", "|---" * (1 + len(EPOCHS)) + "|",
-            *(f"| {width} | " + " | ".join(f"{d:.4f} in {s:.0f} s" for s, d in curve) + " |"
-              for width, curve in curves.items()), "",
-            "Baselines: " + ", ".join(f"{name} {distortion:.4f}" for name, distortion in free.items()) + ". No other "
-            "training has both less distortion and fewer device-seconds than " + ", ".join(lean(curves)) + "."]
+    return [
+        "| width | " + " | ".join(f"{e} epochs" for e in EPOCHS) + " |",
+        "|---" * (1 + len(EPOCHS)) + "|",
+        *(
+            f"| {width} | " + " | ".join(f"{d:.4f} in {s:.0f} s" for s, d in curve) + " |"
+            for width, curve in curves.items()
+        ),
+        "",
+        "Baselines: " + ", ".join(f"{name} {distortion:.4f}" for name, distortion in free.items()) + ". No other "
+        "training has both less distortion and fewer device-seconds than " + ", ".join(lean(curves)) + ".",
+    ]
 
 
 def lean(curves: Mapping[int, Sequence[Point]]) -> list[str]:
     """The trainings that no other dominates, from cheap to dear."""
-    points = {f"width {width} at {epochs} epochs": point for width, curve in curves.items()
-              for epochs, point in zip(EPOCHS, curve, strict=True)}
+    points = {
+        f"width {width} at {epochs} epochs": point
+        for width, curve in curves.items()
+        for epochs, point in zip(EPOCHS, curve, strict=True)
+    }
     return sorted(nondominated(points), key=points.__getitem__)
 
 
@@ -73,7 +82,9 @@ def baselines(store: TokenStore, device: torch.device, k: int) -> Mapping[str, f
     train, val = (Batches(store, split, 32, device) for split in ("train", "val"))
     reference = PerceptionReference.from_batches(val)
     with torch.inference_mode():
-        found = {name: evaluate(b.compress, b.decompress, val, reference)["distortion"]
-                 for name, b in fit_baselines(train, store.grid_size, k, linear_code(store, k, device))
-                 if name in {"pool", "pca"}}
+        found = {
+            name: evaluate(b.compress, b.decompress, val, reference)["distortion"]
+            for name, b in fit_baselines(Fitting(train, store.grid_size, k, linear_code(store, k, device)))
+            if name in {"pool", "pca"}
+        }
     return found

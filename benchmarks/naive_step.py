@@ -10,8 +10,8 @@ from torch import nn
 
 from toconv import grid
 from toconv.models.critic import TokenCritic
-from toconv.models.norm_silu import NormSiLU
-from toconv.training import Training
+from toconv.models.kernels.norm_silu import NormSiLU
+from toconv.training.loop import Training
 
 
 def textbook(critic: TokenCritic) -> nn.Module:
@@ -56,14 +56,18 @@ class NaiveStep:
         t.optimizer.zero_grad()
         l_total.backward()
         t.optimizer.step()
-        return seen | {"L_gen": l_gen.item(), "L_ae_mse": mse.item(), "L_ae_cosine": cosine.item(),
-                       "L_total": l_total.item()}
+        return seen | {
+            "L_gen": l_gen.item(),
+            "L_ae_mse": mse.item(),
+            "L_ae_cosine": cosine.item(),
+            "L_total": l_total.item(),
+        }
 
     def _units(self, x_BNC: torch.Tensor, z_BMC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         k, g = self.training.k, grid.side(x_BNC)
         fakes, reals = [], []
         for b in range(len(x_BNC)):
-            for cell in torch.randperm(k * k)[:self.training.settings.model.critic.tokens_per_image].tolist():
+            for cell in torch.randperm(k * k)[: self.training.settings.model.critic.tokens_per_image].tolist():
                 row, column = (int(torch.randint(*grid.window(i, g, k), ()).item()) for i in divmod(cell, k))
                 fakes.append(z_BMC[b, cell])
                 reals.append(x_BNC[b, row * g + column])

@@ -16,8 +16,9 @@ NOT_RUN = """## Written for GPUs, not run
 
 No GPU was at hand. What follows is written as PyTorch documents it, and has not been run:
 
-- tokens of a split are kept on the GPU when they take less than a quarter of its free memory (`toconv/tokens/batches.py`);
-  otherwise the next batch travels from pinned memory, on a stream of its own, while this one is worked on
+- tokens of a split are kept on the GPU when they take less than a quarter of its free memory
+  (`toconv/tokens/batches.py`); otherwise the next batch travels from pinned memory, on a stream of its own, while this
+  one is worked on
 - AdamW and Adam are fused (`fused=True`; on the CPU too, where it is measured above)
 - maps of tokens are channels-last by construction: `grid.to_map` is a view of (B, N, C) tokens
 - `hardware.compile=true` compiles compressor and decoder, on CUDA in the mode that records CUDA graphs
@@ -31,18 +32,37 @@ TITLES = {"growth": "How time grows", "leanness": "Distortion against device-sec
 def write_page(path: Path, found: Mapping[str, Sequence[Ratio]], says: Mapping[str, Sequence[str]]) -> None:
     """The table of ratios, what stands behind each, and a section for each figure with what it says."""
     ratios = [ratio for some in found.values() for ratio in some]
-    figures = [line for name, lines in says.items()
-               for line in (f"## {TITLES[name]}", "", f"![{TITLES[name]}](performance_{name}.png)", "", *lines, "")]
-    write_atomic(path, "\n".join([
-        "# Performance", "",
-        f"Written by `make bench` on {datetime.date.today()}: {machine()}.",
-        "Every ratio is the median of rounds that ran both sides in turns, ± half the range between the quartiles; without "
-        "± it was measured once.", "",
-        "| What | Ratio | Floor | |", "|---|---|---|---|", *map(_row, ratios), "",
-        "## What was measured, and what limits it", "",
-        *(f"- **{name(r)}**: {r.says}{f'. Limit: {r.limit}' if r.limit else ''}." for r in ratios), "",
-        *figures, "One part alone: `python -m benchmarks NAME`, NAME one of " + ", ".join([*found, *says]) + ".", "",
-        NOT_RUN]))
+    figures = [
+        line
+        for name, lines in says.items()
+        for line in (f"## {TITLES[name]}", "", f"![{TITLES[name]}](performance_{name}.png)", "", *lines, "")
+    ]
+    write_atomic(
+        path,
+        "\n".join(
+            [
+                "# Performance",
+                "",
+                f"Written by `make bench` on {datetime.date.today()}: {machine()}.",
+                "Every ratio is the median of rounds that ran both sides in turns, ± half the range between the "
+                "quartiles; without "
+                "± it was measured once.",
+                "",
+                "| What | Ratio | Floor | |",
+                "|---|---|---|---|",
+                *map(_row, ratios),
+                "",
+                "## What was measured, and what limits it",
+                "",
+                *(f"- **{name(r)}**: {r.says}{f'. Limit: {r.limit}' if r.limit else ''}." for r in ratios),
+                "",
+                *figures,
+                "One part alone: `python -m benchmarks NAME`, NAME one of " + ", ".join([*found, *says]) + ".",
+                "",
+                NOT_RUN,
+            ]
+        ),
+    )
 
 
 def name(ratio: Ratio) -> str:
@@ -60,5 +80,7 @@ def machine() -> str:
     cpu = torch.cpu.get_capabilities()
     features = [text for key, text in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")) if cpu.get(key)]
     processor = ", ".join([cpu.get("cpu_name", platform.machine()), *features])
-    return (f"{torch.get_num_threads()} CPU threads ({processor}), no GPU, "
-            f"Python {platform.python_version()}, torch {torch.__version__}")
+    return (
+        f"{torch.get_num_threads()} CPU threads ({processor}), no GPU, "
+        f"Python {platform.python_version()}, torch {torch.__version__}"
+    )

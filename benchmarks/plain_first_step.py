@@ -25,5 +25,8 @@ class Trainable(tune.Trainable):
 
 if __name__ == "__main__":
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    tune.Tuner(tune.with_resources(Trainable, {"cpu": 1}), param_space={"mark": sys.argv[1]},
-               run_config=tune.RunConfig(verbose=0)).fit()
+    tune.Tuner(
+        tune.with_resources(Trainable, {"cpu": 1}),
+        param_space={"mark": sys.argv[1]},
+        run_config=tune.RunConfig(verbose=0),
+    ).fit()

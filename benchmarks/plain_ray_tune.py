@@ -10,10 +10,10 @@ import torch
 from ray import tune
 
 from toconv.config import compose
-from toconv.tokens.encoder import load_encoder
-from toconv.tokens.images import list_splits, pixels
+from toconv.tokens.encoders import load_encoder
+from toconv.tokens.images import list_splits
+from toconv.tokens.pixels import pixels
 from toconv.tokens.store import encoder_batches
-
 
 PART = 6  # one picture of so many is enough to time an epoch
 
@@ -26,8 +26,9 @@ def trainable(config: dict[str, int]) -> None:
     splits = list_splits(settings.data)
     pictures = splits["train"] + splits["val"]
     start = time.perf_counter()
-    for batch in encoder_batches(pixels(pictures[::PART], settings.data, settings.encoder),
-                                 settings.encoder.batch_size):
+    for batch in encoder_batches(
+        pixels(pictures[::PART], settings.data, settings.encoder), settings.encoder.batch_size
+    ):
         encoder(batch)
     took = time.perf_counter() - start
     tune.report({"seconds": took * len(pictures) / len(pictures[::PART])})
@@ -35,7 +36,9 @@ def trainable(config: dict[str, int]) -> None:
 
 if __name__ == "__main__":
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    results = tune.Tuner(tune.with_resources(trainable, {"cpu": 1}),
-                         tune_config=tune.TuneConfig(num_samples=int(sys.argv[1])),
-                         run_config=tune.RunConfig(verbose=0)).fit()
+    results = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": 1}),
+        tune_config=tune.TuneConfig(num_samples=int(sys.argv[1])),
+        run_config=tune.RunConfig(verbose=0),
+    ).fit()
     print("seconds an epoch:", max(result.metrics["seconds"] for result in results))

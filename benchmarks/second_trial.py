@@ -15,7 +15,7 @@ from benchmarks.synthetic import synthetic_store
 from toconv.config import compose
 from toconv.hardware import keep_freed_memory
 from toconv.tokens.store import TokenStore
-from toconv.training import Training
+from toconv.training.loop import Training
 
 IMAGES, CHANNELS, BATCH, STEPS = 2048, 384, 32, 6
 MEGABYTE = 2**20
@@ -41,11 +41,19 @@ def measure() -> list[Ratio]:
         large = synthetic_store(Path(folder, "large"), IMAGES, CHANNELS)
         own, added = _added(small), _added(large)
     size = IMAGES * small.grid_size**2 * CHANNELS * 2
-    return [Ratio(
-        "memory that a second trial adds, against its own networks and batches", added / own, 1.10, False, 0.0,
-        f"beside a first trial on the same store of {size / MEGABYTE:.0f} MB the second adds {added / MEGABYTE:.0f} MB; "
-        f"on a store of one batch {own / MEGABYTE:.0f} MB (pages that no other process has)",
-        "what the allocator keeps of freed batches")]
+    return [
+        Ratio(
+            "memory that a second trial adds, against its own networks and batches",
+            added / own,
+            1.10,
+            False,
+            0.0,
+            f"beside a first trial on the same store of {size / MEGABYTE:.0f} MB the second adds "
+            f"{added / MEGABYTE:.0f} MB; "
+            f"on a store of one batch {own / MEGABYTE:.0f} MB (pages that no other process has)",
+            "what the allocator keeps of freed batches",
+        )
+    ]
 
 
 def _added(store: TokenStore) -> int:
@@ -53,8 +61,14 @@ def _added(store: TokenStore) -> int:
     processes = []
     try:
         for _ in range(2):
-            processes.append(subprocess.Popen([sys.executable, "-m", "benchmarks.second_trial", str(store.folder)],
-                                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "benchmarks.second_trial", str(store.folder)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
             if processes[-1].stdout.readline().strip() != "ready":
                 raise RuntimeError("a trial ended before it was measured")
         return unique_set_size(processes[-1].pid)

@@ -8,10 +8,9 @@ import shutil
 import tempfile
 import time
 
-from benchmarks.comparison import Ratio, show
+from benchmarks.comparison import REPOSITORY, Ratio, show
 from benchmarks.start_up import python
 from toconv.config import compose
-from toconv.paths import REPOSITORY
 
 TRIALS, EPOCHS, WORKERS = 16, 8, 2
 N_CRITIC = compose({}).training.n_critic  # not searched, so that trials are alike in length
@@ -23,9 +22,16 @@ def measure() -> list[Ratio]:
     shutil.rmtree(folder, ignore_errors=True)
     with tempfile.TemporaryDirectory() as tokens:
         start = time.perf_counter()
-        said = python("run_sweep.py", "sweeps/grid_sizes.yaml", f"name={NAME}", f"data.tokens_dir={tokens}",
-                      f"training.epochs={EPOCHS}", "model.compressor.output_grid_size=6", f"trials={TRIALS}",
-                      f"training.n_critic={N_CRITIC}")
+        said = python(
+            "run_sweep.py",
+            "sweeps/grid_sizes.yaml",
+            f"name={NAME}",
+            f"data.tokens_dir={tokens}",
+            f"training.epochs={EPOCHS}",
+            "model.compressor.output_grid_size=6",
+            f"trials={TRIALS}",
+            f"training.n_critic={N_CRITIC}",
+        )
         wall = time.perf_counter() - start
     minutes, seconds = re.search(r"encoded\s+now\s+in\s+(?:(\d+)\s+min\s+)?(\d+)\s+s", said).groups(default="0")
     encoding = 60 * int(minutes) + int(seconds)
@@ -35,15 +41,29 @@ def measure() -> list[Ratio]:
     epoch = float(re.search(r"seconds an epoch: (\S+)", python("-m", "benchmarks.plain_ray_tune", str(WORKERS)))[1])
     plain = epoch * TRIALS / WORKERS * EPOCHS
     return [
-        Ratio("a sweep of 16 short trials against its trials' own time", wall / (encoding + own / WORKERS), 1.10, False,
-              0.0, f"{TRIALS} trials of {EPOCHS} epochs on {WORKERS} workers: {wall:.0f} s, of which {encoding:.0f} s "
-              f"encoding; the trials' own time (steps and evaluation) {own:.0f} s; n_critic is {N_CRITIC} throughout: "
-              "where it is searched, trials differ in length, and half the time that the last one runs alone comes on top",
-              "imports, Ray's start, the baselines at k, the report"),
-        Ratio("the same sweep as a plain Ray Tune script against ours", plain / wall, 10.0, True, 0.0,
-              f"{epoch:.0f} s for {WORKERS} trials side by side to encode one epoch, times {EPOCHS} epochs and "
-              f"{TRIALS // WORKERS} pairs of trials: {plain:.0f} s, its start and its training left out; ours {wall:.0f} s",
-              "that script was run for a sixth of one epoch of one pair, and multiplied"),
+        Ratio(
+            "a sweep of 16 short trials against its trials' own time",
+            wall / (encoding + own / WORKERS),
+            1.10,
+            False,
+            0.0,
+            f"{TRIALS} trials of {EPOCHS} epochs on {WORKERS} workers: {wall:.0f} s, of which {encoding:.0f} s "
+            f"encoding; the trials' own time (steps and evaluation) {own:.0f} s; n_critic is {N_CRITIC} throughout: "
+            "where it is searched, trials differ in length, and half the time that the last one runs alone comes on "
+            "top",
+            "imports, Ray's start, the baselines at k, the report",
+        ),
+        Ratio(
+            "the same sweep as a plain Ray Tune script against ours",
+            plain / wall,
+            10.0,
+            True,
+            0.0,
+            f"{epoch:.0f} s for {WORKERS} trials side by side to encode one epoch, times {EPOCHS} epochs and "
+            f"{TRIALS // WORKERS} pairs of trials: {plain:.0f} s, its start and its training left out; ours "
+            f"{wall:.0f} s",
+            "that script was run for a sixth of one epoch of one pair, and multiplied",
+        ),
     ]
 
 

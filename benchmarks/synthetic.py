@@ -22,7 +22,17 @@ def synthetic_store(folder: Path, images: int, channels: int, grid_size: int = 2
             (folder / f"{name}.tokens.fp16").write_bytes(noise[:count].numpy().tobytes())
             (folder / f"{name}.class.fp16").write_bytes(noise[:count, 0].contiguous().numpy().tobytes())
             shards[name] = {"split": split, "images": count, "tokens": grid_size**2, "width": channels}
-    (folder / "manifest.json").write_text(json.dumps({
-        "fingerprint": folder.name, "encoder": "synthetic", "grid_size": grid_size, "complete": True,
-        "mean": [0.0] * channels, "std": [1.0] * channels, "shards": shards}))
+    (folder / "manifest.json").write_text(
+        json.dumps(
+            {
+                "fingerprint": folder.name,
+                "encoder": "synthetic",
+                "grid_size": grid_size,
+                "complete": True,
+                "mean": [0.0] * channels,
+                "std": [1.0] * channels,
+                "shards": shards,
+            }
+        )
+    )
     return TokenStore(folder)

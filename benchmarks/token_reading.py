@@ -38,7 +38,7 @@ def measure(rounds: int = 15) -> list[Ratio]:
             """The store's own bytes, in their order."""
             for tokens_INC in same:
                 for piece_BNC in tokens_INC.split(BATCH):
-                    target[:len(piece_BNC)].copy_(piece_BNC)
+                    target[: len(piece_BNC)].copy_(piece_BNC)
 
         def buffers() -> None:
             for _ in range(count):
@@ -46,12 +46,18 @@ def measure(rounds: int = 15) -> list[Ratio]:
 
         ours, whole, theirs, between = in_turns(read, standardised, memcpy, buffers, rounds=rounds)
     speed = [count * size / median_and_spread(t)[0] / 1e9 for t in (ours, theirs, whole, between)]
-    return [ratio_of(
-        "token reading against memcpy", theirs, ours, 0.8,
-        f"{BATCH}×{store.grid_size**2}×{CHANNELS} fp16 from {IMAGES // 128} shards: {speed[0]:.1f} GB/s, memcpy "
-        f"{speed[1]:.1f} GB/s from the same map in its order ({speed[3]:.1f} GB/s between two buffers that stay); "
-        f"standardised to fp32 as well {speed[2]:.1f} GB/s of fp16",
-        "one index_select of grid rows for each shard that a batch touches, from the memory map into a kept batch")]
+    return [
+        ratio_of(
+            "token reading against memcpy",
+            theirs,
+            ours,
+            0.8,
+            f"{BATCH}×{store.grid_size**2}×{CHANNELS} fp16 from {IMAGES // 128} shards: {speed[0]:.1f} GB/s, memcpy "
+            f"{speed[1]:.1f} GB/s from the same map in its order ({speed[3]:.1f} GB/s between two buffers that stay); "
+            f"standardised to fp32 as well {speed[2]:.1f} GB/s of fp16",
+            "one index_select of grid rows for each shard that a batch touches, from the memory map into a kept batch",
+        )
+    ]
 
 
 if __name__ == "__main__":

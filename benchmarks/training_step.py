@@ -19,7 +19,7 @@ from toconv.hardware import bf16_is_fast, keep_freed_memory
 from toconv.settings import Settings
 from toconv.sweep.plan import gemm_rate
 from toconv.tokens.store import TokenStore
-from toconv.training import Training
+from toconv.training.loop import Training
 
 GRID_SIZE, BATCH = 6, 32
 FLOORS = {1024: 0.75, 384: 0.60}
@@ -59,8 +59,11 @@ def flops(products: Counter[Product]) -> int:
 
 def matmuls(products: Counter[Product]) -> Any:
     """Work that does the same products on contiguous matrices of the same sizes and nothing else."""
-    sizes = [(torch.randn(m, k), torch.randn(k, n), torch.empty(m, n), count)
-             for (m, k, n), count in products.items() if 2 * m * k * n * count > 1e-3 * flops(products)]
+    sizes = [
+        (torch.randn(m, k), torch.randn(k, n), torch.empty(m, n), count)
+        for (m, k, n), count in products.items()
+        if 2 * m * k * n * count > 1e-3 * flops(products)
+    ]
 
     def work() -> None:
         for a, b, out, count in sizes:
@@ -89,29 +92,51 @@ def _of_width(store: TokenStore, channels: int, floor: float, rounds: int) -> li
     peak = matmuls(products.found)
     works = [lambda: fp32.step(x_BNC), peak, lambda: bf16.step(x_BNC), lambda: naive.step(x_BNC)]
     ours, gemm, mixed, textbook = in_turns(*works, rounds=rounds)
-    middle = {name: median_and_spread(t)[0] for name, t in
-              {"ours": ours, "gemm": gemm, "mixed": mixed, "naive": textbook}.items()}
+    middle = {
+        name: median_and_spread(t)[0]
+        for name, t in {"ours": ours, "gemm": gemm, "mixed": mixed, "naive": textbook}.items()
+    }
     bf16_rate, fp32_rate = (gemm_rate(torch.device("cpu"), dtype) for dtype in (torch.bfloat16, torch.float32))
     work, size = flops(products.found) / 1e9, f"C={channels}, k={GRID_SIZE}, B={BATCH}"
     return [
-        ratio_of(f"training step against its matrix products, C={channels}", gemm, ours, floor,
-                 f"{size}, fp32: {middle['ours'] * 1e3:.0f} ms for {work:.1f} GFLOP ({work / middle['ours']:.0f} "
-                 f"GFLOP/s), the products alone {work / middle['gemm']:.0f} GFLOP/s",
-                 "passes over B×576×C tensors: pooling, up-sampling, the loss and its gradient, all memory-bound"),
-        ratio_of(f"mixed precision against fp32, C={channels}", ours, mixed, 1.25,
-                 f"{size}: {middle['mixed'] * 1e3:.0f} ms against {middle['ours'] * 1e3:.0f} ms; a product of 1024×1024 "
-                 f"matrices runs at {bf16_rate / fp32_rate:.2f} times fp32's rate in bf16 on this CPU, and "
-                 f"hardware.mixed_precision=auto is {str(bf16_is_fast(torch.device('cpu'))).lower()}",
-                 "how fast the CPU multiplies bf16; critic, penalty, losses and pooling stay fp32"),
-        ratio_of(f"the same networks stepped naively against ours, C={channels}", textbook, ours, 2.0,
-                 f"{size}, fp32: {middle['naive'] * 1e3:.0f} ms against {middle['ours'] * 1e3:.0f} ms",
-                 "the networks' own products, which both do"),
+        ratio_of(
+            f"training step against its matrix products, C={channels}",
+            gemm,
+            ours,
+            floor,
+            f"{size}, fp32: {middle['ours'] * 1e3:.0f} ms for {work:.1f} GFLOP ({work / middle['ours']:.0f} "
+            f"GFLOP/s), the products alone {work / middle['gemm']:.0f} GFLOP/s",
+            "passes over B×576×C tensors: pooling, up-sampling, the loss and its gradient, all memory-bound",
+        ),
+        ratio_of(
+            f"mixed precision against fp32, C={channels}",
+            ours,
+            mixed,
+            1.25,
+            f"{size}: {middle['mixed'] * 1e3:.0f} ms against {middle['ours'] * 1e3:.0f} ms; a product of 1024×1024 "
+            f"matrices runs at {bf16_rate / fp32_rate:.2f} times fp32's rate in bf16 on this CPU, and "
+            f"hardware.mixed_precision=auto is {str(bf16_is_fast(torch.device('cpu'))).lower()}",
+            "how fast the CPU multiplies bf16; critic, penalty, losses and pooling stay fp32",
+        ),
+        ratio_of(
+            f"the same networks stepped naively against ours, C={channels}",
+            textbook,
+            ours,
+            2.0,
+            f"{size}, fp32: {middle['naive'] * 1e3:.0f} ms against {middle['ours'] * 1e3:.0f} ms",
+            "the networks' own products, which both do",
+        ),
     ]
 
 
 def _settings(mixed: bool) -> Settings:
-    return compose({"model.compressor.output_grid_size": GRID_SIZE, "training.batch_size": BATCH,
-                    "hardware.mixed_precision": mixed})
+    return compose(
+        {
+            "model.compressor.output_grid_size": GRID_SIZE,
+            "training.batch_size": BATCH,
+            "hardware.mixed_precision": mixed,
+        }
+    )
 
 
 if __name__ == "__main__":

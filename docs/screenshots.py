@@ -6,6 +6,7 @@ requirements-extras.txt, Chromium and its driver.
 """
 
 import fcntl
+import io
 import os
 import pty
 import re
@@ -28,8 +29,8 @@ from rich.text import Text  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
-from tests.sweep.browser import browser  # noqa: E402
-from tests.sweep.running import serving  # noqa: E402
+from tests.browser import browser  # noqa: E402
+from tests.running import serving  # noqa: E402
 
 SHOWN = ("sweeps/grid_sizes.yaml", "training.epochs=3", "baselines=false")
 COLUMNS, ROWS, ENDED = 104, 28, 6  # of the terminal; trials that have ended when it is photographed
@@ -43,12 +44,25 @@ def terminal_frame(folder: Path) -> str:
     """What the live table showed when so many trials had ended, with its colours."""
     main, sub = pty.openpty()
     fcntl.ioctl(sub, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-    command = [sys.executable, ROOT / "run_sweep.py", ROOT / SHOWN[0], *SHOWN[1:], "hardware.threads=1",
-               f"data.tokens_dir={ROOT / 'outputs' / 'tokens'}",
-               f"experiment.tracking_uri=sqlite:///{folder / 'mlflow.db'}"]
+    command = [
+        sys.executable,
+        ROOT / "run_sweep.py",
+        ROOT / SHOWN[0],
+        *SHOWN[1:],
+        "hardware.threads=1",
+        f"data.tokens_dir={ROOT / 'outputs' / 'tokens'}",
+        f"experiment.tracking_uri=sqlite:///{folder / 'mlflow.db'}",
+    ]
     clean = {key: value for key, value in os.environ.items() if key != "CI"}
-    process = subprocess.Popen(command, cwd=folder, stdin=sub, stdout=sub, stderr=sub, start_new_session=True,
-                               env={**clean, "TERM": "xterm-256color"})
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=sub,
+        stdout=sub,
+        stderr=sub,
+        start_new_session=True,
+        env={**clean, "TERM": "xterm-256color"},
+    )
     os.close(sub)
     out, found = "", ""
     while piece := read(main):
@@ -77,7 +91,7 @@ def finished_frame(out: str) -> str:
 
 
 def picture_of_table(driver, frame: str, path: Path) -> None:
-    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(frame.replace("\r", "").strip("\n")), soft_wrap=True)
     svg = console.export_svg(title=f"python run_sweep.py {' '.join(SHOWN)}")
     svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)  # nothing is asked of the network
@@ -93,8 +107,11 @@ def picture_of_mlflow(driver, name: str, path: Path) -> None:
     experiment = MlflowClient(f"sqlite:///{ROOT / 'mlflow.db'}").get_experiment_by_name(name).experiment_id
     with serving(ROOT, "/health", sys.executable, "-m", "mlflow", "ui", "--workers", "1") as address:
         driver.get(address)
-        for key, value in (("mlflow.workflowType_v1", '"machine_learning"'), ("mlflow.assistant.panelOpen_v1", "false"),
-                           ("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true")):
+        for key, value in (
+            ("mlflow.workflowType_v1", '"machine_learning"'),
+            ("mlflow.assistant.panelOpen_v1", "false"),
+            ("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true"),
+        ):
             driver.execute_script("localStorage.setItem(arguments[0], arguments[1])", key, value)
         query = urlencode({"searchFilter": "tags.kind = 'trial'", "compareRunsMode": "CHART"})
         driver.get("about:blank")

@@ -1,7 +1,11 @@
-"""A tiny encoder with weights saved locally, a folder of small photographs, and settings for both."""
+"""A tiny encoder with weights saved locally, a folder of small photographs, settings for both, and sweeps of these that
+tests share."""
 
 import json
+import os
+from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import torch
@@ -29,9 +33,16 @@ def tiny_encoder(tmp_path_factory) -> dict[str, object]:
     weights = folder / "tiny.pt"
     torch.save(open_clip.create_model("toconv_tiny").state_dict(), weights)
     return {
-        "encoder": "clip_vit_l_14_336", "encoder.name": "tiny", "encoder.architecture": str(architecture),
-        "encoder.weights": str(weights), "encoder.layer": -2, "encoder.image_size": 24, "encoder.patch_size": 4,
-        "encoder.width": 32, "encoder.dtype": "fp32", "model.compressor.output_grid_size": 3,
+        "encoder": "clip_vit_l_14_336",
+        "encoder.name": "tiny",
+        "encoder.architecture": str(architecture),
+        "encoder.weights": str(weights),
+        "encoder.layer": -2,
+        "encoder.image_size": 24,
+        "encoder.patch_size": 4,
+        "encoder.width": 32,
+        "encoder.dtype": "fp32",
+        "model.compressor.output_grid_size": 3,
     }
 
 
@@ -54,11 +65,21 @@ def photographs(tmp_path_factory) -> Path:
 def tiny(tiny_encoder, photographs, tmp_path) -> dict[str, object]:
     """Overrides of a training that takes a second."""
     return {
-        **tiny_encoder, "data": "folder", "data.root": str(photographs), "data.crops": 3,
+        **tiny_encoder,
+        "data": "folder",
+        "data.root": str(photographs),
+        "data.crops": 3,
         "data.tokens_dir": str(tmp_path / "tokens"),
-        "model.compressor.width": 8, "model.decoder.width": 8, "model.critic.width": 8, "training.epochs": 3,
-        "training.batch_size": 8, "training.n_critic": 2, "hardware.device": "cpu", "hardware.mixed_precision": False,
-        "hardware.threads": 1, "experiment.checkpoint_dir": str(tmp_path / "checkpoints"),
+        "model.compressor.width": 8,
+        "model.decoder.width": 8,
+        "model.critic.width": 8,
+        "training.epochs": 3,
+        "training.batch_size": 8,
+        "training.n_critic": 2,
+        "hardware.device": "cpu",
+        "hardware.mixed_precision": False,
+        "hardware.threads": 1,
+        "experiment.checkpoint_dir": str(tmp_path / "checkpoints"),
         "experiment.tracking_uri": f"sqlite:///{tmp_path / 'mlflow.db'}",
     }
 
@@ -66,3 +87,91 @@ def tiny(tiny_encoder, photographs, tmp_path) -> dict[str, object]:
 @pytest.fixture
 def settings(tiny):
     return config.compose(tiny)
+
+
+def pytest_collection_modifyitems(items):
+    """What asks for a sweep is slow. The longest files begin first, so that processes side by side end together."""
+    for item in items:
+        if {"recorded", "overrides"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+LONGEST = (
+    "test_faults.py",
+    "test_faults_of_disks.py",
+    "test_faults_of_workers.py",
+    "test_sweep.py",
+    "test_faults_of_tracking.py",
+    "test_recommended.py",
+    "test_mlflow_runs.py",
+)
+
+
+def quick(tiny_encoder, photographs, folder):
+    """Settings of a sweep whose trials take seconds."""
+    return {
+        **tiny_encoder,
+        "data": "folder",
+        "data.root": str(photographs),
+        "data.crops": 3,
+        "model.compressor.width": 8,
+        "model.decoder.width": 8,
+        "model.critic.width": 8,
+        "training.epochs": 3,
+        "training.batch_size": 8,
+        "experiment.tracking_uri": f"sqlite:///{folder / 'mlflow.db'}",
+    }
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """A folder that all processes of this run of the tests see."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def overrides(tiny_encoder, photographs, tmp_path_factory, shared):
+    """A folder, and settings of sweeps that read the same tokens."""
+    folder = tmp_path_factory.mktemp("sweep")
+    return folder, {**quick(tiny_encoder, photographs, folder), "data.tokens_dir": str(shared / "tokens")}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A sweep with finalists that ended, recorded in MLflow and W&B with what its machine did."""
+
+    folder: Path
+    file: Path
+    done: CompletedProcess
+
+    @property
+    def root(self):
+        return self.folder / "outputs" / "tiny"
+
+    @property
+    def uri(self):
+        return f"sqlite:///{self.folder / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="session")
+def recorded(tiny_encoder, photographs, tmp_path_factory):
+    from tests.running import run, write_sweep
+
+    folder = tmp_path_factory.mktemp("recorded")
+    file = write_sweep(folder, quick(tiny_encoder, photographs, folder), finalists={"seeds": 1})
+    done = run(
+        folder,
+        file,
+        "experiment.system_metrics=true",
+        "experiment.use_wandb=true",
+        "experiment.wandb_project=photographs",
+        WANDB_MODE="offline",
+        FORCE_COLOR="1",
+        COLUMNS="60",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Recorded(folder, file, done)

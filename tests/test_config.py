@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.repository import REPOSITORY
 from toconv import config
 from toconv.errors import RequestError
-from toconv.paths import REPOSITORY
-from toconv.sweep.spec import SweepFile, load_sweep, read_yaml
+from toconv.sweep.file import SweepFile, load_sweep, read_yaml
 
 SWEEP = REPOSITORY / "sweeps" / "grid_sizes.yaml"
 
@@ -22,12 +22,23 @@ def mistakes(call):
 
 
 def test_one_message_names_every_mistake():
-    texts = ["model.compressor.output_grid_size=24", "loss.lambda_gp=-1", "training.n_critic=0", "training.epoch=3",
-             "encoder=foo", "training.learning_rate=abc"]
+    texts = [
+        "model.compressor.output_grid_size=24",
+        "loss.lambda_gp=-1",
+        "training.n_critic=0",
+        "training.epoch=3",
+        "encoder=foo",
+        "training.learning_rate=abc",
+    ]
     found = "\n".join(mistakes(lambda: config.compose(config.parse_overrides(texts))))
-    for part in ("output_grid_size=24: must be below the encoder's grid, 1 <= k < 24", "loss.lambda_gp=-1",
-                 "training.n_critic=0", "training.epoch: no such setting; did you mean training.epochs",
-                 "encoder=foo: must be one of clip_vit_l_14_336, vit_s_14_336", "training.learning_rate=abc"):
+    for part in (
+        "output_grid_size=24: must be below the encoder's grid, 1 <= k < 24",
+        "loss.lambda_gp=-1",
+        "training.n_critic=0",
+        "training.epoch: no such setting; did you mean training.epochs",
+        "encoder=foo: must be one of clip_vit_l_14_336, vit_s_14_336",
+        "training.learning_rate=abc",
+    ):
         assert part in found
 
 
@@ -37,8 +48,9 @@ def test_a_grid_size_outside_1_to_23_is_refused(k):
 
 
 def test_the_last_layer_wins_groups_included():
-    settings = config.compose({"encoder": "vit_s_14_336", "training.epochs": 2},
-                              {"encoder": "clip_vit_l_14_336", "training.epochs": 5})
+    settings = config.compose(
+        {"encoder": "vit_s_14_336", "training.epochs": 2}, {"encoder": "clip_vit_l_14_336", "training.epochs": 5}
+    )
     assert settings.encoder.width == 1024 and settings.training.epochs == 5
 
 
@@ -54,8 +66,11 @@ def test_a_sweep_file_and_command_line_are_checked_together():
 
 
 def test_every_enumerated_and_searched_value_is_checked_before_work_starts():
-    found = mistakes(lambda: load_sweep(SWEEP, ["grid.model.compressor.output_grid_size=[4,24,0]",
-                                                "search.loss.lambda_gp={low: -1, high: 2}"]))
+    found = mistakes(
+        lambda: load_sweep(
+            SWEEP, ["grid.model.compressor.output_grid_size=[4,24,0]", "search.loss.lambda_gp={low: -1, high: 2}"]
+        )
+    )
     assert len(found) == 3
 
 
@@ -86,23 +101,29 @@ def test_a_sweeps_name_cannot_leave_its_folder(name):
     assert mistakes(lambda: load_sweep(SWEEP, [f"name='{name}'"]))
 
 
-@pytest.mark.parametrize("command", [["train.py", "loss.lambda_gp=-1", "training.n_critic=0", "training.epoch=1"],
-                                     ["run_sweep.py", "sweeps/grid_sizes.yaml", "loss.lambda_gp=-1", "trial=3"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train.py", "loss.lambda_gp=-1", "training.n_critic=0", "training.epoch=1"],
+        ["run_sweep.py", "sweeps/grid_sizes.yaml", "loss.lambda_gp=-1", "trial=3"],
+    ],
+)
 def test_a_wrong_request_ends_with_exit_code_2_and_one_message(command):
     done = subprocess.run([sys.executable, *command], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 2
     assert "mistakes" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("module", ["toconv", "toconv.config", "toconv.sweep.spec", "run_sweep", "train"])
+@pytest.mark.parametrize("module", ["toconv", "toconv.config", "toconv.sweep.file", "run_sweep", "train"])
 def test_reading_a_request_imports_neither_torch_nor_ray(module):
     code = f"import sys, {module}; sys.exit(bool({{'torch', 'ray', 'optuna', 'mlflow'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
 
 
 def test_every_setting_is_read_somewhere():
-    code = "\n".join(path.read_text() for path in Path(REPOSITORY / "toconv").rglob("*.py")
-                     if path.name not in {"settings.py"})
+    code = "\n".join(
+        path.read_text() for path in Path(REPOSITORY / "toconv").rglob("*.py") if path.name not in {"settings.py"}
+    )
     keys = {key.rsplit(".", 1)[-1] for key in config.flat(config.compose({}).model_dump())}
     unread = {key for key in keys if f".{key}" not in code}
     assert unread == set()

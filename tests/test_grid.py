@@ -1,5 +1,7 @@
 """Window arithmetic against nested loops and torch's own pooling."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -67,9 +69,9 @@ def test_fewer_cells_than_there_are_give_tokens_of_the_asked_cells():
 def test_stages_go_down_to_k_by_whole_strides_where_k_divides(k):
     sides = [24, *grid.stages(24, k)]
     assert sides[-1] == k
-    assert all(a > b for a, b in zip(sides, sides[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(sides))
     if 24 % k == 0:
-        assert all(a % b == 0 for a, b in zip(sides, sides[1:], strict=False))
+        assert all(a % b == 0 for a, b in itertools.pairwise(sides))
 
 
 def test_stages_are_those_of_the_documentation():
@@ -124,8 +126,9 @@ def test_a_repeated_token_comes_back_as_the_mean_of_its_copies(k):
     square = y.view(s * k, s * k, 2)
     for row in (0, 1, 11, 23):
         for column in (0, 5, 23):
-            copies = [square[a, b] for a, i in enumerate(source) for b, j in enumerate(source)
-                      if (i, j) == (row, column)]
+            copies = [
+                square[a, b] for a, i in enumerate(source) for b, j in enumerate(source) if (i, j) == (row, column)
+            ]
             torch.testing.assert_close(found[row, column], torch.stack(copies).mean(0))
 
 

@@ -8,12 +8,16 @@ from toconv.hardware import bf16_is_fast
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("capabilities", "fast"), [
-    ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
-    ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
-    ({"cpu_name": "AMD EPYC 9B14", "avx512_bf16": True, "amx_bf16": False}, True),
-    ({"cpu_name": "AMD EPYC 7B13", "avx512_bf16": False, "amx_bf16": False}, False),
-    ({"architecture": "aarch64"}, False)])
+@pytest.mark.parametrize(
+    ("capabilities", "fast"),
+    [
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"cpu_name": "AMD EPYC 9B14", "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"cpu_name": "AMD EPYC 7B13", "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"architecture": "aarch64"}, False),
+    ],
+)
 def test_auto_is_bf16_where_a_cpus_bf16_products_are_faster_than_its_fp32_ones(capabilities, fast, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert bf16_is_fast(CPU) is fast

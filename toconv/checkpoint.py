@@ -9,31 +9,24 @@ from typing import Any
 
 import torch
 
-from toconv.errors import CheckpointError, MachineryError
+from toconv.errors import CheckpointError, disk
 from toconv.paths import write_atomic
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` (nested dicts and lists of tensors and plain values) to `path`, whole or not at all.
-
-    A full disk raises MachineryError and leaves the earlier file as it was.
-    """
+    """Write `state` (nested dicts and lists of tensors and plain values) to `path`, whole or not at all. A full disk
+    raises MachineryError and leaves the earlier file as it was."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "checksum": checksum(state), "state": state}, buffer)
-    try:
+    with disk(f"{path}: checkpoint not written", "; the one before it is intact"):
         write_atomic(path, buffer.getbuffer())
-    except OSError as error:
-        raise MachineryError(f"{path}: checkpoint not written ({error.strerror}); the one before it is intact"
-                             ) from error
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint to CPU tensors.
-
-    Raises CheckpointError where the file is missing, truncated, altered, or not a checkpoint of toconv.
-    """
+    """Read a checkpoint to CPU tensors. Raises CheckpointError where the file is missing, truncated, altered, or not a
+    checkpoint of toconv."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -57,7 +50,7 @@ def checksum(state: Any) -> str:
 def _feed(digest: hashlib._Hash, node: Any) -> None:
     if isinstance(node, torch.Tensor):
         digest.update(f"tensor {node.dtype} {tuple(node.shape)}".encode())
-        digest.update(node.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(node.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     elif isinstance(node, dict):
         digest.update(f"dict {len(node)}".encode())
         for key, value in node.items():

@@ -1,26 +1,29 @@
 """What every command shares: errors of ours end in one message and their exit code."""
 
-from __future__ import annotations
-
+import argparse
 import gc
+import shlex
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from types import FrameType, ModuleType
 
-from toconv.errors import ExitCode, ToconvError
+from toconv.errors import ExitCode, RequestError, ToconvError
 
 
-def run(command: Callable[[list[str]], ExitCode], usage: str, how_to_go_on: Callable[[], str]) -> int:
-    """Run `command` on the process's arguments; whatever stops it, the last line says how to go on."""
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        print(usage.strip())
-        return ExitCode.DONE
+def run_command(load: Callable[[], ModuleType], arguments: list[str]) -> int:
+    """Run `main` of the module that `load` gives; whatever stops it, the last line says how to go on."""
     signal.signal(signal.SIGTERM, _interrupt)
     collect_seldom()
+    how_to_go_on = same_command
     try:
-        return command(arguments)
+        command = load()
+        how_to_go_on = getattr(command, "how_to_go_on", same_command)
+        if {"-h", "--help"} & set(arguments):
+            print(command.USAGE.strip())
+            return ExitCode.DONE
+        return int(command.main(arguments))
     except ToconvError as error:
         print(f"error: {error}", file=sys.stderr)
         if error.exit_code != ExitCode.REQUEST:
@@ -29,8 +32,11 @@ def run(command: Callable[[list[str]], ExitCode], usage: str, how_to_go_on: Call
     except ModuleNotFoundError as error:
         if str(error.name).startswith("toconv"):
             raise
-        print(f"error: {error.name} is not installed, which this command needs beside what a compressor needs; in the "
-              'repository: pip install -e ".[sweep]"', file=sys.stderr)
+        print(
+            f"error: {error.name} is not installed, which this command needs beside what a compressor needs; run:\n"
+            '  pip install "toconv[sweep]", or in the repository pip install -e ".[sweep]"',
+            file=sys.stderr,
+        )
         return ExitCode.REQUEST
     except OSError as error:
         print(f"error: the disk or the system gave way: {error}\n{how_to_go_on()}", file=sys.stderr)
@@ -39,7 +45,23 @@ def run(command: Callable[[list[str]], ExitCode], usage: str, how_to_go_on: Call
         print(f"\ninterrupted; what was finished is kept\n{how_to_go_on()}", file=sys.stderr)
         return ExitCode.INTERRUPTED
     finally:
-        gc.freeze()  # the interpreter's end looks through all objects for garbage otherwise: three seconds after a sweep
+        gc.freeze()  # else the interpreter's end looks through all objects for garbage: three seconds after a sweep
+
+
+def parse(parser: argparse.ArgumentParser, arguments: list[str], usage: str) -> tuple[argparse.Namespace, list[str]]:
+    """What was asked, and what of it is no option. Raises RequestError where it cannot be understood at all."""
+    try:
+        asked, unknown = parser.parse_known_intermixed_args(arguments)
+    except (argparse.ArgumentError, SystemExit):
+        raise RequestError(f"not understood: {' '.join(arguments)}\n{usage.strip()}") from None
+    return asked, [f"{word}: no such option" for word in unknown]
+
+
+def one_name(arguments: list[str], usage: str) -> str:
+    """The name of the one sweep that a command is about."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        raise RequestError(f"give the name of one sweep\n{usage.strip()}")
+    return arguments[0]
 
 
 def collect_seldom() -> None:
@@ -48,13 +70,18 @@ def collect_seldom() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def _interrupt(number: int, frame: Any) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     """SIGTERM ends a command as Ctrl-C does."""
     raise KeyboardInterrupt
 
 
+def typed() -> str:
+    """The command as it was typed: of the installed command, of `python -m toconv`, or of a script."""
+    script, *arguments = sys.argv
+    installed = Path(script).suffix != ".py" or Path(script).name == "__main__.py"
+    return shlex.join([*(["toconv"] if installed else ["python", script]), *arguments])
+
+
 def same_command() -> str:
     """The command as it was typed, ready to paste."""
-    import shlex
-
-    return f"to go on: {shlex.join(['python', *sys.argv])}"
+    return f"to go on: {typed()}"

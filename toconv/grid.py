@@ -1,14 +1,11 @@
 """The only home of token-grid arithmetic.
 
-Cell i of k along a side of g covers rows floor(i*g/k) to ceil((i+1)*g/k) - 1: the windows of adaptive
-average pooling, which overlap where k does not divide g. A compressed token's receptive field is its cell.
-Indices are computed on the tokens' own device, so that nothing here waits for a copy.
-"""
+Cell i of k along a side of g covers rows floor(i*g/k) to ceil((i+1)*g/k) - 1: the windows of adaptive average pooling,
+which overlap where k does not divide g. A compressed token's receptive field is its cell. Indices are computed on the
+tokens' own device, so that nothing here waits for a copy."""
 
 # B batch, N = g*g original tokens, M = k*k compressed tokens (both row-major), C channels, h w sides,
 # S = s*k rows, s = ceil(g/k), D = s*s*C channels of a block of s×s tokens
-
-from __future__ import annotations
 
 from math import isqrt
 from typing import TypeVar
@@ -74,14 +71,13 @@ def draw_cells(images: int, k: int, count: int, generator: torch.Generator) -> t
     return torch.randint(k * k, (images, count), generator=generator, device=generator.device)
 
 
-def random_in_cell(
-    x_BNC: torch.Tensor, k: int, cells_BS: torch.Tensor, generator: torch.Generator
-) -> torch.Tensor:
+def random_in_cell(x_BNC: torch.Tensor, k: int, cells_BS: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """For each asked cell of each image one original token, uniform over the cell's window. (B, S, C)."""
     g = isqrt(x_BNC.shape[1])
     u_2BS = torch.rand(2, *cells_BS.shape, generator=generator, device=x_BNC.device)
-    row_BS, column_BS = (_within(window(i, g, k), u_BS)
-                         for i, u_BS in zip((cells_BS // k, cells_BS % k), u_2BS, strict=True))
+    row_BS, column_BS = (
+        _within(window(i, g, k), u_BS) for i, u_BS in zip((cells_BS // k, cells_BS % k), u_2BS, strict=True)
+    )
     return take(x_BNC, row_BS * g + column_BS)
 
 
@@ -102,10 +98,8 @@ def take(x_BNC: torch.Tensor, index_BS: torch.Tensor) -> torch.Tensor:
 
 
 def coverage(g: int, k: int) -> torch.Tensor:
-    """(N,) weights with which a sum over tokens is the mean over cells of the mean over each cell's window.
-
-    Uniform 1/N where k divides g; elsewhere tokens that two windows share count in both.
-    """
+    """(N,) weights with which a sum over tokens is the mean over cells of the mean over each cell's window. Uniform 1/N
+    where k divides g; elsewhere tokens that two windows share count in both."""
     first_k, end_k = window(torch.arange(k, device="cpu"), g, k)
     rows = torch.arange(g, device="cpu")
     inside_kg = (rows >= first_k[:, None]) & (rows < end_k[:, None])
@@ -114,11 +108,9 @@ def coverage(g: int, k: int) -> torch.Tensor:
 
 
 def stages(g: int, k: int) -> list[int]:
-    """Sides of the grid on its way from g down to k: 24 → [8, 4], 24 → [12, 6], 24 → [12, 7], 24 → [16].
-
-    Where k divides g the strides are the prime factors of g/k, the largest first. Elsewhere the grid is
-    halved while it stays above k, and the last step resamples by area.
-    """
+    """Sides of the grid on its way from g down to k: 24 → [8, 4], 24 → [12, 6], 24 → [12, 7], 24 → [16]. Where k
+    divides g the strides are the prime factors of g/k, the largest first. Elsewhere the grid is halved while it stays
+    above k, and the last step resamples by area."""
     sides, side = [], g
     if g % k == 0:
         for stride in sorted(_prime_factors(g // k), reverse=True):
@@ -148,10 +140,8 @@ def depth_to_space(x_BMD: torch.Tensor, stride: int) -> torch.Tensor:
 
 
 def blocks(x_BNC: torch.Tensor, k: int) -> torch.Tensor:
-    """(B, N, C) → (B, M, D): k×k blocks of s×s tokens each, s = ⌈g/k⌉, that do not overlap.
-
-    Where k does not divide g, tokens are first repeated (nearest) up to s·k a side.
-    """
+    """(B, N, C) → (B, M, D): k×k blocks of s×s tokens each, s = ⌈g/k⌉, that do not overlap. Where k does not divide g,
+    tokens are first repeated (nearest) up to s·k a side."""
     g = isqrt(x_BNC.shape[1])
     s = -(-g // k)
     if s * k != g:

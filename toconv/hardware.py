@@ -1,7 +1,5 @@
 """The device that a training runs on. Never falls back from what was asked for."""
 
-from __future__ import annotations
-
 import ctypes
 import sys
 
@@ -22,17 +20,16 @@ def resolve_device(hardware: HardwareSettings) -> torch.device:
     if hardware.cuda_device >= count:
         raise RequestError(
             f"hardware.cuda_device={hardware.cuda_device}: this machine has {count} CUDA device(s); "
-            "choose one of them or hardware.device=cpu")
+            "choose one of them or hardware.device=cpu"
+        )
     return torch.device("cuda", hardware.cuda_device)
 
 
 def bf16_is_fast(device: torch.device) -> bool:
     """Whether bf16 is faster than fp32: on CUDA, on a CPU with AMX, and on one with AVX512-BF16 that is not Intel's.
-
-    Measured on one processor of each, two cores: Intel's, without AMX, multiplies matrices in bf16 at 0.6 of fp32's rate
-    (a ViT-S/14 220 ms an image against 150 ms); AMD's takes 64 ms against 135 ms. A rule and no timing, since the answer is
-    part of what a trial is, and must be the same at each start.
-    """
+    Measured on one processor of each, two cores: Intel's, without AMX, multiplies matrices in bf16 at 0.6 of fp32's
+    rate (a ViT-S/14 220 ms an image against 150 ms); AMD's takes 64 ms against 135 ms. A rule and no timing, since the
+    answer is part of what a trial is, and must be the same at each start."""
     if device.type == "cuda":
         return True
     cpu = torch.cpu.get_capabilities()

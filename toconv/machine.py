@@ -1,14 +1,12 @@
 """What this machine does: CPU, memory, GPUs. The only module that knows psutil and NVML."""
 
-from __future__ import annotations
-
-import json
 import threading
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 
-from toconv.errors import MachineryError
+from toconv.errors import disk
+from toconv.paths import append_line, read_json_lines
 
 SAMPLE_SECONDS = 5.0
 MEGABYTE = 1e6
@@ -16,20 +14,23 @@ MEGABYTE = 1e6
 
 def sample() -> dict[str, float]:
     """The state of now by MLflow's names of system metrics; CPU utilization since the sample before."""
-    import psutil
+    import psutil  # optional
 
     memory = psutil.virtual_memory()
     used = memory.total - memory.available
-    return {"cpu_utilization_percentage": psutil.cpu_percent(),
-            "system_memory_usage_megabytes": used / MEGABYTE,
-            "system_memory_usage_percentage": 100 * used / memory.total, **_gpus()}
+    return {
+        "cpu_utilization_percentage": psutil.cpu_percent(),
+        "system_memory_usage_megabytes": used / MEGABYTE,
+        "system_memory_usage_percentage": 100 * used / memory.total,
+        **_gpus(),
+    }
 
 
 def _gpus() -> dict[str, float]:
     """Nothing where there is no GPU of NVIDIA's, or no package nvidia-ml-py to ask for it."""
     found = {}
     with suppress(ImportError):
-        import pynvml
+        import pynvml  # optional
 
         with suppress(pynvml.NVMLError):
             pynvml.nvmlInit()
@@ -40,6 +41,11 @@ def _gpus() -> dict[str, float]:
                 found[f"gpu_{i}_memory_usage_megabytes"] = memory.used / MEGABYTE
                 found[f"gpu_{i}_memory_usage_percentage"] = 100 * memory.used / memory.total
     return found
+
+
+def read_means(path: Path) -> dict[int, dict[str, float]]:
+    """{epoch: means} that an EpochMeter wrote."""
+    return {row["epoch"]: row["metrics"] for row in read_json_lines(path)}
 
 
 class EpochMeter:
@@ -68,11 +74,8 @@ class EpochMeter:
         with self._lock:
             means = {f"system/{name}": round(sum(values) / len(values), 3) for name, values in self._samples.items()}
             self._samples.clear()
-        try:
-            with self._path.open("a") as file:
-                file.write(json.dumps({"epoch": epoch, "metrics": means}) + "\n")
-        except OSError as error:
-            raise MachineryError(f"{self._path}: not written ({error.strerror})") from error
+        with disk(f"{self._path}: not written"):
+            append_line(self._path, {"epoch": epoch, "metrics": means})
 
     def close(self) -> None:
         self._stop.set()

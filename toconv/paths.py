@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -10,9 +12,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+CHECKOUT = None if (PACKAGE / "conf").is_dir() else PACKAGE.parent  # the repository; None in an installed copy
+CONF = (CHECKOUT or PACKAGE) / "conf"
+OUTPUTS = Path("outputs")  # of the working directory
 NO_LINKS = {errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK}  # what a disk without hard links says to one
+
+
+class Below:
+    """A path of this name below the folder of a TrialPaths or a SweepPaths."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, paths: TrialPaths | SweepPaths, of: type) -> Path:
+        return (paths.folder if isinstance(paths, TrialPaths) else paths.root) / self._name
 
 
 @dataclass(frozen=True)
@@ -20,46 +36,13 @@ class TrialPaths:
     """The files of one training."""
 
     folder: Path
-
-    @property
-    def config(self) -> Path:
-        return self.folder / "config.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        return self.folder / "metrics.jsonl"
-
-    @property
-    def machine(self) -> Path:
-        """What the machine did in each epoch, where experiment.system_metrics asks for it."""
-        return self.folder / "machine.jsonl"
-
-    @property
-    def latest(self) -> Path:
-        return self.folder / "latest.pt"
-
-    @property
-    def best(self) -> Path:
-        return self.folder / "best_model.pt"
-
-    @property
-    def worker(self) -> Path:
-        """Which process trained here, and which GPUs it saw."""
-        return self.folder / "worker.json"
-
-    @property
-    def error(self) -> Path:
-        """The stack trace of a trial that failed unforeseen."""
-        return self.folder / "error.txt"
-
-    @property
-    def finished(self) -> Path:
-        """There once every epoch is done and the results are entered."""
-        return self.folder / "finished"
-
-    @property
-    def lock(self) -> Path:
-        return self.folder / ".lock"
+    config, metrics = Below("config.yaml"), Below("metrics.jsonl")
+    machine = Below("machine.jsonl")  # what the machine did in each epoch, where experiment.system_metrics asks for it
+    latest, best = Below("latest.pt"), Below("best_model.pt")
+    worker = Below("worker.json")  # which process trained here, and which GPUs it saw
+    error = Below("error.txt")  # the stack trace of a trial that failed unforeseen
+    finished = Below("finished")  # there once every epoch is done and the results are entered
+    lock = Below(".lock")
 
     def epoch(self, n: int) -> Path:
         return self.folder / f"checkpoint_epoch_{n}.pt"
@@ -70,48 +53,20 @@ class SweepPaths:
     """The files of one sweep, below `outputs/<name>`."""
 
     root: Path
+    request, study, spent = Below("sweep.yaml"), Below("study.db"), Below("spent.json")
+    results, report = Below("results.csv"), Below("report.html")
+    recommended = Below("recommended")  # the folder of the recommended compressors, an export for each k
+    figures = Below("figures")  # the report's, as PNG and PDF, and nothing else
+    lock = Below(".lock")
+    tune = Below(".ray")  # Ray Tune's own files; nothing is read back from them
 
-    @property
-    def request(self) -> Path:
-        return self.root / "sweep.yaml"
+    @classmethod
+    def named(cls, name: str) -> SweepPaths:
+        """Of the sweep of that name in the working directory."""
+        return cls(OUTPUTS.resolve() / name)
 
-    @property
-    def study(self) -> Path:
-        return self.root / "study.db"
-
-    @property
-    def spent(self) -> Path:
-        return self.root / "spent.json"
-
-    @property
-    def results(self) -> Path:
-        return self.root / "results.csv"
-
-    @property
-    def report(self) -> Path:
-        return self.root / "report.html"
-
-    @property
-    def fronts(self) -> Path:
-        """The recommended compressor of each k, exported."""
-        return self.root / "front"
-
-    def front(self, k: int) -> Path:
-        return self.fronts / f"k{k}"
-
-    @property
-    def figures(self) -> Path:
-        """The report's figures as PNG and PDF, and nothing else."""
-        return self.root / "figures"
-
-    @property
-    def lock(self) -> Path:
-        return self.root / ".lock"
-
-    @property
-    def tune(self) -> Path:
-        """Ray Tune's own files; nothing is read back from them."""
-        return self.root / ".ray"
+    def recommended_at(self, k: int) -> Path:
+        return self.recommended / f"k{k}"
 
     def told(self) -> dict[str, Path]:
         """The files that tell of the whole sweep, as far as they are there, by their path below `root`."""
@@ -158,6 +113,31 @@ def write_new(path: Path, data: bytes) -> None:
         os.replace(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def append_line(path: Path, row: dict[str, Any]) -> None:
+    """A line of JSON more, flushed to the disk."""
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file that is appended to; one torn by an interruption is left out. [] where there is none."""
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return found
 
 
 @contextmanager

@@ -1,21 +1,12 @@
 """Progress in the terminal: rich where there is one, plain lines where the output goes to a file."""
 
-from __future__ import annotations
-
 import os
 import sys
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import TimeElapsedColumn as Elapsed
+from rich.progress import TimeRemainingColumn as Remaining
 from rich.text import Text
 
 PLAIN_WIDTH = 160  # columns of tables where the output is no terminal
@@ -35,10 +26,8 @@ class Rate(ProgressColumn):
 
 def bar(unit: str) -> Progress:
     """A progress bar of `unit`s with rate and time left; draws nothing where lines cannot be redrawn."""
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), Rate(),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console,
-        disable=not LIVE)
+    done = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), Rate()
+    return Progress(*done, Elapsed(), TextColumn("left"), Remaining(), console=console, disable=not LIVE)
 
 
 def duration(seconds: float) -> str:

@@ -1,12 +1,13 @@
 """Typed settings with their ranges. Needs pydantic alone, so that a wrong request is refused at once."""
 
-from __future__ import annotations
-
 import importlib.util
+from collections.abc import Collection
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic_core import PydanticCustomError
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
@@ -15,6 +16,57 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Channel3 = tuple[float, float, float]
+
+GRID_SIZE = "model.compressor.output_grid_size"  # k, by its dotted name
+SEED, TEST, CRITIC_WEIGHT = "training.seed", "training.test", "loss.wgan_weight"
+CHANGE_NO_NUMBER = (  # settings, and groups of them, that no metric depends on
+    "hardware.",
+    "experiment.",
+    "resume",
+    "data.tokens_dir",
+    "data.workers",
+    "training.log_every",
+    "training.checkpoint_every",
+    "training.keep_last_n",
+)
+
+COMPRESSORS = {"conv": "toconv.models.compressor:Compressor"}  # model.compressor.kind: module and class
+DECODERS = {"conv": "toconv.models.decoder:ConvDecoder", "attention": "toconv.models.decoder:AttentionDecoder"}
+
+
+class Source(NamedTuple):
+    """A place that pictures come from, data.kind."""
+
+    lists: str  # module and function: DataSettings → the pictures of each split
+    title: str  # in a sentence
+    root: str | None = None  # the setting of data/ that must name a folder
+
+
+SOURCES = {
+    "sample": Source(
+        "toconv.tokens.images:sample_splits",
+        "the photographs that the packages foolbox, scikit-image and scikit-learn ship",
+    ),
+    "folder": Source("toconv.tokens.images:folder_splits", "a folder of pictures", "root"),
+    "imagenet": Source("toconv.tokens.images:imagenet_splits", "ImageNet", "imagenet_root"),
+}
+
+
+def named_object(text: str) -> Any:
+    """The class or function that `module:name` names."""
+    module, _, name = text.partition(":")
+    return getattr(import_module(module), name)
+
+
+def one_of(known: Collection[str]) -> AfterValidator:
+    """A name among `known`."""
+
+    def check(value: str) -> str:
+        if value not in known:
+            raise PydanticCustomError("one_of", "must be one of {known}", {"known": ", ".join(known)})
+        return value
+
+    return AfterValidator(check)
 
 
 class Group(BaseModel):
@@ -48,7 +100,7 @@ class EncoderSettings(Group):
 class DataSettings(Group):
     """The pictures of a run, and how they are split."""
 
-    kind: Literal["sample", "folder", "imagenet"]
+    kind: Annotated[str, one_of(SOURCES)]
     root: Path | None  # data=folder
     imagenet_root: Path | None  # data=imagenet
     crops: Positive  # fixed crops of each picture; 1 is the centre crop
@@ -63,6 +115,7 @@ class DataSettings(Group):
 
 
 class CompressorSettings(Group):
+    kind: Annotated[str, one_of(COMPRESSORS)]
     output_grid_size: Positive  # k
     init: Literal["pool", "pca"]  # what it does before it is trained
     width: Positive  # channels inside the residual branch
@@ -70,7 +123,7 @@ class CompressorSettings(Group):
 
 
 class DecoderSettings(Group):
-    kind: Literal["conv", "attention"]
+    kind: Annotated[str, one_of(DECODERS)]
     width: Positive
     blocks: Annotated[int, Field(ge=0)]
     heads: Positive  # of decoder.kind=attention
@@ -78,7 +131,7 @@ class DecoderSettings(Group):
 
 class CriticSettings(Group):
     head: Literal["token", "grid", "conditional"]  # what it scores
-    pairs: Literal["independent", "matched"]  # which real and fake units the penalty interpolates
+    pairs: Literal["independent", "matched"]  # which real and fake samples the penalty interpolates
     width: Positive
     layers: Positive  # hidden layers
     tokens_per_image: Positive  # scored in each critic step; all k² where there are fewer
@@ -126,7 +179,7 @@ class HardwareSettings(Group):
 
 class ExperimentSettings(Group):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None  # MLflow's experiment; null: the sweep's name
-    tracking_uri: str | None  # null: sqlite:///<repository>/mlflow.db
+    tracking_uri: str | None  # null: sqlite:///mlflow.db of the working directory
     checkpoint_dir: Path  # of a single training
     use_wandb: bool
     wandb_project: str
@@ -146,31 +199,49 @@ class Settings(Group):
     resume: Path | None  # a checkpoint to go on from
 
 
-def cross_field_mistakes(raw: dict) -> list[str]:
+def changes_a_number(key: str) -> bool:
+    """Whether a metric of some training depends on the setting of this dotted name."""
+    return not key.startswith(CHANGE_NO_NUMBER)
+
+
+def parse_setting(key: str, text: str) -> Any:
+    """The value of a setting from its text, as `str` writes it; the type is the one that its group declares."""
+    group: Any = Settings
+    *groups, name = key.split(".")
+    for part in groups:
+        group = group.model_fields[part].annotation
+    adapter = TypeAdapter(group.model_fields[name].annotation)
+    return adapter.validate_json(text) if text.startswith("[") else adapter.validate_strings(text)
+
+
+def cross_field_mistakes(raw: dict[str, Any]) -> list[str]:
     """Rules between settings. Takes the raw values, so that they are told together with wrong ranges."""
     mistakes = []
     try:
         k = raw["model"]["compressor"]["output_grid_size"]
         g = raw["encoder"]["image_size"] // raw["encoder"]["patch_size"]
         if isinstance(k, int) and k >= g:
-            mistakes.append(
-                f"model.compressor.output_grid_size={k}: must be below the encoder's grid, 1 <= k < {g}")
+            mistakes.append(f"model.compressor.output_grid_size={k}: must be below the encoder's grid, 1 <= k < {g}")
         heads, width = raw["model"]["decoder"]["heads"], raw["model"]["decoder"]["width"]
         if raw["model"]["decoder"]["kind"] == "attention" and width % heads:
-            mistakes.append(
-                f"model.decoder.heads={heads}: must divide model.decoder.width={width} for kind=attention")
+            mistakes.append(f"model.decoder.heads={heads}: must divide model.decoder.width={width} for kind=attention")
         data = raw["data"]
         if data["val_fraction"] + data["test_fraction"] >= 1 and data["kind"] != "imagenet":
             mistakes.append(
                 f"data.val_fraction + data.test_fraction must be below 1, got "
-                f"{data['val_fraction']} + {data['test_fraction']}")
-        needed = {"folder": "root", "imagenet": "imagenet_root"}.get(data["kind"])
-        if needed and not data[needed]:
-            mistakes.append(f"data.{needed}: data={data['kind']} needs it, e.g. data.{needed}=/path/to/pictures")
+                f"{data['val_fraction']} + {data['test_fraction']}"
+            )
+        source = SOURCES.get(data["kind"])
+        if source and source.root and not data[source.root]:
+            mistakes.append(
+                f"data.{source.root}: data={data['kind']} needs it, e.g. data.{source.root}=/path/to/pictures"
+            )
         critic = raw["model"]["critic"]
         if critic["head"] == "conditional" and critic["pairs"] == "independent":
-            mistakes.append("model.critic.pairs=independent: head=conditional needs matched pairs, since both stand "
-                            "beside one cell's mean")
+            mistakes.append(
+                "model.critic.pairs=independent: head=conditional needs matched pairs, since both stand "
+                "beside one cell's mean"
+            )
         if raw["loss"]["log_ratio"] is None and raw["loss"]["wgan_weight"] == 0 and raw["loss"]["ae_weight"] == 0:
             mistakes.append("loss.wgan_weight and loss.ae_weight are both 0: nothing would be trained")
         for setting, package in (("use_wandb", "wandb"), ("system_metrics", "psutil")):

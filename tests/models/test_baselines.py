@@ -7,11 +7,20 @@ from sklearn.decomposition import PCA
 
 from toconv import grid
 from toconv.models import linear_code
-from toconv.models.baselines import fit_baselines
+from toconv.models.baselines import Fitting, fit_baselines
 from toconv.models.linear_code import fit_linear_code
 
-NAMES = {"random", "strided", "pool", "pool_bilinear", "pool_rescaled", "pca",
-         "mixing_0.25", "mixing_0.5", "mixing_0.75"}
+NAMES = {
+    "random",
+    "strided",
+    "pool",
+    "pool_bilinear",
+    "pool_rescaled",
+    "pca",
+    "mixing_0.25",
+    "mixing_0.5",
+    "mixing_0.75",
+}
 
 
 class Images:
@@ -28,7 +37,7 @@ class Images:
 
 
 def fitted(data, k):
-    return fit_baselines(data, 12, k, fit_linear_code(data, 12, k))
+    return fit_baselines(Fitting(data, 12, k, fit_linear_code(data, 12, k)))
 
 
 def fvu(x, y):
@@ -123,8 +132,12 @@ def test_rescaled_pooling_has_the_originals_variance_and_poolings_distortion():
     named = dict(fitted(data, 3))
     z = named["pool_rescaled"].compress(data.x)
     torch.testing.assert_close(z.flatten(0, 1).std(0), torch.ones(4), atol=0.01, rtol=0)
-    torch.testing.assert_close(named["pool_rescaled"].decompress(z),
-                               named["pool"].decompress(named["pool"].compress(data.x)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        named["pool_rescaled"].decompress(z),
+        named["pool"].decompress(named["pool"].compress(data.x)),
+        atol=1e-5,
+        rtol=1e-5,
+    )
 
 
 def test_mixing_is_the_straight_line_from_pooled_to_strided():

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from toconv import grid
-from toconv.models.compressor import Compressor
 from toconv.models.critic import build_critic
-from toconv.models.decoder import build_decoder
+from toconv.models.families import build_compressor, build_decoder
 from toconv.settings import CompressorSettings, CriticSettings, DecoderSettings
 
 C = 8
@@ -14,7 +13,7 @@ C = 8
 
 def compressor(k):
     torch.manual_seed(0)
-    return Compressor(C, 24, CompressorSettings(output_grid_size=k, init="pool", width=8, blocks=1))
+    return build_compressor(CompressorSettings(kind="conv", output_grid_size=k, init="pool", width=8, blocks=1), C, 24)
 
 
 def decoder(kind, k):
@@ -39,8 +38,13 @@ def test_a_decoder_starts_exactly_at_bilinear_upsampling(kind, k):
     assert torch.equal(decoder(kind, k)(z), grid.upsample(z, 24))
 
 
-@pytest.mark.parametrize(("kind", "k"), [  # attention to a single token (k = 1) asks nothing of the queries
-    ("conv", 1), *((kind, k) for kind in ("conv", "attention") for k in (2, 5, 6, 16, 23))])
+@pytest.mark.parametrize(
+    ("kind", "k"),
+    [  # attention to a single token (k = 1) asks nothing of the queries
+        ("conv", 1),
+        *((kind, k) for kind in ("conv", "attention") for k in (2, 5, 6, 16, 23)),
+    ],
+)
 def test_every_parameter_of_compressor_and_decoder_is_trained_once_the_branch_is_open(kind, k):
     networks = torch.nn.Sequential(compressor(k), decoder(kind, k))
     for network in networks:
@@ -99,9 +103,11 @@ def test_operations_are_counted_as_torchs_own_counter_counts_them(settings, kind
     from toconv.models.cost import forward_flops
 
     with torch.device("meta"):
-        networks = [(Compressor(32, 6, settings.model.compressor), 36),
-                    (build_decoder(settings.model.decoder.model_copy(update={"kind": kind}), 32, 6, 3, "pool"), 9),
-                    (build_critic(32, settings.model.critic), 9)]
+        networks = [
+            (build_compressor(settings.model.compressor, 32, 6), 36),
+            (build_decoder(settings.model.decoder.model_copy(update={"kind": kind}), 32, 6, 3, "pool"), 9),
+            (build_critic(32, settings.model.critic), 9),
+        ]
     for network, tokens in networks:
         with FlopCounterMode(display=False) as counter:
             network(torch.empty(4, tokens, 32, device="meta"))
@@ -112,13 +118,14 @@ def test_operations_are_counted_as_torchs_own_counter_counts_them(settings, kind
 def test_a_compressors_cost_is_its_operations_for_one_image_and_all_numbers_that_it_holds(settings, init):
     from torch.utils.flop_counter import FlopCounterMode
 
-    from toconv.models.cost import compressor_cost
+    from toconv.models.cost import compressor_cost, held_numbers
 
     compressor_settings = settings.model.compressor.model_copy(update={"init": init, "output_grid_size": 3})
     with torch.device("meta"):
-        compressor = Compressor(32, 6, compressor_settings)
+        compressor = build_compressor(compressor_settings, 32, 6)
     with FlopCounterMode(display=False) as counter:
-        Compressor(32, 6, compressor_settings)(torch.zeros(1, 36, 32))
-    assert compressor_cost(compressor, 36, 32) == {
+        build_compressor(compressor_settings, 32, 6)(torch.zeros(1, 36, 32))
+    assert compressor_cost(compressor, held_numbers(compressor), 36, 32) == {
         "compressor_flops": counter.get_total_flops(),
-        "compressor_parameters": sum(x.numel() for x in compressor.state_dict().values())}
+        "compressor_parameters": sum(x.numel() for x in compressor.state_dict().values()),
+    }

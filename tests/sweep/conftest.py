@@ -1,49 +1,45 @@
-"""Settings of a sweep whose trials take seconds, and one finished sweep that was recorded everywhere."""
+"""A sweep of trials that are long enough to be disturbed, and its rows where nothing disturbs it."""
 
-from dataclasses import dataclass
-from pathlib import Path
-from subprocess import CompletedProcess
+import json
 
 import pytest
+from filelock import FileLock
 
-from tests.sweep.running import run, write_sweep
+from tests.conftest import quick
+from tests.running import run, trial_rows, write_sweep
+from tests.sweep.faults import Disturbed
 
-
-def quick(tiny_encoder, photographs, folder):
-    return {
-        **tiny_encoder, "data": "folder", "data.root": str(photographs), "data.crops": 3,
-        "model.compressor.width": 8, "model.decoder.width": 8, "model.critic.width": 8, "training.epochs": 3,
-        "training.batch_size": 8, "experiment.tracking_uri": f"sqlite:///{folder / 'mlflow.db'}"}
-
-
-@pytest.fixture(scope="module")
-def overrides(tiny_encoder, photographs, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sweep")
-    return folder, quick(tiny_encoder, photographs, folder)
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A sweep with finalists that ended, recorded in MLflow and W&B with what its machine did."""
-
-    folder: Path
-    file: Path
-    done: CompletedProcess
-
-    @property
-    def root(self):
-        return self.folder / "outputs" / "tiny"
-
-    @property
-    def uri(self):
-        return f"sqlite:///{self.folder / 'mlflow.db'}"
+EPOCHS = 60
 
 
 @pytest.fixture(scope="session")
-def recorded(tiny_encoder, photographs, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("recorded")
-    file = write_sweep(folder, quick(tiny_encoder, photographs, folder), finalists={"seeds": 1})
-    done = run(folder, file, "experiment.system_metrics=true", "experiment.use_wandb=true",
-               "experiment.wandb_project=photographs", WANDB_MODE="offline", FORCE_COLOR="1", COLUMNS="60")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Recorded(folder, file, done)
+def long_settings(tiny_encoder, photographs, shared):
+    """All sweeps read the same tokens."""
+    return {
+        **quick(tiny_encoder, photographs, shared),
+        "data.tokens_dir": str(shared / "tokens"),
+        "training.epochs": EPOCHS,
+        "training.checkpoint_every": 1,
+    }
+
+
+@pytest.fixture(scope="session")
+def reference(long_settings, shared):
+    """The rows of an undisturbed run, which one of the processes that run the tests makes for all."""
+    folder, known = shared / "undisturbed", shared / "undisturbed.json"
+    with FileLock(shared / "undisturbed.lock"):
+        if not known.exists():
+            folder.mkdir()
+            uri = f"sqlite:///{folder / 'mlflow.db'}"
+            done = run(folder, write_sweep(folder, {**long_settings, "experiment.tracking_uri": uri}, sampler="random"))
+            assert done.returncode == 0, done.stderr
+            known.write_text(json.dumps(trial_rows(folder)))
+    return json.loads(known.read_text())
+
+
+@pytest.fixture(scope="module")
+def disturbed(long_settings, tmp_path_factory, reference):
+    """One sweep that meets every fault of a module, one after the other. It must then end as if none had been."""
+    sweep = Disturbed(tmp_path_factory.mktemp("disturbed"), {**long_settings, "data.tokens_dir": "outputs/tokens"})
+    yield sweep
+    sweep.ends_as(reference)

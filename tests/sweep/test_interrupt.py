@@ -34,7 +34,10 @@ def test_the_first_signal_asks_and_the_second_interrupts_also_through_compiled_c
 def test_lost_machinery_interrupts_what_waits_for_it_also_through_compiled_code(monkeypatch):
     monkeypatch.setattr("toconv.sweep.interrupt.POLL_SECONDS", 0.05)
     monkeypatch.setattr("toconv.sweep.interrupt.LAST_SECONDS", 1e6)
-    with pytest.raises(MachineryError, match="the raylet is gone"), Interrupt(list).handling(lambda: "the raylet is gone"):
+    with (
+        pytest.raises(MachineryError, match="the raylet is gone"),
+        Interrupt(list).handling(lambda: "the raylet is gone"),
+    ):
         through_compiled_code(lambda: time.sleep(30))
 
 

@@ -5,11 +5,12 @@ import itertools
 import optuna
 import pytest
 
-from tests.sweep.running import write_sweep
+from tests.running import write_sweep
+from toconv.analysis.records import State
 from toconv.errors import RequestError
-from toconv.sweep.search import FAILURES_PER_CELL, Ledger, State
+from toconv.sweep.file import load_sweep
+from toconv.sweep.search import FAILURES_PER_CELL, Ledger
 from toconv.sweep.space import Distribution, active_only, size
-from toconv.sweep.spec import load_sweep
 
 LAMBDA = "loss.lambda_gp"
 TREE = {
@@ -51,6 +52,7 @@ def test_the_grid_sampler_visits_each_point_once(ledger):
     assert points == set(itertools.product(("k=2", "k=3"), (1.0, 2.0, 3.0), (1, 2))) and len(found) == len(points)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["random", "grid"])
 def test_a_draw_depends_on_its_cell_and_number_alone(ledger, sampler, tmp_path):
     search = {LAMBDA: {"choices": [float(v) for v in range(1, 30)]}}
@@ -68,8 +70,11 @@ def test_a_draw_depends_on_its_cell_and_number_alone(ledger, sampler, tmp_path):
 def test_a_trial_enters_the_ledger_whole(ledger, tmp_path):
     path = tmp_path / "study.db"
     proposal = ledger(path).propose({})
-    (trial,) = [t for s in optuna.get_all_study_summaries(f"sqlite:///{path}")
-                for t in optuna.load_study(study_name=s.study_name, storage=f"sqlite:///{path}").trials]
+    (trial,) = [
+        t
+        for s in optuna.get_all_study_summaries(f"sqlite:///{path}")
+        for t in optuna.load_study(study_name=s.study_name, storage=f"sqlite:///{path}").trials
+    ]
     assert trial.state.name == "RUNNING" and set(trial.params) == {LAMBDA, "training.n_critic"}
     assert [p.params for p in ledger(path).open_proposals()] == [proposal.params]
 
@@ -81,7 +86,7 @@ def test_failed_trials_are_drawn_anew_and_a_cell_that_keeps_failing_is_given_up(
         found.append(proposal)
     assert [sum(p.cell == f"k={k}" for p in found) for k in (2, 3)] == [FAILURES_PER_CELL + 1] * 2
     assert len({p.trial_id for p in found}) == len(found)  # never retried unchanged
-    assert {e.state for e in one.entries()} == {State.FAILED} and one.entries()[0].reason == "out of memory"
+    assert {e.state for e in one.trials()} == {State.FAILED} and one.trials()[0].reason == "out of memory"
     assert one._studies["k=2"].trials[0].user_attrs["infeasible"] is True
 
 
@@ -89,7 +94,7 @@ def test_objectives_that_are_not_finite_fail_a_trial(ledger):
     one = ledger()
     proposal = one.propose({})
     one.complete(proposal, {"distortion": float("inf"), "perception": 0.0})
-    assert one.entry(proposal).state is State.FAILED and "not finite" in one.entry(proposal).reason
+    assert one.trial(proposal).state is State.FAILED and "not finite" in one.trial(proposal).reason
 
 
 def test_given_points_are_tried_first_and_completed_by_the_sampler(ledger):
@@ -116,8 +121,13 @@ def test_a_conditional_space_is_counted_as_a_nested_loop_counts_it():
     for fixed in ({"model.compressor.output_grid_size": k} for k in (2, 3)):
         points = set()
         for kind, heads, critic in itertools.product(("conv", "attention"), (1, 2, 4), (1, 2, 3)):
-            points.add((kind, heads if kind == "attention" else None,
-                        critic if fixed["model.compressor.output_grid_size"] == 2 else None))
+            points.add(
+                (
+                    kind,
+                    heads if kind == "attention" else None,
+                    critic if fixed["model.compressor.output_grid_size"] == 2 else None,
+                )
+            )
         assert size(space, fixed, 1000) == len(points)
     conv = {"model.decoder.kind": "conv"}
     drawn = {**conv, "model.decoder.heads": 2, "training.n_critic": 2}
@@ -126,14 +136,23 @@ def test_a_conditional_space_is_counted_as_a_nested_loop_counts_it():
 
 def test_conditions_and_points_outside_the_space_are_refused_together(tiny, tmp_path):
     path = write_sweep(
-        tmp_path, tiny, start_with=[{LAMBDA: 1e9}, {"training.n_critic": 1.5}, {"training.epochs": 2}],
-        search={LAMBDA: {"low": 1, "high": 2, "when": {"training.n_critic": 1, "model.nothing": 2}},
-                "training.n_critic": {"low": 1, "high": 3, "type": "int"}})
+        tmp_path,
+        tiny,
+        start_with=[{LAMBDA: 1e9}, {"training.n_critic": 1.5}, {"training.epochs": 2}],
+        search={
+            LAMBDA: {"low": 1, "high": 2, "when": {"training.n_critic": 1, "model.nothing": 2}},
+            "training.n_critic": {"low": 1, "high": 3, "type": "int"},
+        },
+    )
     with pytest.raises(RequestError) as refused:
         load_sweep(path, [])
-    for part in ("training.n_critic must stand above", "model.nothing: no such setting",
-                 "start_with[0].loss.lambda_gp=", "start_with[1].training.n_critic=1.5",
-                 "start_with[2].training.epochs: is not searched"):
+    for part in (
+        "training.n_critic must stand above",
+        "model.nothing: no such setting",
+        "start_with[0].loss.lambda_gp=",
+        "start_with[1].training.n_critic=1.5",
+        "start_with[2].training.epochs: is not searched",
+    ):
         assert part in str(refused.value)
 
 
@@ -141,7 +160,7 @@ def test_finalists_stay_in_the_ledger_when_they_are_no_longer_asked_for(ledger, 
     path = tmp_path / "study.db"
     one = ledger(path, finalists={"seeds": 1}, trials=1)
     proposal = one.propose_finalist(fill(one)[0], {"training.seed": 1})
-    assert ledger(path, trials=1).entries()[-1].proposal == proposal
+    assert ledger(path, trials=1).trials()[-1].proposal == proposal
 
 
 def test_a_finalist_is_its_trial_with_another_seed_and_enters_once(ledger):
@@ -151,5 +170,5 @@ def test_a_finalist_is_its_trial_with_another_seed_and_enters_once(ledger):
     assert first.params == {**of.params, "training.seed": 1} and first.finalist_of == of.trial_id
     assert one.propose_finalist(of, {"training.seed": 1}) is None
     one.complete(first, {"distortion": 1.0, "perception": 2.0})
-    entry = one.entries()[-1]
+    entry = one.trials()[-1]
     assert entry.proposal == first and entry.values == {"distortion": 1.0, "perception": 2.0}

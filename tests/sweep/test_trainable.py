@@ -3,13 +3,13 @@
 import torch
 
 from toconv.errors import MachineryError, TrainingFailed
-from toconv.sweep.trainable import Trial, TrialRequest, step
+from toconv.sweep.trainable import RunningTrial, TrialInputs, step
 from toconv.tokens.store import prepare_store
 
 
 def trial(settings, tmp_path):
     tokens = prepare_store(settings)
-    return Trial(TrialRequest(settings.model_dump(mode="json"), str(tokens), str(tmp_path / "trial"), 1))
+    return RunningTrial(TrialInputs(settings.model_dump(mode="json"), str(tokens), str(tmp_path / "trial"), 1))
 
 
 def outcome_of(one, failure):

@@ -53,4 +53,7 @@ def test_whatever_is_not_there_is_named(photos):
     with pytest.raises(RequestError) as caught:
         keys("photos/a.jpg", "nowhere.jpg", "empty", "photos/*.gif")
     assert caught.value.mistakes == [
-        "nowhere.jpg: no picture there", "empty: no picture there", "photos/*.gif: no picture there"]
+        "nowhere.jpg: no picture there",
+        "empty: no picture there",
+        "photos/*.gif: no picture there",
+    ]

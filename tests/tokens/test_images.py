@@ -7,7 +7,8 @@ import torch
 
 from toconv import config
 from toconv.errors import DataError
-from toconv.tokens.images import crops, decode, list_splits
+from toconv.tokens.images import list_splits
+from toconv.tokens.pixels import crops, decode
 
 
 def keys(splits):

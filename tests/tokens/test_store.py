@@ -10,8 +10,9 @@ from toconv import config
 from toconv.errors import DataError, StoreError
 from toconv.tokens import store as store_module
 from toconv.tokens.batches import Batches
-from toconv.tokens.encoder import load_encoder
-from toconv.tokens.images import crops, list_splits
+from toconv.tokens.encoders import load_encoder
+from toconv.tokens.images import list_splits
+from toconv.tokens.pixels import crops
 from toconv.tokens.store import TokenStore, find_store, prepare_store
 
 
@@ -46,8 +47,9 @@ def test_reading_equals_a_gather_by_numpy(settings, small_shards):
 def test_a_shuffled_epoch_has_every_image_once_and_another_order_next_time(settings, small_shards):
     batches = Batches(TokenStore(prepare_store(settings)), "train", 5, torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
-    in_order, first, second = (torch.cat(list(epoch)) for epoch in
-                               (batches, batches.shuffled(generator), batches.shuffled(generator)))
+    in_order, first, second = (
+        torch.cat(list(epoch)) for epoch in (batches, batches.shuffled(generator), batches.shuffled(generator))
+    )
     keys = [sorted(map(tuple, x[:, 0].tolist())) for x in (in_order, first, second)]
     assert keys[0] == keys[1] == keys[2]
     assert not torch.equal(first, in_order) and not torch.equal(first, second)
@@ -61,10 +63,11 @@ def test_training_tokens_are_standardised_channel_by_channel(settings):
 
 
 def test_a_second_start_encodes_nothing(settings):
-    assert find_store(settings) is None
+    splits = list_splits(settings.data)
+    assert find_store(settings, splits) is None
     folder = prepare_store(settings)
     before = stamps(folder)
-    assert prepare_store(settings) == folder == find_store(settings)
+    assert prepare_store(settings) == folder == find_store(settings, splits)
     assert stamps(folder) == before
 
 
@@ -95,8 +98,7 @@ def test_exactly_the_damaged_shard_is_encoded_again(settings, small_shards, dama
     before, victim = stamps(folder), sorted(folder.glob("train-*.tokens.fp16"))[1]
     content = victim.read_bytes()
     flipped = bytes([content[0] ^ 1]) + content[1:]
-    victim.unlink() if damage == "missing" else victim.write_bytes(
-        content[:-2] if damage == "truncated" else flipped)
+    victim.unlink() if damage == "missing" else victim.write_bytes(content[:-2] if damage == "truncated" else flipped)
     if damage != "flipped":
         with pytest.raises(StoreError, match=victim.name):
             TokenStore(folder)
@@ -111,8 +113,13 @@ def test_the_fingerprint_changes_with_whatever_decides_a_token(tiny, photographs
         return prepare_store(config.compose({**tiny, **{k.replace("__", "."): v for k, v in changes.items()}})).name
 
     first = name()
-    others = [name(encoder__layer=-1), name(data__crops=2), name(data__seed=1), name(encoder__dtype="bf16"),
-              name(data__val_fraction=0.4)]
+    others = [
+        name(encoder__layer=-1),
+        name(data__crops=2),
+        name(data__seed=1),
+        name(encoder__dtype="bf16"),
+        name(data__val_fraction=0.4),
+    ]
     assert len({first, *others}) == 6
     assert name(hardware__threads=2, training__epochs=9, data__workers=1) == first
     copied = tmp_path / "copied"

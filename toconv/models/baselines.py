@@ -2,8 +2,6 @@
 
 # B batch, N = g*g, M = k*k, C channels, T compressed tokens
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,9 +9,9 @@ from functools import partial
 import torch
 
 from toconv import grid
-from toconv.models.linear_code import Images, LinearCode
+from toconv.models.linear_code import LinearCode
+from toconv.models.protocols import Images, TokenMap
 
-Map = Callable[[torch.Tensor], torch.Tensor]
 MIXES = (0.25, 0.5, 0.75)
 SEED = 0
 
@@ -22,27 +20,29 @@ SEED = 0
 class Baseline:
     """Standardised (B, N, C) tokens → (B, M, C) → (B, N, C). `compress` holds so many fitted numbers."""
 
-    compress: Map
-    decompress: Map
+    compress: TokenMap
+    decompress: TokenMap
     numbers: int = 0
 
 
-def fit_baselines(train: Images, g: int, k: int, code: LinearCode) -> Iterator[tuple[str, Baseline]]:
-    """Each baseline at k with its name, fitted when its turn comes; `train` gives the training tokens, `code` is
-    their `fit_linear_code`.
+@dataclass(frozen=True)
+class Fitting:
+    """What a baseline may be fitted on."""
 
-    All but `pca` decode by bilinear up-sampling: for `strided` too it was better than the nearest cell's
-    token at every k tried (validation FVU 0.44 against 0.61 at k = 6).
-    """
-    up = partial(grid.upsample, g=g)
-    yield "random", Baseline(partial(_random, k=k), up)
-    yield "strided", Baseline(partial(grid.strided, k=k), up)
-    yield "pool", Baseline(partial(grid.pool, k=k), up)
-    yield "pool_bilinear", Baseline(partial(grid.resize, side=k), up)
-    yield "pool_rescaled", fit_pool_rescaled(train, g, k)
-    yield "pca", Baseline(code.compress, code.decompress, sum(x.numel() for x in code.buffers()))
-    for share in MIXES:
-        yield f"mixing_{share:g}", Baseline(partial(_mixing, k=k, share=share), up)
+    train: Images  # the training tokens
+    g: int
+    k: int
+    code: LinearCode  # their `fit_linear_code`
+
+    def upsampled(self, compress: TokenMap, numbers: int = 0) -> Baseline:
+        """Decoded by bilinear up-sampling: for `strided` too it was better than the nearest cell's token at every k
+        tried (validation FVU 0.44 against 0.61 at k = 6)."""
+        return Baseline(compress, partial(grid.upsample, g=self.g), numbers)
+
+
+def fit_baselines(fitting: Fitting) -> Iterator[tuple[str, Baseline]]:
+    """Each of BASELINES with its name, fitted when its turn comes."""
+    return ((name, fit(fitting)) for name, fit in BASELINES.items())
 
 
 def _random(x_BNC: torch.Tensor, k: int) -> torch.Tensor:
@@ -58,12 +58,34 @@ def _mixing(x_BNC: torch.Tensor, k: int, share: float) -> torch.Tensor:
     return torch.lerp(grid.pool(x_BNC, k), grid.strided(x_BNC, k), share)
 
 
-def fit_pool_rescaled(train: Images, g: int, k: int) -> Baseline:
+def _fit_mixing(fitting: Fitting, share: float) -> Baseline:
+    return fitting.upsampled(partial(_mixing, k=fitting.k, share=share))
+
+
+def _pca(fitting: Fitting) -> Baseline:
+    code = fitting.code
+    return Baseline(code.compress, code.decompress, sum(x.numel() for x in code.buffers()))
+
+
+def fit_pool_rescaled(fitting: Fitting) -> Baseline:
     """Average pooling with each channel brought to the originals' variance, which is 1."""
-    count, sums_C, squares_C = train.images * k * k, 0.0, 0.0
-    for x_BNC in train:
+    k, count = fitting.k, fitting.train.images * fitting.k**2
+    sums_C = squares_C = torch.zeros((), dtype=torch.float64)
+    for x_BNC in fitting.train:
         pooled_TC = grid.pool(x_BNC, k).flatten(0, 1).double()
         sums_C, squares_C = sums_C + pooled_TC.sum(0), squares_C + pooled_TC.square().sum(0)
     std_C = (squares_C / count - (sums_C / count) ** 2).clamp_min(1e-12).sqrt().float()
     return Baseline(
-        lambda x_BNC: grid.pool(x_BNC, k) / std_C, lambda z_BMC: grid.upsample(z_BMC * std_C, g), std_C.numel())
+        lambda x_BNC: grid.pool(x_BNC, k) / std_C, lambda z_BMC: grid.upsample(z_BMC * std_C, fitting.g), std_C.numel()
+    )
+
+
+BASELINES: dict[str, Callable[[Fitting], Baseline]] = {
+    "random": lambda f: f.upsampled(partial(_random, k=f.k)),
+    "strided": lambda f: f.upsampled(partial(grid.strided, k=f.k)),
+    "pool": lambda f: f.upsampled(partial(grid.pool, k=f.k)),
+    "pool_bilinear": lambda f: f.upsampled(partial(grid.resize, side=f.k)),
+    "pool_rescaled": fit_pool_rescaled,
+    "pca": _pca,
+    **{f"mixing_{share:g}": partial(_fit_mixing, share=share) for share in MIXES},
+}

@@ -2,8 +2,6 @@
 
 # B batch, N tokens of a square grid, C or W channels
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -2,10 +2,7 @@
 
 # B batch, N = g*g, M = k*k, C channels of a token, W channels inside the branch
 
-from __future__ import annotations
-
 import itertools
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -13,17 +10,13 @@ from torch import nn
 from toconv import grid
 from toconv.models.blocks import ConvBlock, Down, zero_linear
 from toconv.models.linear_code import LinearCode
-
-if TYPE_CHECKING:
-    from toconv.settings import CompressorSettings
+from toconv.settings import CompressorSettings
 
 
 class Compressor(nn.Module):
     """Average pooling, or per-block PCA, plus a convolutional branch that starts at zero and is judged by what it adds.
-
-    The branch narrows to W channels, goes down stage by stage (`grid.stages`), mixes neighbours on the
-    k×k grid, and ends in a linear layer, so that it can emit any value that the encoder's tokens have.
-    """
+    The branch narrows to W channels, goes down stage by stage (`grid.stages`), mixes neighbours on the k×k grid, and
+    ends in a linear layer, so that it can emit any value that the encoder's tokens have."""
 
     def __init__(self, channels: int, grid_size: int, settings: CompressorSettings) -> None:
         super().__init__()
@@ -35,7 +28,8 @@ class Compressor(nn.Module):
             *(Down(side, small, width) for side, small in itertools.pairwise(sides)),
             *(ConvBlock(width) for _ in range(settings.blocks)),
             nn.LayerNorm(width),
-            zero_linear(width, channels))
+            zero_linear(width, channels),
+        )
 
     def forward(self, x_BNC: torch.Tensor) -> torch.Tensor:
         start_BMC = self.code.compress(x_BNC) if self.code else grid.pool(x_BNC, self.k)

@@ -1,9 +1,6 @@
 """What a network costs: its matrix products, counted without memory or arithmetic.
 
-torch.utils.flop_counter counts the same (a test compares), but loads torch's compiler, which takes a second.
-"""
-
-from __future__ import annotations
+torch.utils.flop_counter counts the same (a test compares), but loads torch's compiler, which takes a second."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -41,9 +38,17 @@ def parameters(*networks: nn.Module) -> int:
     return sum(p.numel() for network in networks for p in network.parameters())
 
 
-def compressor_cost(compressor: nn.Module, tokens: int, channels: int) -> dict[str, float]:
-    """`compressor_flops` for one image of (tokens, channels), and `compressor_parameters`: all numbers that it holds,
-    learnt by gradients or fitted. `compressor` is on the meta device."""
-    held = sum(x.numel() for x in (*compressor.parameters(), *compressor.buffers()))
-    return {"compressor_flops": float(forward_flops(compressor, 1, tokens, channels)),
-            "compressor_parameters": float(held)}
+def held_numbers(network: nn.Module) -> int:
+    """Parameters and buffers: learnt by gradients or fitted."""
+    return sum(x.numel() for x in (*network.parameters(), *network.buffers()))
+
+
+def compressor_cost(
+    compress: Callable[[torch.Tensor], torch.Tensor], numbers: int, tokens: int, channels: int, device: str = "meta"
+) -> dict[str, float]:
+    """`compressor_flops` for one image of (tokens, channels), of a compressor on `device`, and `compressor_parameters`,
+    the numbers that it holds."""
+    return {
+        "compressor_flops": float(forward_flops(compress, 1, tokens, channels, device=device)),
+        "compressor_parameters": float(numbers),
+    }

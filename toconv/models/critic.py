@@ -1,24 +1,19 @@
-"""The critics of arXiv 1704.00028: no batch norm, no dropout, linear last layer. Each scores one unit by itself.
+"""The critics of arXiv 1704.00028: no batch norm, no dropout, linear last layer. Each scores one sample by itself.
 
-A critic is `judge` after `embed`, which is linear: interpolated units embed to interpolated embeddings, and
-∇_x D = Eᵀ·∇_h judge(h), E being `embedding_WC`, so that a penalty on ∇_x D never needs the units between.
-"""
+A critic is `judge` after `embed`, which is linear: interpolated samples embed to interpolated embeddings, and ∇_x D =
+Eᵀ·∇_h judge(h), E being `embedding_WC`, so that a penalty on ∇_x D never needs the samples between."""
 
-# U scored units, M = k*k compressed tokens, C channels of a token, W channels of its embedding
-
-from __future__ import annotations
+# U scored samples, M = k*k compressed tokens, C channels of a token, W channels of its embedding
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import cast
 
 import torch
 from torch import nn
 
 from toconv import grid
-from toconv.models.norm_silu import NormSiLU
-
-if TYPE_CHECKING:
-    from toconv.settings import CriticSettings
+from toconv.models.kernels.norm_silu import NormSiLU
+from toconv.settings import CriticSettings
 
 
 class TokenCritic(nn.Module):
@@ -28,15 +23,14 @@ class TokenCritic(nn.Module):
         super().__init__()
         first = channels * (2 if settings.head == "conditional" else 1)
         widths = [first] + [settings.width] * settings.layers
-        hidden = [layer for a, b in itertools.pairwise(widths)
-                  for layer in (nn.Linear(a, b), NormSiLU(b))]
+        hidden = [layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), NormSiLU(b))]
         self.layers = nn.Sequential(*hidden, nn.Linear(widths[-1], 1))
         self._channels = channels
 
     @property
     def embedding_WC(self) -> torch.Tensor:
         """By the token alone, not by its condition."""
-        return self.layers[0].weight[:, :self._channels]
+        return cast(nn.Linear, self.layers[0]).weight[:, : self._channels]
 
     def embed(self, x_UC: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
         """(…, C) → (…, W), linear."""
@@ -60,15 +54,16 @@ class GridCritic(nn.Module):
         self.read = nn.Linear(channels, settings.width)
         self.norms = nn.ModuleList(nn.LayerNorm(settings.width) for _ in range(settings.layers))
         self.convs = nn.ModuleList(
-            nn.Conv2d(settings.width, settings.width, 3, padding=1) for _ in range(settings.layers))
+            nn.Conv2d(settings.width, settings.width, 3, padding=1) for _ in range(settings.layers)
+        )
         self.score = nn.Linear(settings.width, 1)
 
     @property
     def embedding_WC(self) -> torch.Tensor:
         return self.read.weight
 
-    def embed(self, x_UMC: torch.Tensor, condition: None = None) -> torch.Tensor:
-        """(U, M, C) → (U, M, W), linear."""
+    def embed(self, x_UMC: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+        """(U, M, C) → (U, M, W), linear. Grids have no condition."""
         return self.read(x_UMC)
 
     def judge(self, h_UMW: torch.Tensor) -> torch.Tensor:
@@ -77,7 +72,7 @@ class GridCritic(nn.Module):
             h_UMW = h_UMW + nn.functional.silu(grid.to_tokens(conv(grid.to_map(norm(h_UMW)))))
         return self.score(h_UMW).mean(dim=(1, 2))
 
-    def forward(self, x_UMC: torch.Tensor, condition: None = None) -> torch.Tensor:
+    def forward(self, x_UMC: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
         return self.judge(self.embed(x_UMC, condition))
 
 
@@ -86,5 +81,5 @@ Critic = TokenCritic | GridCritic
 
 def build_critic(channels: int, settings: CriticSettings) -> Critic:
     """The critic of `settings.head`."""
-    kinds = {"token": TokenCritic, "conditional": TokenCritic, "grid": GridCritic}
+    kinds: dict[str, type[Critic]] = {"token": TokenCritic, "conditional": TokenCritic, "grid": GridCritic}
     return kinds[settings.head](channels, settings)

@@ -2,10 +2,8 @@
 
 # B batch, N = g*g, M = k*k, C channels of a token, W channels inside the branch
 
-from __future__ import annotations
-
 import itertools
-from typing import TYPE_CHECKING
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +12,7 @@ from torch import nn
 from toconv import grid
 from toconv.models.blocks import ConvBlock, Up, zero_linear
 from toconv.models.linear_code import LinearCode
-
-if TYPE_CHECKING:
-    from toconv.settings import DecoderSettings
+from toconv.settings import DecoderSettings
 
 
 class ConvDecoder(nn.Module):
@@ -30,10 +26,11 @@ class ConvDecoder(nn.Module):
             nn.Linear(channels, width),
             *(ConvBlock(width) for _ in range(settings.blocks)),
             *(Up(small, side, width) for side, small in reversed(list(itertools.pairwise(sides)))),
-            zero_linear(width, channels))
+            zero_linear(width, channels),
+        )
 
     def forward(self, z_BMC: torch.Tensor) -> torch.Tensor:
-        return _added(self.start, z_BMC, self.branch[-1], self.branch[:-1](z_BMC))
+        return _added(self.start, z_BMC, self.branch, z_BMC)
 
 
 class AttentionDecoder(nn.Module):
@@ -48,16 +45,17 @@ class AttentionDecoder(nn.Module):
         self.blocks = nn.Sequential(*(ConvBlock(width) for _ in range(settings.blocks)))
         self.norm = nn.LayerNorm(width)
         self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
-        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(),
-                                 zero_linear(2 * width, channels))
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), zero_linear(2 * width, channels)
+        )
 
     def forward(self, z_BMC: torch.Tensor) -> torch.Tensor:
         memory_BMW = self.norm(self.blocks(self.read(z_BMC) + self.places_MW))
-        query_BNW = self.query(self.asks_NW).expand(len(z_BMC), -1, -1)
-        answer = F.scaled_dot_product_attention(
-            self._split(query_BNW), *map(self._split, self.key_value(memory_BMW).chunk(2, -1)))
+        query = self._split(self.query(self.asks_NW).expand(len(z_BMC), -1, -1))
+        key_BMW, value_BMW = self.key_value(memory_BMW).chunk(2, -1)
+        answer = F.scaled_dot_product_attention(query, self._split(key_BMW), self._split(value_BMW))
         answer_BNW = answer.transpose(1, 2).flatten(2)
-        return _added(self.start, z_BMC, self.mlp[-1], self.mlp[:-1](answer_BNW + self.asks_NW))
+        return _added(self.start, z_BMC, self.mlp, answer_BNW + self.asks_NW)
 
     def _split(self, x_BNW: torch.Tensor) -> torch.Tensor:
         return x_BNW.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -75,18 +73,12 @@ class Upsampling(nn.Module):
         return grid.upsample(z_BMC + plus_C, self.grid_size)
 
 
-def _added(
-    start: LinearCode | Upsampling, z_BMC: torch.Tensor, last: nn.Linear, hidden_BNW: torch.Tensor
-) -> torch.Tensor:
-    """The start's tokens and the last layer's; its bias goes with the start, which spares passes over (B, N, C)."""
+def _added(start: LinearCode | Upsampling, z_BMC: torch.Tensor, branch: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
+    """The start's tokens and the branch's; the bias of its last layer, a linear one, goes with the start, which spares
+    passes over (B, N, C)."""
+    hidden_BNW, last = branch[:-1](x), cast(nn.Linear, branch[-1])
     return start.decompress(z_BMC, last.bias) + F.linear(hidden_BNW, last.weight)
 
 
 def _start(channels: int, grid_size: int, k: int, init: str) -> LinearCode | Upsampling:
     return LinearCode(channels, grid_size, k) if init == "pca" else Upsampling(grid_size)
-
-
-def build_decoder(settings: DecoderSettings, channels: int, grid_size: int, k: int, init: str) -> nn.Module:
-    """The decoder of `settings.kind`, for k×k tokens of a grid_size×grid_size grid. `init` is the compressor's."""
-    kinds = {"conv": ConvDecoder, "attention": AttentionDecoder}
-    return kinds[settings.kind](settings, channels, grid_size, k, init)

@@ -2,39 +2,27 @@
 
 # B batch, N = g*g, M = k*k, C channels, D = s*s*C channels of a block of s×s tokens, T blocks, W trial directions
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from toconv import grid
+from toconv.models.protocols import Images
 
 STEPS, SHARE, SEED = 16, 6, 0  # of block Krylov iteration, each with a sixth of the directions that are asked for
 NUDGE = 1e-4  # of the largest new direction, at random: well above rounding, which decides where nothing new is left
 MOST_NUMBERS = 2**26  # of the blocks that PCA is fitted on: 256 MB
 
 
-class Images(Protocol):
-    """Standardised (B, N, C) batches of so many images, as often as they are asked for."""
-
-    images: int
-
-    def __iter__(self) -> Iterator[torch.Tensor]: ...
-
-
 class LinearCode(nn.Module):
     """Per-block PCA s²·C → C, s = ⌈g/k⌉, as buffers: no training moves it (`grid.blocks`). fp32 also under autocast,
-    and where the module around it was cast.
-
-    The code lies in token space, which leaves distortion as it is: rotated towards the pooled tokens (orthogonal
-    Procrustes), and divided by s, so that a block of s² equal tokens gives a token of its size.
-    """
+    and where the module around it was cast. The code lies in token space, which leaves distortion as it is: rotated
+    towards the pooled tokens (orthogonal Procrustes), and divided by s, so that a block of s² equal tokens gives a
+    token of its size."""
 
     def __init__(self, channels: int, g: int, k: int) -> None:
         super().__init__()
@@ -58,7 +46,7 @@ class LinearCode(nn.Module):
             return grid.unblocks(F.linear(z_BMC.float() - shift_C, weight_CD.T * self.s**2, mean_D), self.g)
 
 
-def _full_precision(x: torch.Tensor) -> AbstractContextManager:
+def _full_precision(x: torch.Tensor) -> AbstractContextManager[Any]:
     """The meta device, on which shapes and operations are counted, knows no autocast."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
@@ -125,8 +113,8 @@ def _krylov(x_TD: torch.Tensor, width: int, count: int) -> torch.Tensor:
         found_DW = basis_DW[:, :start]
         for _ in range(2):  # the second time for what rounding left
             new_DW = torch.linalg.qr(new_DW - found_DW @ (found_DW.T @ new_DW)).Q
-        basis_DW[:, start:start + width] = new_DW
-        images_TW[:, start:start + width] = x_TD @ new_DW
-        new_DW = x_TD.T @ images_TW[:, start:start + width]
+        basis_DW[:, start : start + width] = new_DW
+        images_TW[:, start : start + width] = x_TD @ new_DW
+        new_DW = x_TD.T @ images_TW[:, start : start + width]
         new_DW += NUDGE * new_DW.norm(dim=0).amax() / random_DW.norm(dim=0) * random_DW.roll(start + 1, 0)
     return basis_DW @ _leading(images_TW.T @ images_TW, count)

@@ -1,1 +1,1 @@
-"""Many trainings: what a sweep file says, proposals and the ledger, Ray, tracking, the report."""
+"""Many trainings: the file, proposals and the ledger, the driver, Ray."""

@@ -1,13 +1,11 @@
 """What a sweep has spent, over all its starts."""
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path
 
 from toconv.paths import write_atomic
-from toconv.sweep.spec import Budget
+from toconv.sweep.file import Budget
 
 HOUR = 3600.0
 

@@ -30,9 +30,7 @@ class Interrupt:
     @contextmanager
     def handling(self, lost: Callable[[], str | None]) -> Iterator[Interrupt]:
         """Handle signals, and poll `lost`: once it names what went away, the main thread gets a MachineryError.
-
-        Whatever came of what a handler raised leaves as that: compiled code of Ray turns it into a SystemError.
-        """
+        Whatever came of what a handler raised leaves as that: compiled code of Ray turns it into a SystemError."""
         before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         done = threading.Event()
         threading.Thread(target=self._watch, args=(lost, done), daemon=True, name="watch").start()
@@ -58,7 +56,7 @@ class Interrupt:
         while not done.wait(POLL_SECONDS):
             self._lost = lost()
             if self._lost:
-                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 time.sleep(LAST_SECONDS)
                 print(f"error: {self._lost}\n{same_command()}", file=sys.stderr, flush=True)
                 os._exit(ExitCode.MACHINERY)  # the main thread hangs in what went away

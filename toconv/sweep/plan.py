@@ -1,7 +1,5 @@
 """`--dry-run`: what a sweep would do, and what it would need. Starts nothing, writes nothing."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 
@@ -9,17 +7,16 @@ import torch
 from rich.table import Table
 
 from toconv.hardware import mixed_precision, resolve_device
-from toconv.losses import adversarial_weight
-from toconv.models.compressor import Compressor
 from toconv.models.cost import forward_flops, parameters
 from toconv.models.critic import build_critic
-from toconv.models.decoder import build_decoder
+from toconv.models.families import build_compressor, build_decoder
 from toconv.paths import SweepPaths
 from toconv.progress import console, duration
 from toconv.settings import Settings
-from toconv.sweep.spec import Sweep
+from toconv.sweep.file import Sweep
 from toconv.tokens.images import list_splits
 from toconv.tokens.store import estimated_bytes, find_store
+from toconv.training.losses import adversarial_weight
 
 GIGABYTE = 1e9
 BACKWARD = 2  # passes that a backward pass costs
@@ -38,15 +35,18 @@ class Cost:
 def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     """Print cells, trials, shapes, disk and time to expect."""
     base, file = sweep.base, sweep.file
-    splits = {name: len(pictures) * base.data.crops for name, pictures in list_splits(base.data).items()}
+    pictures = list_splits(base.data)
+    splits = {name: len(found) * base.data.crops for name, found in pictures.items()}
     cells = sweep.cells()
     trials = sweep.planned_trials()
     costs = {k: trial_cost(base, k) for k in sweep.grid_sizes()}
     g, c = base.encoder.grid_size, base.encoder.width
-    console.print(f"{file.name}: {trials} trials in {len(cells)} cell(s), sampler {file.sampler}, "
-                  f"{base.training.epochs} epochs each, into {paths.root}")
-    console.print(f"encoder {base.encoder.name}: {g}x{g} tokens of width {c}; images: "
-                  + ", ".join(f"{n} {split}" for split, n in splits.items()))
+    console.print(
+        f"{file.name}: {trials} trials in {len(cells)} cell(s), sampler {file.sampler}, "
+        f"{base.training.epochs} epochs each, into {paths.root}"
+    )
+    images = ", ".join(f"{n} {split}" for split, n in splits.items())
+    console.print(f"encoder {base.encoder.name}: {g}x{g} tokens of width {c}; images: {images}")
     console.print(_table(sweep, costs))
     device, bf16 = resolve_device(base.hardware), mixed_precision(base.hardware)
     rate = gemm_rate(device, torch.bfloat16 if bf16 else torch.float32) * max(1, torch.cuda.device_count())
@@ -55,14 +55,17 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     seconds = trials * steps * mean_flops / rate * SLOWDOWN
     names = base.training.keep_last_n + 2  # latest, best and the last epochs'; equal ones lie on the disk once
     folder = names * max(cost.checkpoint_bytes for cost in costs.values())
-    store = find_store(base)
-    console.print(f"disk: tokens {estimated_bytes(base, splits) / GIGABYTE:.2f} GB"
-                  f" ({'already there' if store else 'to be encoded first'}), "
-                  f"checkpoints at most {folder / GIGABYTE:.2f} GB a trial, which only running trials and those on the "
-                  f"front keep: at most {trials * folder / GIGABYTE:.2f} GB if all were")
-    console.print(f"time: about {duration(seconds)} of this machine for the trials, from their arithmetic and a "
-                  f"matrix product timed just now ({rate / 1e9:.0f} GFLOP/s)"
-                  + ("" if store else "; encoding comes before it"))
+    store = find_store(base, pictures)
+    console.print(
+        f"disk: tokens {estimated_bytes(base, splits) / GIGABYTE:.2f} GB"
+        f" ({'already there' if store else 'to be encoded first'}), "
+        f"checkpoints at most {folder / GIGABYTE:.2f} GB a trial, which only running trials and those on the "
+        f"front keep: at most {trials * folder / GIGABYTE:.2f} GB if all were"
+    )
+    console.print(
+        f"time: about {duration(seconds)} of this machine for the trials, from their arithmetic and a "
+        f"matrix product timed just now ({rate / 1e9:.0f} GFLOP/s)" + ("" if store else "; encoding comes before it")
+    )
 
 
 def _table(sweep: Sweep, costs: dict[int, Cost]) -> Table:
@@ -71,8 +74,8 @@ def _table(sweep: Sweep, costs: dict[int, Cost]) -> Table:
         table.add_column(name, justify="left" if name == "shapes" else "right")
     batch, n, c = sweep.base.training.batch_size, sweep.base.encoder.grid_size**2, sweep.base.encoder.width
     for k, cost in costs.items():
-        table.add_row(str(k), str(k * k), f"({batch}, {n}, {c}) -> ({batch}, {k * k}, {c})",
-                      f"{cost.parameters:,}", f"{cost.step_flops / 1e9:.1f}")
+        shapes = f"({batch}, {n}, {c}) -> ({batch}, {k * k}, {c})"
+        table.add_row(str(k), str(k * k), shapes, f"{cost.parameters:,}", f"{cost.step_flops / 1e9:.1f}")
     return table
 
 
@@ -80,7 +83,7 @@ def trial_cost(base: Settings, k: int) -> Cost:
     """Counted on the networks themselves, on the meta device."""
     g, c, t = base.encoder.grid_size, base.encoder.width, base.training
     with torch.device("meta"):
-        compressor = Compressor(c, g, base.model.compressor.model_copy(update={"output_grid_size": k}))
+        compressor = build_compressor(base.model.compressor.model_copy(update={"output_grid_size": k}), c, g)
         decoder = build_decoder(base.model.decoder, c, g, k, base.model.compressor.init)
         critic = build_critic(c, base.model.critic)
     size = parameters(compressor, decoder, critic)

@@ -1,21 +1,16 @@
 """Proposals, and the ledger of trials. The only module that knows Optuna.
 
-Optuna's storage is the one source of truth for which trials exist and how they ended; the driver
-alone writes to it. A proposal is drawn in memory from the ledger's history by a sampler that is
-seeded by the cell and the trial's number, never by the process, and enters the ledger whole, in
-one transaction: a trial is either there with all its parameters or not there.
-"""
-
-from __future__ import annotations
+Optuna's storage is the one source of truth for which trials exist and how they ended; the driver alone writes to it. A
+proposal is drawn in memory from the ledger's history by a sampler that is seeded by the cell and the trial's number,
+never by the process, and enters the ledger whole, in one transaction: a trial is either there with all its parameters
+or not there."""
 
 import hashlib
 import math
 import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import Enum
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,49 +18,29 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from toconv.errors import MachineryError, RequestError, ToconvError
+from toconv.analysis.records import State
+from toconv.errors import MachineryError, RequestError, ToconvError, first_line
+from toconv.sweep.file import FINALISTS, Cell, Sweep
+from toconv.sweep.proposals import Proposal, Trial
 from toconv.sweep.space import Distribution, points
-from toconv.sweep.spec import FINALISTS, Cell, Sweep
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 REDRAWS = 32  # draws that repeat a configuration before a cell counts as exhausted
 FAILURES_PER_CELL = 3  # failed trials are drawn anew so often, then the cell is given up
+FEWEST = 4  # complete trials of a cell that importances are told of
 LOCK_SECONDS = 120  # that a ledger which another process has locked is waited for
-
-
-class State(Enum):
-    """How a trial stands; Optuna's name on the right."""
-
-    RUNNING = TrialState.RUNNING
-    COMPLETE = TrialState.COMPLETE
-    PRUNED = TrialState.PRUNED
-    FAILED = TrialState.FAIL
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A trial of the ledger: who it is and what it tries."""
-
-    cell: str
-    number: int  # within its study
-    trial_id: str
-    params: Mapping[str, Any]  # searched settings and grid axes
-    finalist_of: str | None = None  # the trial_id whose settings a finalist runs with another seed
-
-    @property
-    def name(self) -> str:
-        return f"{FINALISTS if self.finalist_of else self.cell}/{self.number}"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A trial of the ledger as it stands."""
-
-    proposal: Proposal
-    state: State
-    values: Mapping[str, float]  # by objective; complete trials only
-    reason: str | None
-    epoch: int | None  # the epoch that a pruned trial reached
+OPTUNA_STATES = {
+    State.RUNNING: TrialState.RUNNING,
+    State.COMPLETE: TrialState.COMPLETE,
+    State.PRUNED: TrialState.PRUNED,
+    State.FAILED: TrialState.FAIL,
+}
+SAMPLERS: dict[str, Callable[..., optuna.samplers.BaseSampler]] = {
+    "gp": optuna.samplers.GPSampler,
+    "nsga2": optuna.samplers.NSGAIISampler,
+    "random": optuna.samplers.RandomSampler,
+}
+STATES = {theirs: ours for ours, theirs in OPTUNA_STATES.items()}
 
 
 class Ledger:
@@ -90,25 +65,27 @@ class Ledger:
 
     def _study(self, path: Path | None, name: str) -> optuna.Study:
         with _ledger_errors("opened"):
+            name, directions = f"{self.sweep.file.name}/{name}", list(self._objectives.values())
             try:
                 return optuna.create_study(
-                    storage=self._storage, study_name=f"{self.sweep.file.name}/{name}",
-                    directions=list(self._objectives.values()), load_if_exists=True)
+                    storage=self._storage, study_name=name, directions=directions, load_if_exists=True
+                )
             except ValueError as error:
                 raise RequestError(
-                    f"{path}: holds a study with other objectives ({error}); choose another name=") from error
+                    f"{path}: holds a study with other objectives ({error}); choose another name="
+                ) from error
 
-    def entries(self) -> list[Entry]:
+    def trials(self) -> list[Trial]:
         """Every trial, cell by cell, in the order of their numbers; finalists last."""
-        return [self._entry(name, t) for name in self._studies for t in self._trials(name)]
+        return [self._as_trial(name, t) for name in self._studies for t in self._trials(name)]
 
-    def entry(self, proposal: Proposal) -> Entry:
+    def trial(self, proposal: Proposal) -> Trial:
         study = _study_of(proposal)
-        return self._entry(study, self._trials(study)[proposal.number])
+        return self._as_trial(study, self._trials(study)[proposal.number])
 
     def open_proposals(self) -> list[Proposal]:
         """Trials that began and have not ended: an earlier driver was stopped."""
-        return [e.proposal for e in self.entries() if e.state is State.RUNNING]
+        return [t.proposal for t in self.trials() if not t.ended]
 
     def missing(self, cell: str) -> int:
         """How many trials the cell still has to begin, failed ones drawn anew within their cap."""
@@ -119,10 +96,8 @@ class Ledger:
         return max(0, self.sweep.file.trials - (len(states) - failed))
 
     def propose(self, running: Mapping[str, int]) -> Proposal | None:
-        """A new trial in the cell that has the fewest, or None where every cell is full.
-
-        `running` counts open trials by cell and breaks ties, so that cells fill evenly.
-        """
+        """A new trial in the cell that has the fewest, or None where every cell is full. `running` counts open trials
+        by cell and breaks ties, so that cells fill evenly."""
         short = {name: self.missing(name) for name in self._cells}
         for name in sorted((n for n in short if short[n]), key=lambda n: (-short[n], running.get(n, 0))):
             proposal = self._draw(self._cells[name])
@@ -134,7 +109,7 @@ class Ledger:
     def propose_finalist(self, of: Proposal, changes: Mapping[str, Any]) -> Proposal | None:
         """The trial `of` once more with `changes`, or None where the ledger has that already."""
         params = {**of.params, **changes}
-        trial_id, taken = self._identify(params), {e.proposal.trial_id for e in self.entries()}
+        trial_id, taken = self._identify(params), {t.proposal.trial_id for t in self.trials()}
         if trial_id in taken:
             return None
         facts = {"trial_id": trial_id, "params": params, "cell": of.cell, "finalist_of": of.trial_id}
@@ -144,15 +119,17 @@ class Ledger:
 
     def _draw(self, cell: Cell) -> Proposal | None:
         """Draw until the configuration is new to the sweep, then enter it. None where the space is exhausted."""
-        taken, number = {e.proposal.trial_id for e in self.entries()}, len(self._trials(cell.name))
+        taken, number = {t.proposal.trial_id for t in self.trials()}, len(self._trials(cell.name))
         drawn = self._grid(cell) if self.sweep.file.sampler == "grid" else self._asked(cell)
         for point, system in drawn:
             params = {**cell.fixed, **point}
             trial_id = self._identify(params)
             if trial_id not in taken:
-                self._enter(cell.name, create_trial(
-                    state=TrialState.RUNNING, params=point, user_attrs={"trial_id": trial_id}, system_attrs=system,
-                    distributions={key: self._space[key] for key in point}))
+                space = {key: self._space[key] for key in point}
+                facts: dict[str, Any] = {"params": point, "distributions": space, "system_attrs": system}
+                self._enter(
+                    cell.name, create_trial(state=TrialState.RUNNING, user_attrs={"trial_id": trial_id}, **facts)
+                )
                 return Proposal(cell.name, number, trial_id, params)
         return None
 
@@ -169,7 +146,7 @@ class Ledger:
         history = self._trials(cell.name)
         shadow = optuna.create_study(directions=list(self._objectives.values()))
         shadow.add_trials(history)
-        for point in self.sweep.file.start_with[len(history):len(history) + 1]:
+        for point in self.sweep.file.start_with[len(history) : len(history) + 1]:
             shadow.enqueue_trial(point)
         for attempt in range(REDRAWS):
             shadow.sampler = self._sampler(cell.name, len(history), attempt)
@@ -183,7 +160,8 @@ class Ledger:
         if not any(d.when for d in space.values()):
             trial = shadow.ask(self._space)
             return trial, trial.params
-        trial, known, drawn = shadow.ask(), self.sweep.known(cell), {}
+        trial, known = shadow.ask(), self.sweep.known(cell)
+        drawn: dict[str, Any] = {}
         for key, distribution in space.items():
             if distribution.active({**known, **drawn}):
                 drawn[key] = _suggest(trial, key, distribution)
@@ -199,13 +177,9 @@ class Ledger:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             if kind == "tpe":
-                many = len(self._objectives) > 1
-                return optuna.samplers.TPESampler(seed=seed, multivariate=not many, constant_liar=not many)
-            if kind == "gp":
-                return optuna.samplers.GPSampler(seed=seed)
-            if kind == "nsga2":
-                return optuna.samplers.NSGAIISampler(seed=seed)
-            return optuna.samplers.RandomSampler(seed=seed)
+                one = len(self._objectives) == 1
+                return optuna.samplers.TPESampler(seed=seed, multivariate=one, constant_liar=one)
+            return SAMPLERS[kind](seed=seed)
 
     def complete(self, proposal: Proposal, metrics: Mapping[str, float]) -> None:
         """Enter the final values. Raises MachineryError where the ledger cannot be written."""
@@ -228,40 +202,38 @@ class Ledger:
             storage, id_ = study._storage, study.get_trials(deepcopy=False)[proposal.number]._trial_id
             for key, value in facts.items():
                 storage.set_trial_user_attr(id_, key, value)
-            storage.set_trial_state_values(id_, state.value, values)
+            storage.set_trial_state_values(id_, OPTUNA_STATES[state], values)
 
     def _trials(self, study: str) -> list[FrozenTrial]:
         with _ledger_errors("read"):
             return self._studies[study].get_trials(deepcopy=False)
 
-    def _entry(self, study: str, trial: FrozenTrial) -> Entry:
+    def _as_trial(self, study: str, trial: FrozenTrial) -> Trial:
         facts = trial.user_attrs
         cell = facts.get("cell", study)
         params = facts.get("params") or {**self._cells[cell].fixed, **trial.params}
         proposal = Proposal(cell, trial.number, facts["trial_id"], params, facts.get("finalist_of"))
         values = dict(zip(self._objectives, trial.values or [], strict=False))
-        return Entry(proposal, State(trial.state), values, facts.get("reason"), facts.get("epoch"))
+        return Trial(proposal, STATES[trial.state], values, facts.get("reason"))
 
     def importances(self) -> dict[str, dict[str, float]]:
         """{cell: {setting: share of the first objective's variance}} (fANOVA), where there are enough trials."""
         found = {}
-        for name, study in ((name, self._studies[name]) for name in self._cells):
-            finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            if len(finished) >= 4 and self._space:
-                with warnings.catch_warnings():
+        for name in self._cells if self._space else ():
+            study, fanova = self._studies[name], optuna.importance.FanovaImportanceEvaluator
+            if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) >= FEWEST:
+                with warnings.catch_warnings(), suppress(RuntimeError, ValueError):  # no variance to share out
                     warnings.simplefilter("ignore")
-                    try:
-                        found[name] = optuna.importance.get_param_importances(
-                            study, target=lambda t: t.values[0],
-                            evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))
-                    except (RuntimeError, ValueError):  # no variance to share out
-                        continue
+                    found[name] = optuna.importance.get_param_importances(
+                        study, target=lambda t: t.values[0], evaluator=fanova(seed=0)
+                    )
         return found
 
 
-def import_fanova() -> None:
-    """Import what `Ledger.importances` needs and Optuna puts off: scikit-learn, two seconds."""
-    optuna.importance.FanovaImportanceEvaluator()
+def import_fanova(trials: int) -> None:
+    """Import what `Ledger.importances` needs for so many trials and Optuna puts off: scikit-learn, two seconds."""
+    if trials >= FEWEST:
+        optuna.importance.FanovaImportanceEvaluator()
 
 
 def _study_of(proposal: Proposal) -> str:
@@ -273,7 +245,8 @@ def _storage(path: Path | None) -> optuna.storages.BaseStorage:
         return optuna.storages.InMemoryStorage()
     with _ledger_errors("opened"):
         return optuna.storages.RDBStorage(
-            f"sqlite:///{path.resolve()}", engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}})
+            f"sqlite:///{path.resolve()}", engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}}
+        )
 
 
 @contextmanager
@@ -284,24 +257,26 @@ def _ledger_errors(what: str) -> Iterator[None]:
     except ToconvError:
         raise
     except Exception as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
+        reason = first_line(error.__cause__ or error)
         raise MachineryError(f"the ledger (study.db) cannot be {what}: {reason}") from error
 
 
 def _distribution(d: Distribution) -> BaseDistribution:
     if d.choices is not None:
         return CategoricalDistribution(d.choices)
+    low, high = d.range
     if d.type == "int":
-        return IntDistribution(int(d.low), int(d.high), log=d.log, step=int(d.step or 1))
-    return FloatDistribution(d.low, d.high, log=d.log, step=d.step)
+        return IntDistribution(int(low), int(high), log=d.log, step=int(d.step or 1))
+    return FloatDistribution(low, high, log=d.log, step=d.step)
 
 
 def _suggest(trial: optuna.Trial, key: str, d: Distribution) -> Any:
     if d.choices is not None:
         return trial.suggest_categorical(key, d.choices)
+    low, high = d.range
     if d.type == "int":
-        return trial.suggest_int(key, int(d.low), int(d.high), log=d.log, step=int(d.step or 1))
-    return trial.suggest_float(key, d.low, d.high, log=d.log, step=d.step)
+        return trial.suggest_int(key, int(low), int(high), log=d.log, step=int(d.step or 1))
+    return trial.suggest_float(key, low, high, log=d.log, step=d.step)
 
 
 def _seed(*parts: Any) -> int:

@@ -16,10 +16,8 @@ Params = dict[str, Any]
 
 
 class Distribution(Group):
-    """One searched setting: a range `{low, high, log, step, type}` or `{choices: [...]}`.
-
-    With `when: {setting: value or [values]}` it is searched only in trials where these hold.
-    """
+    """One searched setting: a range `{low, high, log, step, type}` or `{choices: [...]}`. With `when: {setting: value
+    or [values]}` it is searched only in trials where these hold."""
 
     low: Number | None = None
     high: Number | None = None
@@ -45,11 +43,17 @@ class Distribution(Group):
             raise ValueError("type: int needs whole numbers")
         return self
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """low and high, of one that has no choices."""
+        assert self.low is not None and self.high is not None  # _one_kind
+        return self.low, self.high
+
     def extremes(self) -> list[Any]:
         """Values whose validity decides that of all: both ends, or every choice."""
         if self.choices is not None:
             return self.choices
-        return [int(v) if self.type == "int" else v for v in (self.low, self.high)]
+        return [int(v) if self.type == "int" else v for v in self.range]
 
     def values(self) -> list[Any] | None:
         """Every value where they can be enumerated, else None."""
@@ -58,24 +62,26 @@ class Distribution(Group):
         step = self.step or (1 if self.type == "int" and not self.log else None)
         if step is None:
             return None
-        count = int((self.high - self.low) / step + 1e-9) + 1
-        values = [self.low + i * step for i in range(count)]
+        low, high = self.range
+        values = [low + i * step for i in range(int((high - low) / step + 1e-9) + 1)]
         return [int(v) for v in values] if self.type == "int" else values
 
     def allows(self, value: Any) -> bool:
         """Whether a search could propose this value."""
         if self.choices is not None:
             return value in self.choices
-        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self.range[0] <= value <= self.range[1]:
             return False
         values = self.values()
         return (self.type == "float" or value % 1 == 0) and (
-            values is None or any(math.isclose(value, v) for v in values))
+            values is None or any(math.isclose(value, v) for v in values)
+        )
 
     def active(self, known: Mapping[str, Any]) -> bool:
         """Whether every condition holds among the values known so far."""
-        return all(known.get(key) in (wanted if isinstance(wanted, list) else [wanted])
-                   for key, wanted in self.when.items())
+        return all(
+            known.get(key) in (wanted if isinstance(wanted, list) else [wanted]) for key, wanted in self.when.items()
+        )
 
 
 Space = dict[str, Distribution]
@@ -100,7 +106,7 @@ def size(space: Space, fixed: Mapping[str, Any], most: int) -> int:
 def points(space: Space, fixed: Mapping[str, Any]) -> Iterator[Params]:
     """Every different point of a space that can be enumerated, the last setting changing fastest."""
     seen: set[str] = set()
-    for values in itertools.product(*(d.values() for d in space.values())):
+    for values in itertools.product(*(d.values() or [] for d in space.values())):
         point = active_only(space, fixed, dict(zip(space, values, strict=True)))
         if repr(point) not in seen:
             seen.add(repr(point))

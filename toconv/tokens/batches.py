@@ -2,8 +2,6 @@
 
 # B batch, I images of a split, N tokens of the grid, C channels
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -28,10 +26,8 @@ class Batches:
         return -(-self.images // self.batch_size)
 
     def shuffled(self, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        """Every image once, in batches drawn with `generator`; the last batch may be smaller.
-
-        Within a batch the images stand in the store's order: nothing depends on it, and each shard is read at once.
-        """
+        """Every image once, in batches drawn with `generator`; the last batch may be smaller. Within a batch the images
+        stand in the store's order: nothing depends on it, and each shard is read at once."""
         order = torch.randperm(self.images, generator=generator)
         return self._standardised([indices.sort().values for indices in order.split(self.batch_size)])
 
@@ -45,17 +41,15 @@ class Batches:
             yield torch.addcmul(self._shift_C, x_BNC, self._scale_C, out=x_BNC)
 
     def raw(self, batches: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """The fp16 tokens of the images at each of `batches`, ascending indices, on the device.
-
-        A batch lies in memory that the next one is read into. From a GPU that holds the split they are taken there;
-        to any other GPU the next batch travels from pinned memory while this one is worked on.
-        """
+        """The fp16 tokens of the images at each of `batches`, ascending indices, on the device. A batch lies in memory
+        that the next one is read into. From a GPU that holds the split they are taken there; to any other GPU the next
+        batch travels from pinned memory while this one is worked on."""
         if self.device.type == "cuda":
             yield from self._from_gpu(batches) if self._fits() else self._prefetched(batches)
             return
         kept_BNC = self._empty()
         for indices in batches:
-            yield self.store.read(self.split, indices, out_BNC=kept_BNC[:len(indices)])
+            yield self.store.read(self.split, indices, out_BNC=kept_BNC[: len(indices)])
 
     def _empty(self, pinned: bool = False) -> torch.Tensor:
         size = (min(self.batch_size, self.images), self.store.grid_size**2, self.store.width)
@@ -79,7 +73,7 @@ class Batches:
         for number, indices in enumerate(batches):
             (pinned_BNC, copied), following = slots[number % 2], ahead
             copied.synchronize()  # of the batch before last: long done
-            source_BNC = self.store.read(self.split, indices, out_BNC=pinned_BNC[:len(indices)])
+            source_BNC = self.store.read(self.split, indices, out_BNC=pinned_BNC[: len(indices)])
             with torch.cuda.stream(copies):
                 ahead = source_BNC.to(self.device, non_blocking=True)
                 copied.record(copies)

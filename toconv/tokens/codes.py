@@ -1,39 +1,24 @@
-"""The best linear code of a token store, fitted once for each k and kept beside the tokens."""
+"""The best linear code of a token store, fitted once for each k."""
 
-from __future__ import annotations
-
-from pathlib import Path
+from typing import Any
 
 import torch
-from filelock import FileLock
 
-from toconv import checkpoint
-from toconv.errors import CheckpointError
-from toconv.identity import code_version
 from toconv.models.linear_code import LinearCode, fit_linear_code
 from toconv.tokens.batches import Batches
+from toconv.tokens.derived import derived
 from toconv.tokens.store import TokenStore
 
-FITTED_BY = ("grid.py", "models/linear_code.py", "tokens/codes.py")
+FITTED_BY = ("grid.py", "models/linear_code.py", "tokens/batches.py", "tokens/codes.py")
 BATCH = 32  # images at a time; changes no number
 
 
 def linear_code(store: TokenStore, k: int, device: torch.device) -> LinearCode:
-    """The store's code at k, on `device`; whoever asks first fits it, all others wait and read."""
-    path = store.derived / f"code-k{k}-{code_version(FITTED_BY)}.pt"
-    with FileLock(path.with_suffix(".lock")):
-        state = _read(path)
-        if state is None:
-            state = fit_linear_code(Batches(store, "train", BATCH, device), store.grid_size, k).cpu().state_dict()
-            checkpoint.save(path, dict(state))
+    """The store's code at k, on `device`."""
+
+    def fit() -> dict[str, Any]:
+        return dict(fit_linear_code(Batches(store, "train", BATCH, device), store.grid_size, k).cpu().state_dict())
+
     code = LinearCode(store.width, store.grid_size, k)
-    code.load_state_dict(state)
+    code.load_state_dict(derived(store, f"code-k{k}", FITTED_BY, fit))
     return code.to(device)
-
-
-def _read(path: Path) -> dict[str, torch.Tensor] | None:
-    """None where there is no code, or a damaged one."""
-    try:
-        return checkpoint.load(path)
-    except CheckpointError:
-        return None

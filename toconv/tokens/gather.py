@@ -1,7 +1,5 @@
 """Files, folders and globs of a command line → pictures, each with the name that its outputs get."""
 
-from __future__ import annotations
-
 import glob
 import os
 from collections.abc import Iterable
@@ -13,10 +11,8 @@ from toconv.tokens.images import SUFFIXES, Picture
 
 def gather(words: Iterable[str]) -> list[Picture]:
     """The pictures in the order of `words`, each once; a folder's are all below it. A key is the path of the picture's
-    outputs: its own without suffix, below the folder that is common to all that was named.
-
-    Raises RequestError that names whatever is not there, and pictures whose outputs would have one name.
-    """
+    outputs: its own without suffix, below the folder that is common to all that was named. Raises RequestError that
+    names whatever is not there, and pictures whose outputs would have one name."""
     found: dict[str, Path] = {}  # by absolute path, so that nothing is done twice
     roots, mistakes = [], []
     for word in words:
@@ -26,11 +22,13 @@ def gather(words: Iterable[str]) -> list[Picture]:
             found.setdefault(os.path.abspath(path), path)
         if not pictures:
             mistakes.append(f"{word}: no picture there")
+    if not roots:
+        mistakes.append("name a picture, a folder or a quoted glob")
     if mistakes:
         raise RequestError(*mistakes)
     common = os.path.commonpath(roots)
-    keyed = [Picture(Path(os.path.relpath(absolute, common)).with_suffix("").as_posix(), path)
-             for absolute, path in found.items()]
+    below = {Path(os.path.relpath(absolute, common)): path for absolute, path in found.items()}
+    keyed = [Picture(name.with_suffix("").as_posix(), path) for name, path in below.items()]
     _refuse_collisions(keyed)
     return keyed
 
@@ -64,7 +62,6 @@ def _refuse_collisions(pictures: Iterable[Picture]) -> None:
     by_key: dict[str, list[Path]] = {}
     for picture in pictures:
         by_key.setdefault(picture.key, []).append(picture.path)
-    mistakes = [f"{' and '.join(map(str, paths))}: the outputs of both would be called {key}"
-                for key, paths in by_key.items() if len(paths) > 1]
-    if mistakes:
-        raise RequestError(*mistakes)
+    twice = {key: " and ".join(map(str, paths)) for key, paths in by_key.items() if len(paths) > 1}
+    if twice:
+        raise RequestError(*(f"{paths}: the outputs of both would be called {key}" for key, paths in twice.items()))

@@ -1,7 +1,6 @@
 """The embedded encoder's weights: an ONNX graph of a DINOv2-style ViT-S/14 → timm's state dict."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -14,11 +13,9 @@ EMBEDDINGS = "/backbone/embeddings"
 
 
 def read_timm_state(path: Path, grid_size: int) -> dict[str, torch.Tensor]:
-    """timm's `vit_small_patch14_dinov2` state for a grid_size×grid_size grid.
-
-    MatMul weights lie transposed in ONNX. The position table (37×37) is resized without antialias, as
-    the graph itself does it: bicubic, half-pixel, a = -0.75.
-    """
+    """timm's `vit_small_patch14_dinov2` state for a grid_size×grid_size grid. MatMul weights lie transposed in ONNX.
+    The position table (37×37) is resized without antialias, as the graph itself does it: bicubic, half-pixel, a =
+    -0.75."""
     graph = onnx.load(str(path)).graph
     tensors = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in graph.initializer}
     inputs = {node.name: list(node.input) for node in graph.node}
@@ -45,7 +42,9 @@ def read_timm_state(path: Path, grid_size: int) -> dict[str, torch.Tensor]:
     return state
 
 
-def _block(layer: int, tensors: dict[str, torch.Tensor], matrix) -> dict[str, torch.Tensor]:
+def _block(
+    layer: int, tensors: dict[str, torch.Tensor], matrix: Callable[[str], torch.Tensor]
+) -> dict[str, torch.Tensor]:
     ours, theirs, node = f"blocks.{layer}", f"backbone.encoder.layer.{layer}", f"/backbone/encoder/layer.{layer}"
     qkv = ("query", "key", "value")
     state = {
@@ -70,5 +69,6 @@ def resize_positions(table: torch.Tensor, grid_size: int) -> torch.Tensor:
     channels = table.shape[-1]
     square = table.reshape(1, int((table.numel() // channels) ** 0.5), -1, channels).permute(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(
-        square, size=(grid_size, grid_size), mode="bicubic", align_corners=False, antialias=False)
+        square, size=(grid_size, grid_size), mode="bicubic", align_corners=False, antialias=False
+    )
     return resized.permute(0, 2, 3, 1).reshape(1, grid_size**2, channels)

@@ -1,12 +1,9 @@
 """Tokens on disk: encoded once, shared by every trial, epoch and later sweep.
 
-A store is a folder named by its fingerprint: fp16 shards read by memory map, and a manifest with a
-sha256 for each. A shard that is in the manifest is finished; an interruption costs the one in work.
-"""
+A store is a folder named by its fingerprint: fp16 shards read by memory map, and a manifest with a sha256 for each. A
+shard that is in the manifest is finished; an interruption costs the one in work."""
 
 # B batch, N tokens of an image, C channels
-
-from __future__ import annotations
 
 import hashlib
 import itertools
@@ -20,18 +17,13 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from toconv.errors import MachineryError, StoreError
+from toconv.errors import StoreError, disk
 from toconv.hardware import resolve_device
-from toconv.paths import write_atomic
+from toconv.paths import sha256, write_atomic
 from toconv.progress import bar, console, duration
 from toconv.settings import DataSettings, Settings
-from toconv.tokens.encoder import (
-    architecture_identity,
-    load_encoder,
-    resolve_dtype,
-    weights_identity,
-)
-from toconv.tokens.images import SPLITS, Picture, digests, list_splits, pixels
+from toconv.tokens.encoders import architecture_identity, count_blocks, load_encoder, resolve_dtype, weights_identity
+from toconv.tokens.images import SPLITS, Picture, Splits, digests, list_splits
 
 FORMAT = 1
 SHARD_CROPS = 128
@@ -47,16 +39,20 @@ class Shard:
     pictures: list[Picture]
 
 
-def fingerprint_parts(settings: Settings, splits: dict[str, list[Picture]]) -> dict[str, Any]:
+def fingerprint_parts(settings: Settings, splits: Splits) -> dict[str, Any]:
     """Everything that decides a token, as plain values."""
     encoder, data = settings.encoder, settings.data
     return {
-        "format": FORMAT, "architecture": architecture_identity(encoder), "weights": weights_identity(encoder),
-        "layer": encoder.layer, "image_size": encoder.image_size, "mean": encoder.mean, "std": encoder.std,
+        "format": FORMAT,
+        "architecture": architecture_identity(encoder),
+        "weights": weights_identity(encoder),
+        **{name: getattr(encoder, name) for name in ("layer", "image_size", "mean", "std")},
         "dtype": str(resolve_dtype(encoder, resolve_device(settings.hardware))),
-        "crops": data.crops, "seed": data.seed,
-        "pictures": {name: [[p.key, d] for p, d in zip(pictures, digests(pictures, data.workers), strict=True)]
-                     for name, pictures in splits.items()},
+        **{name: getattr(data, name) for name in ("crops", "seed")},
+        "pictures": {
+            name: [[p.key, d] for p, d in zip(pictures, digests(pictures, data.workers), strict=True)]
+            for name, pictures in splits.items()
+        },
     }
 
 
@@ -65,11 +61,9 @@ def fingerprint(parts: dict[str, Any]) -> str:
 
 
 def prepare_store(settings: Settings) -> Path:
-    """The folder of the settings' token store; encodes what is missing or damaged, once, with progress.
-
-    Raises EncoderError, DataError (a picture that cannot be read) or MachineryError (a full disk);
-    shards finished before stay.
-    """
+    """The folder of the settings' token store; encodes what is missing or damaged, once, with progress. Raises
+    EncoderError, DataError (a picture that cannot be read) or MachineryError (a full disk); shards finished before
+    stay."""
     splits = list_splits(settings.data)
     parts = fingerprint_parts(settings, splits)
     folder = settings.data.tokens_dir.resolve() / fingerprint(parts)
@@ -80,18 +74,20 @@ def prepare_store(settings: Settings) -> Path:
         start = time.monotonic()
         if missing or not manifest.get("complete"):
             _encode(settings, folder, manifest, missing)
-            _complete(settings, folder, manifest)
+            _complete(settings, folder, manifest, [shard.name for shard in shards])
         total = sum(shard["images"] for shard in manifest["shards"].values())
         done = sum(len(shard.pictures) for shard in missing) * settings.data.crops
         encoded = f"{done} encoded now in {duration(time.monotonic() - start)}" if done else "none encoded now"
-        console.print(f"tokens: {total} images by {settings.encoder.name} ({settings.encoder.weights}, "
-                      f"{parts['dtype'].removeprefix('torch.')}); {encoded}; {folder}")
+        console.print(
+            f"tokens: {total} images by {settings.encoder.name} ({settings.encoder.weights}, "
+            f"{parts['dtype'].removeprefix('torch.')}); {encoded}; {folder}"
+        )
     return folder
 
 
-def find_store(settings: Settings) -> Path | None:
-    """The folder of a complete store, if there is one."""
-    parts = fingerprint_parts(settings, list_splits(settings.data))
+def find_store(settings: Settings, splits: Splits) -> Path | None:
+    """The folder of a complete store of these pictures, if there is one."""
+    parts = fingerprint_parts(settings, splits)
     folder = settings.data.tokens_dir.resolve() / fingerprint(parts)
     return folder if (_read_manifest(folder) or {}).get("complete") else None
 
@@ -101,10 +97,13 @@ def estimated_bytes(settings: Settings, images: dict[str, int]) -> int:
     return sum(images.values()) * (settings.encoder.grid_size**2 + 1) * settings.encoder.width * 2
 
 
-def plan_shards(splits: dict[str, list[Picture]], data: DataSettings) -> list[Shard]:
+def plan_shards(splits: Splits, data: DataSettings) -> list[Shard]:
     step = max(1, SHARD_CROPS // data.crops)
-    return [Shard(f"{split}-{number:05d}", split, splits[split][start:start + step])
-            for split in SPLITS for number, start in enumerate(range(0, len(splits[split]), step))]
+    return [
+        Shard(f"{split}-{number:05d}", split, splits[split][start : start + step])
+        for split in SPLITS
+        for number, start in enumerate(range(0, len(splits[split]), step))
+    ]
 
 
 def _lock(folder: Path) -> FileLock:
@@ -122,29 +121,24 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def _intact(folder: Path, entry: dict[str, Any] | None) -> bool:
-    if entry is None:
-        return False
-    return all((folder / name).is_file() and _sha256(folder / name) == digest
-               for name, digest in entry["sha256"].items())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    files = {folder / name: digest for name, digest in entry["sha256"].items()} if entry else {}
+    return bool(files) and all(path.is_file() and sha256(path) == digest for path, digest in files.items())
 
 
 def _encode(settings: Settings, folder: Path, manifest: dict[str, Any], missing: list[Shard]) -> None:
     if not missing:
         return
+    from toconv.tokens.pixels import pixels  # start-up: torchvision, where nothing is encoded
+
     device = resolve_device(settings.hardware)
     encoder = load_encoder(settings.encoder, device)
     with bar("images") as progress:
-        task = progress.add_task(f"encoding with {settings.encoder.name}",
-                                 total=sum(len(s.pictures) for s in missing) * settings.data.crops)
+        total = sum(len(shard.pictures) for shard in missing) * settings.data.crops
+        task = progress.add_task(f"encoding with {settings.encoder.name}", total=total)
         for shard in missing:
             tokens, classes = [], []
-            for pixels_B3HW in encoder_batches(pixels(shard.pictures, settings.data, settings.encoder),
-                                               settings.encoder.batch_size):
+            crops = pixels(shard.pictures, settings.data, settings.encoder)
+            for pixels_B3HW in encoder_batches(crops, settings.encoder.batch_size):
                 tokens_BNC, class_BC = encoder(pixels_B3HW.to(device))
                 tokens.append(tokens_BNC.to(torch.float16).cpu())
                 classes.append(class_BC.to(torch.float16).cpu())
@@ -164,29 +158,27 @@ def encoder_batches(pictures: Iterable[torch.Tensor], size: int) -> Iterable[tor
         yield torch.stack(waiting)
 
 
-def _write_shard(folder: Path, manifest: dict[str, Any], shard: Shard, tokens: torch.Tensor, classes: torch.Tensor
-                 ) -> None:
+def _write_shard(
+    folder: Path, manifest: dict[str, Any], shard: Shard, tokens: torch.Tensor, classes: torch.Tensor
+) -> None:
     if not (torch.isfinite(tokens).all() and torch.isfinite(classes).all()):
         raise StoreError(f"{shard.name}: a token is not finite in fp16 (|x| <= 65504 must hold)")
     digests_ = {}
-    try:
+    with disk(f"{folder}: shard {shard.name} not written", "; finished shards are kept"):
         for kind, values in (("tokens", tokens), ("class", classes)):
             name, content = f"{shard.name}.{kind}.fp16", values.contiguous().numpy().data.cast("B")
             write_atomic(folder / name, content)
             digests_[name] = hashlib.sha256(content).hexdigest()
-        manifest["shards"][shard.name] = {"split": shard.split, "images": len(tokens), "sha256": digests_,
-                                          "tokens": tokens.shape[1], "width": tokens.shape[2]}
+        about = {"split": shard.split, "images": len(tokens), "width": tokens.shape[2]}
+        manifest["shards"][shard.name] = {**about, "sha256": digests_}
         write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1))
-    except OSError as error:
-        raise MachineryError(f"{folder}: shard {shard.name} not written ({error.strerror}); finished shards are kept"
-                             ) from error
 
 
-def _complete(settings: Settings, folder: Path, manifest: dict[str, Any]) -> None:
+def _complete(settings: Settings, folder: Path, manifest: dict[str, Any], order: list[str]) -> None:
     """Put shards into order and add the channels' mean and standard deviation over training tokens."""
-    order = [f"{s.name}" for s in plan_shards(list_splits(settings.data), settings.data)]
     manifest["shards"] = {name: manifest["shards"][name] for name in order}
-    manifest |= {"encoder": settings.encoder.name, "grid_size": settings.encoder.grid_size, "complete": True}
+    encoder = settings.encoder
+    manifest |= {"encoder": encoder.name, "grid_size": encoder.grid_size, "blocks": count_blocks(encoder)}
     sums = torch.zeros(2, settings.encoder.width, dtype=torch.float64)
     count = 0
     for name, entry in manifest["shards"].items():
@@ -196,7 +188,7 @@ def _complete(settings: Settings, folder: Path, manifest: dict[str, Any]) -> Non
             count += len(x)
     mean = sums[0] / count
     std = (sums[1] / count - mean.square()).clamp(min=SPREAD**2).sqrt()
-    manifest |= {"mean": mean.tolist(), "std": std.tolist()}
+    manifest |= {"mean": mean.tolist(), "std": std.tolist(), "complete": True}
     write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1))
 
 
@@ -213,15 +205,17 @@ class TokenStore:
         if not manifest or not manifest.get("complete"):
             raise StoreError(f"{folder}: not a complete token store")
         self.folder, self.fingerprint, self.encoder_name = folder, manifest["fingerprint"], manifest["encoder"]
-        self.grid_size = manifest["grid_size"]
+        self.grid_size, self.blocks = manifest["grid_size"], manifest.get("blocks")  # the encoder's, where it is known
         self.mean_C, self.std_C = (torch.tensor(manifest[k], dtype=torch.float32) for k in ("mean", "std"))
         self.width = len(self.mean_C)
-        self._shards = {split: [(name, e["images"]) for name, e in manifest["shards"].items() if e["split"] == split]
-                        for split in SPLITS}
+        self._shards = {
+            split: [(name, e["images"]) for name, e in manifest["shards"].items() if e["split"] == split]
+            for split in SPLITS
+        }
         self._tokens = {split: self._open(split) for split in SPLITS}
         self._rows_of = {split: [self._rows(tokens_INC) for tokens_INC in maps] for split, maps in self._tokens.items()}
-        self._starts = {split: torch.tensor([0, *(n for _, n in shards)]).cumsum(0)
-                        for split, shards in self._shards.items()}
+        counts = {split: [0, *(images for _, images in shards)] for split, shards in self._shards.items()}
+        self._starts = {split: torch.tensor(images).cumsum(0) for split, images in counts.items()}
 
     def _open(self, split: str) -> list[torch.Tensor]:
         maps = []
@@ -250,14 +244,12 @@ class TokenStore:
 
     def class_tokens(self, split: str) -> torch.Tensor:
         """(I, C) fp32 class tokens of all images of a split, raw."""
-        return torch.cat([_map(self.folder / f"{name}.class.fp16", (images, self.width)).float()
-                          for name, images in self._shards[split]])
+        files = ((self.folder / f"{name}.class.fp16", images) for name, images in self._shards[split])
+        return torch.cat([_map(path, (images, self.width)).float() for path, images in files])
 
     def read(self, split: str, indices: torch.Tensor, out_BNC: torch.Tensor | None = None) -> torch.Tensor:
         """(B, N, C) fp16 tokens of the images at `indices` (B,), which must ascend; read into `out_BNC` if given.
-
-        Gathered by rows of the grid, which threads share more evenly than whole images.
-        """
+        Gathered by rows of the grid, which threads share more evenly than whole images."""
         if out_BNC is None:
             out_BNC = torch.empty(len(indices), self.grid_size**2, self.width, dtype=torch.float16)
         g, starts, out = self.grid_size, self._starts[split], self._rows(out_BNC)

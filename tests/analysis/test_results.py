@@ -1,0 +1,38 @@
+"""results.csv from records whose columns are known."""
+
+import csv
+
+from tests.records import record
+from toconv.analysis.records import Kind
+from toconv.analysis.results import read_results, write_results
+
+
+def test_results_have_the_columns_of_the_contract_and_every_value_in_full(tmp_path):
+    records = [record("a", 16, 1 / 3), record("b", 16, 0.2, kind=Kind.BASELINE, params={}, device_seconds=None)]
+    write_results(tmp_path / "results.csv", records, {"a": "run"}, ["loss.lambda_gp"])
+    with (tmp_path / "results.csv").open() as file:
+        first, second = csv.DictReader(file)
+    assert list(first) == [
+        "trial_id",
+        "name",
+        "kind",
+        "state",
+        "cell",
+        "tokens",
+        "loss.lambda_gp",
+        "distortion",
+        "distortion_ridge",
+        "perception",
+        "embedding_agreement",
+        "cosine",
+        "device_seconds",
+        "mlflow_run_id",
+    ]
+    assert float(first["distortion"]) == 1 / 3 and first["mlflow_run_id"] == "run"
+    assert second["device_seconds"] == "" and second["loss.lambda_gp"] == ""
+
+
+def test_what_is_read_back_is_what_was_written_less_what_the_ledger_alone_knows(tmp_path):
+    records = [record("a", 16, 1 / 3, folder=None), record("b", 36, 0.2, kind=Kind.BASELINE, params={}, folder=None)]
+    write_results(tmp_path / "results.csv", records, {"a": "run"}, ["loss.lambda_gp"])
+    assert read_results(tmp_path / "results.csv") == records

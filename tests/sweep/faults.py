@@ -1,0 +1,108 @@
+"""Sweeps that are disturbed, and what of them is looked at."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+from tests.running import assert_as_undisturbed, run, start, write_sweep
+
+
+class Disturbed:
+    """The reference's sweep in a folder of its own, which one fault after the other may meet."""
+
+    def __init__(self, folder, settings):
+        self.folder, self.uri = folder, f"sqlite:///{folder / 'mlflow.db'}"
+        self.file = write_sweep(folder, {**settings, "experiment.tracking_uri": self.uri}, sampler="random")
+        self.checks = []  # what is to hold once the sweep has ended
+        self._before = {}
+
+    @property
+    def trials(self):
+        return self.folder / "outputs" / "tiny" / "trials"
+
+    def lines(self):
+        """{trial's folder: how many epochs it has}"""
+        return {path.parent: len(path.read_text().splitlines()) for path in self.trials.glob("*/metrics.jsonl")}
+
+    def start(self):
+        self._before = self.lines()
+        return start(self.folder, self.file)
+
+    def trial_after(self, process, epochs):
+        """The folder of a trial that has taken more than so many epochs since the process began, and has not ended."""
+        while True:
+            for trial, count in self.lines().items():
+                if count - self._before.get(trial, 0) > epochs and not (trial / "finished").exists():
+                    return trial
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+
+    def trial(self, row):
+        return self.trials / row["trial_id"]
+
+    def stop_after(self, epochs):
+        """Kill the driver once a trial has taken more than so many epochs; returns that trial's folder."""
+        process = self.start()
+        trial = self.trial_after(process, epochs)
+        self.stop(process)
+        return trial
+
+    def stop(self, process):
+        """Returns what the driver had printed."""
+        process.kill()
+        stdout, _ = process.communicate()
+        time.sleep(2)  # workers outlive the driver by so long
+        return stdout
+
+    def ends_as(self, reference):
+        done = run(self.folder, self.file)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert_as_undisturbed(self.folder, reference, self.uri)
+        for check in self.checks:
+            check()
+        return done
+
+
+def ended(process, seconds=180):
+    stdout, stderr = process.communicate(timeout=seconds)
+    return process.returncode, stdout, stderr
+
+
+def descendants(pid, name):
+    """Processes of that name below `pid`, by /proc."""
+    parents = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                head, tail = Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)
+            except OSError:
+                continue
+            parents[int(entry)] = (int(tail.split()[1]), head.split("(", 1)[1])
+    below, found = {pid}, []
+    for child in sorted(parents):
+        if parents[child][0] in below:
+            below.add(child)
+            if parents[child][1].startswith(name):
+                found.append(child)
+    return found
+
+
+def kill_often(disturbed, kills):
+    """Kill the driver so often, a quarter of the times while it starts, the rest within 0.4 s of an epoch's end, half
+    of them with all of its process group."""
+    draw, began = random.Random(0), 0
+    for number in range(kills):
+        process = disturbed.start()
+        if number % 4 == 0:
+            time.sleep(draw.uniform(0.5, 9))  # while it starts
+        else:
+            before = sum(disturbed._before.values())
+            while process.poll() is None and sum(disturbed.lines().values()) <= before:
+                time.sleep(0.02)
+            began += process.poll() is None
+            time.sleep(draw.uniform(0, 0.4))
+        os.killpg(process.pid, signal.SIGKILL) if number % 2 else process.kill()
+        process.communicate()
+    assert began >= kills / 2  # most kills landed in training

@@ -1,0 +1,115 @@
+"""A tracking server that is restarted, hangs, or is gone: nothing is missing in the end."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from urllib.request import urlopen
+
+import pytest
+
+from tests.repository import REPOSITORY
+from tests.running import assert_as_undisturbed, rows, run, start, trial_rows, wait_for_epochs, write_sweep
+from tests.sweep.faults import ended
+
+pytestmark = pytest.mark.slow
+
+
+class Server:
+    """`mlflow server` on a free port of this machine."""
+
+    def __init__(self, folder):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.folder, self.uri = folder, f"http://127.0.0.1:{self.port}"
+
+    def start(self):
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "mlflow",
+                "server",
+                "--port",
+                str(self.port),
+                "--workers",
+                "1",
+                "--backend-store-uri",
+                f"sqlite:///{self.folder / 'mlflow.db'}",
+                "--artifacts-destination",
+                str(self.folder / "artifacts"),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        for _ in range(600):
+            try:
+                return urlopen(f"{self.uri}/health").read()
+            except OSError:
+                time.sleep(0.1)
+        raise AssertionError("mlflow server did not start")
+
+    def kill(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path):
+    server = Server(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+def test_a_tracking_server_that_is_restarted_has_missed_nothing(long_settings, tmp_path, server, reference):
+    file = write_sweep(tmp_path, {**long_settings, "experiment.tracking_uri": server.uri}, sampler="random")
+    process = start(tmp_path, file)
+    wait_for_epochs(tmp_path, process, 3)
+    server.kill()
+    time.sleep(5)
+    server.start()
+    code, _, stderr = ended(process, 120)
+    assert code == 0, stderr
+    assert_as_undisturbed(tmp_path, reference, server.uri)
+
+
+def test_a_tracking_server_that_hangs_costs_no_trial_and_is_told_later_once(long_settings, tmp_path, server, reference):
+    file = write_sweep(tmp_path, {**long_settings, "experiment.tracking_uri": server.uri}, sampler="random")
+    process = start(tmp_path, file)
+    wait_for_epochs(tmp_path, process, 3)
+    os.killpg(server.process.pid, signal.SIGSTOP)
+    code, stdout, stderr = ended(process, 180)
+    os.killpg(server.process.pid, signal.SIGCONT)
+    assert code == 0 and "not delivered" in stdout, stdout + stderr
+    time.sleep(3)
+    again = run(tmp_path, file)
+    assert again.returncode == 0, again.stderr
+    assert_as_undisturbed(tmp_path, reference, server.uri)
+
+
+def test_a_tracking_server_that_is_gone_costs_nothing_and_is_told_later_once(
+    long_settings, tmp_path, server, reference
+):
+    server.kill()
+    file = write_sweep(tmp_path, {**long_settings, "experiment.tracking_uri": server.uri}, sampler="random")
+    done = run(tmp_path, file)
+    assert done.returncode == 0 and "not delivered" in done.stdout, done.stdout + done.stderr
+    assert {r["state"] for r in trial_rows(tmp_path)} == {"complete"}
+    server.start()
+    for _ in range(2):
+        synced = subprocess.run(
+            [sys.executable, "-m", "toconv", "sync", "tiny"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            timeout=120,
+        )
+        assert synced.returncode == 0 and "are in MLflow" in synced.stdout, synced.stderr
+        assert_as_undisturbed(tmp_path, reference, server.uri)
+    assert all(row["mlflow_run_id"] for row in rows(tmp_path))

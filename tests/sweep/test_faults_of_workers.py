@@ -1,0 +1,115 @@
+"""Workers and nodes that go away for good, samplers that learn, and a second Ctrl-C: each on a sweep of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from tests.repository import REPOSITORY
+from tests.running import assert_as_undisturbed, epochs_of, run, start, trial_rows, wait_for_epochs, write_sweep
+from tests.sweep.faults import Disturbed, ended
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_sampler_that_learns_ends_with_the_same_count_in_each_cell_and_nothing_twice(long_settings, tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    file = write_sweep(tmp_path, {**long_settings, "experiment.tracking_uri": uri}, sampler="tpe", trials=3)
+    for epochs in (2, 20, 5):
+        process = start(tmp_path, file)
+        wait_for_epochs(tmp_path, process, epochs)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    done = run(tmp_path, file)
+    assert done.returncode == 0, done.stderr
+    found = trial_rows(tmp_path)
+    assert Counter(r["cell"] for r in found) == {"k=2": 3, "k=3": 3}
+    assert len({(r["cell"], r["loss.lambda_gp"], r["training.n_critic"]) for r in found}) == 6
+    assert_as_undisturbed(tmp_path, found, uri)
+
+
+def test_interrupted_twice_it_stops_at_once(long_settings, tmp_path):
+    """In an epoch of minutes: a step has twenty thousand critic steps."""
+    settings = {
+        **long_settings,
+        "training.n_critic": 20_000,
+        "experiment.tracking_uri": f"sqlite:///{tmp_path}/mlflow.db",
+    }
+    search = {"loss.lambda_gp": {"low": 0.1, "high": 100, "log": True}}
+    process = start(tmp_path, write_sweep(tmp_path, settings, search=search))
+    trials = tmp_path / "outputs" / "tiny" / "trials"
+    while not list(trials.glob("*/worker.json")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.5)
+    start_ = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    code, _, stderr = ended(process)
+    assert code == 130 and "to go on: python" in stderr and time.monotonic() - start_ < 40
+    assert not list(trials.glob("*/latest.pt"))  # no epoch was waited for
+
+
+def test_a_worker_that_keeps_dying_fails_its_trial_and_the_rest_goes_on(long_settings, tmp_path):
+    disturbed = Disturbed(tmp_path, long_settings)
+    process, killed = disturbed.start(), set()
+    trial = disturbed.trial_after(process, 0)
+    while len(killed) < 3:
+        pid = json.loads((trial / "worker.json").read_text())["pid"]
+        if pid not in killed:
+            os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
+        time.sleep(0.05)
+        assert process.poll() is None
+    code, stdout, stderr = ended(process, 120)
+    assert code == 3, stdout + stderr
+    failed = [r for r in trial_rows(disturbed.folder) if r["state"] == "failed"]
+    assert [r["trial_id"] for r in failed] == [trial.name] and "its worker died more than 2 times" in stdout
+    assert len([r for r in trial_rows(disturbed.folder) if r["state"] == "complete"]) == 4
+
+
+def test_trials_of_a_removed_node_go_on_at_the_other(long_settings, tmp_path):
+    """Trials of 200 epochs, so that one worker cannot have run them all before the other node has one."""
+    disturbed = Disturbed(tmp_path, {**long_settings, "training.epochs": 200})
+    code = """
+import sys, threading, time, json, pathlib
+import toconv.sweep.ray_tune, ray
+from ray.cluster_utils import Cluster
+from toconv.commands.sweep import main
+cluster = Cluster(initialize_head=True, head_node_args=dict(num_cpus=1, include_dashboard=False))
+other = cluster.add_node(num_cpus=1)
+ray.init(cluster.address, include_dashboard=False, log_to_driver=False)
+def remove():
+    trials = pathlib.Path("outputs/tiny/trials")
+    while True:
+        nodes = [json.loads(p.read_text())["node"] for p in trials.glob("*/worker.json")
+                 if not (p.parent / "finished").exists() and len(list(p.parent.glob("checkpoint_epoch_*.pt"))) > 0]
+        if other.node_id in nodes:
+            cluster.remove_node(other, allow_graceful=False)
+            print("REMOVED", flush=True)
+            return
+        time.sleep(0.05)
+threading.Thread(target=remove, daemon=True).start()
+try:
+    sys.exit(main([sys.argv[1]]))
+finally:
+    ray.shutdown()
+    cluster.shutdown()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(disturbed.file)],
+        cwd=disturbed.folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert done.returncode == 0 and "REMOVED" in done.stdout, done.stdout + done.stderr
+    found = trial_rows(tmp_path)
+    assert len(found) == 4 and all(len(epochs_of(disturbed.trial(row))) == 200 for row in found)
+    assert_as_undisturbed(tmp_path, found, disturbed.uri)

@@ -1,0 +1,44 @@
+"""What sweep.yaml keeps of a request, and whose folder it refuses."""
+
+import pytest
+import yaml
+
+from tests.running import write_sweep
+from toconv.errors import RequestError
+from toconv.paths import SweepPaths
+from toconv.sweep.file import load_sweep
+from toconv.sweep.request import LAYOUT, read_request, record_request, recorded_sweep
+
+
+@pytest.fixture
+def asked(tiny, tmp_path):
+    return load_sweep(write_sweep(tmp_path, tiny), [])
+
+
+def test_a_request_that_was_recorded_is_the_one_that_was_asked(asked, tmp_path):
+    paths = SweepPaths(tmp_path / "outputs" / "tiny")
+    record_request(asked, paths, "f00d", {"git_commit": None})
+    again, fingerprint = recorded_sweep(paths)
+    assert (again.file, again.base, fingerprint) == (asked.file, asked.base, "f00d")
+    assert dict(again.overrides) == dict(asked.overrides) and read_request(paths)["layout"] == LAYOUT
+
+
+def test_a_folder_of_the_earlier_layout_is_refused_and_stays_as_it_is(asked, tmp_path):
+    paths = SweepPaths(tmp_path / "outputs" / "tiny")
+    record_request(asked, paths, "f00d", {"git_commit": "0123abc"})
+    written = yaml.safe_load(paths.request.read_text())
+    del written["layout"]
+    paths.request.write_text(yaml.safe_dump(written))
+    before = paths.request.read_bytes()
+    for use in (lambda: record_request(asked, paths, "f00d", {}), lambda: recorded_sweep(paths)):
+        with pytest.raises(
+            RequestError, match=r"earlier layout \(1; this version of toconv reads and writes 2\).*0123abc"
+        ):
+            use()
+    assert paths.request.read_bytes() == before
+
+
+def test_a_name_without_a_sweep_is_told_with_those_that_there_are(asked, tmp_path):
+    record_request(asked, SweepPaths(tmp_path / "outputs" / "tiny"), "f00d", {})
+    with pytest.raises(RequestError, match="holds no sweep; there are tiny"):
+        read_request(SweepPaths(tmp_path / "outputs" / "other"))

@@ -1,0 +1,141 @@
+"""W&B in its offline mode: what `wandb sync` would send is read from its files."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+
+import pytest
+
+from tests.repository import REPOSITORY
+from tests.running import rows
+from toconv import config
+from toconv.errors import RequestError
+from toconv.paths import TrialPaths
+from toconv.settings import _installed
+from toconv.tracking.wandb_runs import WandbTracker
+from toconv.training.epochs import read_epochs
+
+pytestmark = pytest.mark.slow
+
+HEADER, BLOCK = 7, 32768  # bytes; a file is LevelDB's log of protobufs
+
+
+def messages(path):
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, position, message = path.read_bytes(), HEADER, b""
+    while position + HEADER <= len(data):
+        if BLOCK - position % BLOCK < HEADER:  # what is left of a block and holds no header
+            position += BLOCK - position % BLOCK
+            continue
+        _, length, part = struct.unpack_from("<IHB", data, position)
+        position += HEADER
+        message += data[position : position + length]
+        position += length
+        if part in {1, 4}:  # whole, or the last part
+            yield Record.FromString(message)
+            message = b""
+
+
+def read(path):
+    """(the run's record, its config, {step: metrics})"""
+    run, history = None, {}
+    for record in messages(path):
+        if record.HasField("run"):
+            run = record.run
+        if record.HasField("history"):
+            values = {(i.key or ".".join(i.nested_key)): json.loads(i.value_json) for i in record.history.item}
+            history[record.history.step.num] = {k: v for k, v in values.items() if not k.startswith("_")}
+    return run, {(u.key or ".".join(u.nested_key)): json.loads(u.value_json) for u in run.config.update}, history
+
+
+@pytest.fixture(scope="module")
+def runs(recorded):
+    found = [read(path) for path in (recorded.root / "wandb").glob("offline-run-*/*.wandb")]
+    return {run.run_id.removeprefix("tiny-"): (run, settings, history) for run, settings, history in found}
+
+
+def test_each_row_of_the_results_is_one_run_of_the_sweeps_group(recorded, runs):
+    found = rows(recorded.folder)
+    assert sorted(runs) == sorted(row["trial_id"] for row in found)
+    assert len(list((recorded.root / "wandb").glob("offline-run-*"))) == len(found)
+    assert {(run.run_group, run.project) for run, _, _ in runs.values()} == {("tiny", "photographs")}
+    for row in found:
+        run, settings, _ = runs[row["trial_id"]]
+        assert run.job_type == row["kind"] and settings["name"] == row["name"]
+        if row["kind"] == "trial":
+            k, lambda_gp, n = (
+                row[key] for key in ("model.compressor.output_grid_size", "loss.lambda_gp", "training.n_critic")
+            )
+            assert run.display_name == f"k={k} λ={float(lambda_gp):.3g} n={n}"
+            assert settings["loss.lambda_gp"] == float(lambda_gp) and settings["training.n_critic"] == int(n)
+            assert settings["model.compressor.width"] == 8 and settings["tokens"] == int(row["tokens"])
+
+
+def test_metrics_by_epoch_are_those_of_the_trial_and_the_last_those_of_the_results(recorded, runs):
+    for row in rows(recorded.folder):
+        _, _, history = runs[row["trial_id"]]
+        if row["kind"] == "baseline":
+            assert list(history) == [0]
+        else:
+            epochs = read_epochs(TrialPaths(recorded.root / "trials" / row["trial_id"]).metrics)
+            assert list(history) == [e.epoch for e in epochs]
+            for epoch in epochs:
+                shown = {k: v for k, v in history[epoch.epoch].items() if not k.startswith("system/")}
+                assert shown == {**epoch.metrics, "device_seconds": epoch.seconds}
+        last = history[max(history)]
+        assert [last[m] for m in ("distortion", "embedding_agreement", "perception")] == [
+            float(row[m]) for m in ("distortion", "embedding_agreement", "perception")
+        ]
+
+
+def test_its_files_lie_in_the_sweeps_folder_alone(recorded):
+    assert not (recorded.folder / "wandb").exists() and (recorded.root / "wandb").is_dir()
+
+
+def test_a_record_is_told_once_however_often_the_sweep_is_started(recorded):
+    before = sorted((recorded.root / "wandb").iterdir())
+    done = subprocess.run(
+        [sys.executable, "-m", "toconv", "sync", "tiny"],
+        cwd=recorded.folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "WANDB_MODE": "offline", "PYTHONPATH": python_path()},
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted((recorded.root / "wandb").iterdir()) == before
+
+
+def python_path():
+    return os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
+
+
+def test_where_it_is_not_installed_the_request_is_refused(monkeypatch):
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in {"wandb", "psutil"} else real(name))
+    with pytest.raises(RequestError) as refused:
+        config.compose({"experiment.use_wandb": True, "experiment.system_metrics": True, "training.epochs": 0})
+    assert "experiment.use_wandb=true: needs the package wandb: pip install wandb" in str(refused.value)
+    assert "experiment.system_metrics=true: needs the package psutil" in str(refused.value)
+    assert "training.epochs=0" in str(refused.value)
+
+
+def test_a_folder_is_not_taken_for_a_package(tmp_path, monkeypatch):
+    """W&B leaves one called wandb in the current directory of other programs."""
+    (tmp_path / "no_package").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert not _installed("no_package") and _installed("pydantic")
+
+
+def test_without_a_key_the_request_is_refused_before_any_work(monkeypatch, tmp_path):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequestError, match="wandb login, or set WANDB_MODE=offline"):
+        WandbTracker.check_access()

@@ -1,0 +1,40 @@
+"""The command `toconv`; `run_sweep.py` and `train.py` are its first two."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from toconv.command_line import run_command
+from toconv.errors import ExitCode
+
+COMMANDS = {  # a file each in toconv/commands
+    "sweep": "run a sweep, or go on with it: FILE [key=value …] [--dry-run | --debug]",
+    "train": "one training: [key=value …] [resume=PATH]",
+    "export": "a trial as a compressor that others can use: NAME --k K --to DIR",
+    "compress": "pictures → compressed tokens and error maps: PICTURE… --checkpoint DIR [--output DIR]",
+    "report": "write a sweep's report and recommended compressors anew: NAME",
+    "ablation": "whether the critic helped in a sweep: NAME",
+    "sync": "deliver to MLflow what it missed of a sweep: NAME",
+}
+USAGE = (
+    "usage: toconv COMMAND …\n\n"
+    + "\n".join(f"  {name:<10} {does}" for name, does in COMMANDS.items())
+    + ("\n\ntoconv COMMAND --help says more.")
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code of `toconv ARGUMENTS`, those of the process if none are given."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in {"-h", "--help"}:
+        print(USAGE)
+        return ExitCode.DONE if words else ExitCode.REQUEST
+    name, *rest = words
+    if name not in COMMANDS:
+        print(f"error: {name}: no such command\n{USAGE}", file=sys.stderr)
+        return ExitCode.REQUEST
+    return run_command(lambda: import_module(f"toconv.commands.{name}"), rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the records of a sweep say: pure functions on them. Needs no torch."""

@@ -1,0 +1,65 @@
+"""results.csv: a row for each trial, finalist and baseline. Written and read here."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from toconv.analysis.records import Kind, State, TrialRecord
+from toconv.errors import RequestError
+from toconv.evaluation.metrics import Place, names_in
+from toconv.paths import write_atomic
+from toconv.settings import parse_setting
+
+FACTS = ("trial_id", "name", "kind", "state", "cell", "tokens")
+FIRST = names_in(Place.TABLE)  # of the metrics; the rest follows by name
+LAST = ("device_seconds", "mlflow_run_id")
+
+
+def write_results(
+    path: Path, records: Sequence[TrialRecord], run_ids: Mapping[str, str], searched: Sequence[str]
+) -> None:
+    """One row a record: facts, searched settings, metrics, device_seconds, mlflow_run_id."""
+    columns = [*FACTS, *searched, *FIRST, *other_metrics(records), *LAST]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        last = dict(zip(LAST, (record.device_seconds, run_ids.get(record.trial_id)), strict=True))
+        writer.writerow({**facts(record), **record.params, **record.values, **last})
+    write_atomic(path, text.getvalue())
+
+
+def facts(record: TrialRecord) -> dict[str, str | int]:
+    """The first columns."""
+    return {name: getattr(record, name) for name in FACTS}
+
+
+def other_metrics(records: Sequence[TrialRecord]) -> list[str]:
+    """All but FIRST that any record has, by name."""
+    return sorted({name for record in records for name in record.values} - set(FIRST))
+
+
+def read_results(path: Path) -> list[TrialRecord]:
+    """The rows as records; what only the ledger knows is left out. Raises RequestError where the file is missing."""
+    if not path.is_file():
+        raise RequestError(f"{path}: no such file; run the sweep first")
+    with path.open(newline="") as file:
+        return [_record(row) for row in csv.DictReader(file)]
+
+
+def _record(row: Mapping[str, str]) -> TrialRecord:
+    """A setting's name has a dot in it, a metric's has none."""
+    given = {key: value for key, value in row.items() if value}
+    metrics = {key: float(value) for key, value in given.items() if "." not in key and key not in {*FACTS, *LAST}}
+    return TrialRecord(
+        trial_id=row["trial_id"],
+        name=row["name"],
+        kind=Kind(row["kind"]),
+        state=State(row["state"]),
+        cell=row["cell"],
+        tokens=int(row["tokens"]),
+        params={key: parse_setting(key, given[key]) for key in given if "." in key},
+        values=metrics,
+        device_seconds=float(given["device_seconds"]) if "device_seconds" in given else None,
+    )

@@ -1,0 +1,224 @@
+"""`toconv sweep`: a request → tokens → baselines → trials → report."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from toconv.analysis.records import Kind, State
+from toconv.command_line import same_command, typed
+from toconv.errors import ExitCode, RequestError
+from toconv.paths import SweepPaths
+from toconv.progress import console, duration
+from toconv.sweep.file import Sweep, load_sweep
+from toconv.sweep.lock import only_driver
+
+if TYPE_CHECKING:
+    from toconv.sweep.cluster import Cluster
+    from toconv.sweep.driver import Driver
+    from toconv.tracking.delivery import BackgroundTracker
+
+USAGE = """
+usage: python run_sweep.py SWEEP.yaml [key=value ...] [--dry-run | --debug [trial.key=value ...]]
+       toconv sweep SWEEP.yaml …
+
+  key=value    a setting of conf/ (training.epochs=4, data=folder) or a key of the sweep file
+               (name=mine, trials=8, budget.hours=2); a setting that the file enumerates or
+               searches is fixed to that value
+  --dry-run    check everything; print cells, trials, shapes, disk and time to expect; start nothing
+  --debug      one trial of the sweep in this process, without Ray, Optuna's ledger or MLflow
+
+Run the same command again to go on where it stopped.
+Exit codes: 0 done, 2 wrong request, 3 done with failed trials, 4 the machinery gave way, 130 interrupted.
+"""
+# whose versions are recorded with a sweep
+LIBRARIES = ("torch", "torchvision", "open_clip_torch", "ray", "optuna", "mlflow", "hydra-core")
+
+
+def main(arguments: list[str]) -> ExitCode:
+    """Raises RequestError on a wrong request before any work starts."""
+    flags = {a for a in arguments if a.startswith("-")}
+    words = [a.removeprefix("trial.") for a in arguments if not a.startswith("-")]
+    unknown = [
+        f"{f}: no such option; --dry-run and --debug are there" for f in sorted(flags - {"--dry-run", "--debug"})
+    ]
+    if not words or "=" in words[0]:
+        unknown.append("the first argument must be a sweep file, e.g. sweeps/grid_sizes.yaml")
+    if unknown or len(flags) > 1:
+        raise RequestError(*unknown or ["--dry-run and --debug exclude each other"])
+    asked = load_sweep(Path(words[0]), words[1:])
+    paths = SweepPaths.named(asked.file.name)
+    if "--dry-run" in flags:
+        from toconv.sweep.plan import show_plan  # start-up: torch
+
+        show_plan(asked, paths)
+        return ExitCode.DONE
+    if "--debug" in flags:
+        return _debug(asked, paths)
+    with only_driver(paths), ray_ahead(paths) as cluster:
+        return _run(asked, paths, cluster)
+
+
+def _debug(asked: Sweep, paths: SweepPaths) -> ExitCode:
+    """One trial of the sweep in this process: breakpoints and stack traces work."""
+    from toconv.sweep.debug import run_one  # start-up: torch
+    from toconv.tokens.store import prepare_store
+
+    return run_one(asked, paths, prepare_store(asked.base))
+
+
+@contextmanager
+def ray_ahead(paths: SweepPaths) -> Iterator[Callable[[], Cluster]]:
+    """Yields what gives the sweep's Ray cluster. It starts beside the imports and checks that come before trials;
+    where a report says that there may be nothing left to run, it starts when it is asked for."""
+    found: list[Cluster] = []
+
+    def cluster() -> Cluster:
+        if not found:
+            from toconv.sweep.cluster import Cluster  # start-up: Ray
+
+            found.append(Cluster())
+        return found[0]
+
+    try:
+        if not paths.report.exists():
+            cluster()
+        yield cluster
+    finally:
+        for started in found:
+            started.stop()
+
+
+def _run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster]) -> ExitCode:
+    from toconv.hardware import keep_freed_memory  # start-up: torch
+    from toconv.sweep.baselines import baseline_records
+    from toconv.sweep.driver import Driver
+    from toconv.sweep.request import record_request
+    from toconv.sweep.session import start_tracking, stop_tracking
+    from toconv.tokens.store import prepare_store
+    from toconv.tracking.tracker import check_access
+
+    start = time.monotonic()
+    check_access(asked.base.experiment)
+    keep_freed_memory()
+    store = prepare_store(asked.base)
+    record_request(asked, paths, store.name, facts())
+    driver = Driver(asked, paths, store, store.name)
+    if asked.file.baselines:
+        driver.baselines = baseline_records(asked, store)
+    tracker = start_tracking(driver)
+    try:
+        _run_trials(driver, cluster)
+        _report(driver)
+    except BaseException:
+        stop_tracking(driver, tracker, "KILLED")
+        _recommend(driver)
+        raise
+    return _finish(driver, tracker, time.monotonic() - start)
+
+
+def _run_trials(driver: Driver, cluster: Callable[[], Cluster]) -> None:
+    file, planned, left = driver.sweep.file, driver.planned(), driver.left()
+    if not left:
+        console.print(f"{file.name}: everything is done already, all {planned} trials; nothing trained now")
+        return
+    from toconv.sweep.cluster import in_use, usable  # start-up: Ray
+    from toconv.sweep.ray_tune import run_trials
+    from toconv.sweep.terminal.display import Display
+    from toconv.sweep.terminal.utilization import Utilization
+
+    console.print(
+        f"{file.name}: {planned} trials in {len(driver.sweep.cells())} cell(s); {planned - left} done, "
+        f"{driver.adopted} to go on with, {left - driver.adopted} to begin"
+    )
+    resources, slots = usable(file.resources, cluster().resources())
+    driver.spent.gpu = resources.gpu
+    if resources.gpu != file.resources.gpu:
+        console.print(f"no GPU on this machine: gpu: {file.resources.gpu:g} counts as 0; trials run on the CPU")
+    console.print(f"{slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
+    with Utilization(in_use) as utilization, Display(driver, slots, utilization) as display:
+        run_trials(driver, resources, slots, display.update, lambda: import_report(file.trials))
+
+
+def import_report(trials: int) -> None:
+    """Import what the report needs, seconds of one core, in a thread of its own while the last trials run."""
+
+    def work() -> None:
+        with suppress(Exception):  # whatever is missing, the report meets it again and says so
+            import toconv.export.recommended  # start-up: matplotlib, scikit-learn
+            import toconv.report.write  # noqa: F401
+            from toconv.sweep.search import import_fanova
+
+            import_fanova(trials)
+
+    Thread(target=work, daemon=True, name="import").start()
+
+
+def _report(driver: Driver) -> None:
+    """report.html and its figures, before tracking ends, which takes them along."""
+    from toconv.report.write import write_report  # start-up: matplotlib, beside the last trials
+
+    write_report(driver, facts())
+
+
+def _recommend(driver: Driver) -> None:
+    from toconv.export.recommended import export_recommended  # start-up: beside the last trials
+
+    export_recommended(driver)
+
+
+def _finish(driver: Driver, tracker: BackgroundTracker, seconds: float) -> ExitCode:
+    """results.csv, the front, where to look next, and what the exit code says."""
+    from toconv.analysis.pareto import REFERENCES, against, named  # start-up: SciPy, beside the last trials
+    from toconv.sweep.session import stop_tracking
+    from toconv.sweep.terminal.tables import finalists_table, front_table
+
+    spent = driver.budget_spent() if driver.left() else None
+    driver.spent.save()
+    records = driver.records()
+    failed, unfinished = named(records, state=State.FAILED), named(records, state=State.RUNNING)
+    stop_tracking(driver, tracker, "FINISHED")
+    for table in (front_table(records, driver.sweep.file.objectives), finalists_table(records)):
+        if table:
+            console.print(table)
+    for line in (line for baseline in REFERENCES for line in against(records, baseline)):
+        console.print(line)
+    for record in failed:
+        console.print(f"failed: {record.name}: {record.reason}\n  to debug: {record.debug_command(typed())}")
+    console.print(
+        f"done in {duration(seconds)}: {len(named(records, Kind.TRIAL, State.COMPLETE))} complete, "
+        f"{len(named(records, state=State.PRUNED))} pruned, {len(failed)} failed"
+    )
+    if driver.taken_over:
+        console.print(f"{driver.taken_over} of them had been finished already, here or in another sweep of this folder")
+    if spent:
+        console.print(
+            f"stopped by the budget ({spent}; spent {driver.spent.hours:.3f} h, {driver.spent.gpu_hours:.3f} "
+            f"GPU-h), {len(unfinished)} trial(s) unfinished; raise it {same_command()}"
+        )
+    _recommend(driver)
+    console.print(
+        f"figures and what was learnt: {driver.paths.report} (for a paper: {driver.paths.figures})\n"
+        f"all rows: {driver.paths.results}\ncurves, parameters, checkpoints: mlflow ui"
+    )
+    return ExitCode.TRIALS_FAILED if failed else ExitCode.DONE
+
+
+def facts() -> dict[str, Any]:
+    """Where the sweep runs and how it was started: versions, machine, git commit, command."""
+    from importlib.metadata import version  # start-up
+
+    from toconv.tracking.provenance import git_commit
+
+    return {
+        "versions": {name: version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "git_commit": git_commit(),
+        "command": typed(),
+    }

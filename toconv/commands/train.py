@@ -1,0 +1,136 @@
+"""`toconv train`: one training without a sweep: settings → tokens → epochs in ./checkpoints, recorded in MLflow."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toconv import config
+from toconv.analysis.records import SYMBOLS, Kind, State, TrialRecord
+from toconv.command_line import same_command
+from toconv.errors import ExitCode, RequestError
+from toconv.machine import EpochMeter
+from toconv.paths import TrialPaths
+from toconv.progress import bar, console
+from toconv.settings import Settings, changes_a_number
+
+if TYPE_CHECKING:
+    from toconv.training.resumable import ResumableTraining
+
+USAGE = """
+usage: python train.py [key=value ...]
+       toconv train …
+
+  key=value      a setting of conf/, e.g. model.compressor.output_grid_size=8 training.batch_size=16
+  resume=PATH    go on from a checkpoint, with its settings where none are given
+
+Leaves latest.pt, best_model.pt, checkpoint_epoch_N.pt and metrics.jsonl in ./checkpoints.
+"""
+
+
+def main(arguments: list[str]) -> ExitCode:
+    """Raises RequestError on a wrong request before any work starts."""
+    settings = settings_of(config.parse_overrides(arguments))
+    from toconv.hardware import describe, keep_freed_memory, limit_threads, resolve_device  # start-up: torch
+    from toconv.tokens.store import TokenStore, prepare_store
+    from toconv.tracking.provenance import provenance
+    from toconv.tracking.tracker import check_access, trackers
+    from toconv.training.loop import Training
+    from toconv.training.resumable import ResumableTraining
+
+    check_access(settings.experiment)
+    limit_threads(settings.hardware)
+    keep_freed_memory()
+    device = resolve_device(settings.hardware)
+    store = TokenStore(prepare_store(settings))
+    training = Training(settings, store, device)
+    paths = TrialPaths(settings.experiment.checkpoint_dir.resolve())
+    asked = trackers(settings.experiment, provenance("", paths.folder, store.folder))
+    resumable = ResumableTraining(training, paths, resume=settings.resume)
+    console.print(
+        f"training {training.k}x{training.k} of {store.grid_size}x{store.grid_size} tokens on "
+        f"{describe(device)}; {store.count('train')} train and {store.count('val')} val images; "
+        f"checkpoints in {paths.folder}"
+    )
+    if settings.resume:
+        console.print(f"going on after epoch {training.epoch} of {settings.resume}")
+    _run_epochs(resumable, settings)
+    record = _record(resumable, settings)
+    for tracker in asked:
+        tracker.sync(record)
+    console.print(
+        f"best validation distortion {training.best_distortion:.4f} in epoch {training.best_epoch}: {paths.best}"
+    )
+    return ExitCode.DONE
+
+
+def how_to_go_on() -> str:
+    """The same command with the latest checkpoint, or from the start where there is none yet."""
+    folders = [a.partition("=")[2] for a in sys.argv if a.startswith("experiment.checkpoint_dir=")]
+    latest = TrialPaths(Path(*folders[-1:] or ["checkpoints"])).latest
+    sys.argv[1:] = [a for a in sys.argv[1:] if not a.startswith("resume=")]
+    return same_command() + (f" resume={latest}" if latest.exists() else "")
+
+
+def settings_of(overrides: dict[str, Any]) -> Settings:
+    """The settings asked for, over those of the checkpoint where there is a `resume`. Raises RequestError where a
+    setting that decides the training differs from the checkpoint's."""
+    settings = config.compose(overrides)
+    if settings.resume is None:
+        return settings
+    from toconv import checkpoint  # start-up: torch
+
+    saved = config.flat(checkpoint.load(settings.resume)["settings"])
+    groups = set(config.groups())
+    chosen = overrides.keys() - groups
+    now, deciding = config.flat(settings.model_dump(mode="json")), filter(changes_a_number, sorted(chosen))
+    changed = [key for key in deciding if key != "training.epochs" and now[key] != saved[key]]
+    if changed:
+        raise RequestError(
+            *(f"{key}={overrides[key]}: the checkpoint was trained with {saved[key]}" for key in changed)
+        )
+    kept = {key: value for key, value in saved.items() if not key.startswith(("resume", "experiment."))}
+    return config.compose({key: overrides[key] for key in overrides if key in groups}, kept, overrides)
+
+
+def _run_epochs(resumable: ResumableTraining, settings: Settings) -> None:
+    epochs, done = settings.training.epochs, resumable.training.epoch
+    machine = EpochMeter(resumable.paths.machine) if settings.experiment.system_metrics else None
+    with bar("steps") as progress:
+        task = progress.add_task(f"epoch {done + 1}/{epochs}", total=len(resumable.training.train))
+
+        def on_log(step: int, steps: int, losses: dict[str, float]) -> None:
+            shown = " ".join(f"{name} {losses[name]:.3f}" for name in ("L_total", "L_disc"))
+            text = f"epoch {resumable.training.epoch + 1}/{epochs} {shown}"
+            progress.update(task, completed=step, total=steps, description=text)
+
+        for epoch in resumable.epochs(on_log):
+            if machine:
+                machine.note(epoch.epoch)
+            names = ("distortion", "perception", "cosine", "L_total")
+            values = ", ".join(f"{name} {epoch.metrics[name]:.4f}" for name in names)
+            console.print(f"epoch {epoch.epoch}/{epochs}: {values}, {epoch.seconds:.1f} s")
+    if machine:
+        machine.close()
+
+
+def _record(resumable: ResumableTraining, settings: Settings) -> TrialRecord:
+    from toconv.tracking.provenance import settings_of_training  # start-up: torch
+    from toconv.training.identity import trial_id
+
+    last, deciding, training = resumable.done[-1], settings_of_training(settings), resumable.training
+    return TrialRecord(
+        trial_id=trial_id(settings, training.store.fingerprint),
+        name=f"train k={training.k}",
+        kind=Kind.TRIAL,
+        state=State.COMPLETE,
+        cell="",
+        tokens=training.k**2,
+        params={key: deciding[key] for key in SYMBOLS},
+        settings=deciding,
+        kept=True,
+        values=last.metrics,
+        device_seconds=last.seconds,
+        folder=resumable.paths.folder,
+    )

@@ -1,0 +1,64 @@
+"""Embedding agreement: what compressed tokens are worth to the encoder itself, which needs no other model.
+
+Compressed tokens go, beside the image's class token, through the encoder's own remaining blocks, final norm and
+projection; `embedding_agreement` is the cosine of the pooled embedding with the one that all g² tokens give. With
+CLIP's text tower, `zero_shot_agreement` is the share of images that both embeddings put into the same of ImageNet's
+classes."""
+
+# B images, N = g*g tokens, M = k*k compressed tokens, C channels, E channels of the embedding, K classes
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+
+from toconv.models.protocols import TokenMap
+from toconv.settings import EncoderSettings
+from toconv.tokens.batches import Batches
+from toconv.tokens.derived import derived
+from toconv.tokens.encoders import load_classifier, load_tail
+
+COMPUTED_BY = ("evaluation/embedding_agreement.py", "tokens/batches.py", "tokens/encoders.py")
+
+
+class EmbeddingAgreement:
+    """Of compressors, on one split of held-out images."""
+
+    def __init__(self, images: Batches, encoder: EncoderSettings) -> None:
+        """The embeddings of all tokens are computed once a store and kept beside the tokens."""
+        self._images, self._tail = images, load_tail(encoder, images.device)
+        store = images.store
+        self._mean_C, self._std_C = (values.to(images.device) for values in (store.mean_C, store.std_C))
+        self._class_IC = store.class_tokens(images.split)
+
+        def whole() -> dict[str, torch.Tensor]:
+            return {"values": torch.cat([e.cpu() for e in self._embeddings(lambda x_BNC: x_BNC)])}
+
+        def classes() -> dict[str, torch.Tensor | None]:
+            return {"values": load_classifier(encoder, images.device)}
+
+        self._whole_IE = derived(store, f"embeddings-{images.split}", COMPUTED_BY, whole)["values"]
+        self._classes_EK = derived(store, "classes", COMPUTED_BY, classes)["values"]
+
+    def of(self, compress: TokenMap) -> dict[str, float]:
+        """`embedding_agreement`, the mean cosine over all images, and `zero_shot_agreement` where the encoder has a
+        text tower."""
+        ours_IE = torch.cat(list(self._embeddings(compress)))
+        whole_IE = self._whole_IE.to(ours_IE.device)
+        found = {"embedding_agreement": F.cosine_similarity(ours_IE, whole_IE, dim=-1).mean().item()}
+        if self._classes_EK is not None:
+            classes_EK = self._classes_EK.to(ours_IE.device)
+            with torch.autocast(ours_IE.device.type, enabled=False):
+                ours_I, whole_I = ((e_IE @ classes_EK).argmax(-1) for e_IE in (ours_IE, whole_IE))
+            found["zero_shot_agreement"] = (ours_I == whole_I).float().mean().item()
+        return found
+
+    def _embeddings(self, compress: TokenMap) -> Iterator[torch.Tensor]:
+        start = 0
+        for x_BNC in self._images:
+            z_BMC = compress(x_BNC).float()
+            class_BC = self._class_IC[start : start + len(x_BNC)].to(x_BNC.device)
+            start += len(x_BNC)
+            with torch.autocast(x_BNC.device.type, enabled=False):
+                embedding_BE = self._tail(z_BMC * self._std_C + self._mean_C, class_BC)
+            yield embedding_BE

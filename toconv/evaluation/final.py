@@ -1,0 +1,54 @@
+"""All that is measured of a compressor, put together in one place for trials and baselines."""
+
+from collections.abc import Mapping
+
+import torch
+
+from toconv.evaluation.distortion import evaluate, ridge_distortion
+from toconv.evaluation.embedding_agreement import EmbeddingAgreement
+from toconv.evaluation.metrics import HELD_OUT, VALIDATION
+from toconv.evaluation.perception import PerceptionReference
+from toconv.models.protocols import TokenMap
+from toconv.settings import EncoderSettings
+from toconv.tokens.batches import Batches
+from toconv.tokens.store import TokenStore
+
+
+class Evaluation:
+    """Of compressors of one token store. References are made once, when they are first needed."""
+
+    def __init__(self, store: TokenStore, encoder: EncoderSettings, batch_size: int, device: torch.device) -> None:
+        """`batch_size`: images at a time; changes no number but by rounding."""
+        self.store, self._encoder = store, encoder
+        self.train = Batches(store, "train", batch_size, device)
+        self.held_out = {split.name: Batches(store, split.name, batch_size, device) for split in HELD_OUT}
+        self._references: dict[str, PerceptionReference] = {}
+        self._agreements: dict[str, EmbeddingAgreement] = {}
+
+    def one_pass(self, compress: TokenMap, decompress: TokenMap, split: str) -> dict[str, float]:
+        """What can be measured after every epoch."""
+        images = self.held_out[split]
+        if split not in self._references:
+            self._references[split] = PerceptionReference.from_batches(images)
+        return evaluate(compress, decompress, images, self._references[split])
+
+    def final(
+        self, compress: TokenMap, decompress: TokenMap, k: int, test: bool, known: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """Every metric on the validation images and, with `test`, on the test images too; `known`: what `one_pass`
+        gave on the validation images, where that was taken already."""
+        splits = HELD_OUT if test else (VALIDATION,)
+        ridges = ridge_distortion(
+            compress, self.train, [self.held_out[s.name] for s in splits], self.store.grid_size, k
+        )
+        found: dict[str, float] = {}
+        for split, ridge in zip(splits, ridges, strict=True):
+            values = known if known and split is VALIDATION else self.one_pass(compress, decompress, split.name)
+            whole = {**values, "distortion_ridge": ridge, **self._agreement(split.name).of(compress)}
+            found |= {split.prefix + name: value for name, value in whole.items()}
+        return found
+
+    def _agreement(self, split: str) -> EmbeddingAgreement:
+        if split not in self._agreements:
+            self._agreements[split] = EmbeddingAgreement(self.held_out[split], self._encoder)
+        return self._agreements[split]

@@ -1,0 +1,151 @@
+"""The one list of metrics. Whoever records, ranks, shows or explains one asks here; needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Place(Enum):
+    """Where a metric is shown, beside results.csv, MLflow and the report's table of every row, which have all."""
+
+    TABLE = auto()  # first columns of every table; an objective of sweeps; finalists' tables
+    HEADLINE = auto()  # the report's first table of recommended compressors
+    FIGURE = auto()  # against the number of tokens; the model card
+    PANEL = auto()  # against distortion, at each number of tokens
+    CURVE = auto()  # by epoch
+    ABLATION = auto()  # trainings with a critic less those without
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that is measured on held-out pictures."""
+
+    name: str  # in results.csv, MLflow and objectives; with a split's prefix
+    title: str  # in figures and tables
+    unit: str
+    lower_is_better: bool
+    formula: str  # in words, for whoever reads a card
+    shown: frozenset[Place]
+    per_image: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    """(B, N, C) tokens, (B, M, C) compressed and (B, N, C) restored ones, all standardised → (B,). The metric is its
+    mean over the images. None: evaluation/ has a module for it."""
+
+    @property
+    def words(self) -> str:
+        """The name as it reads in a sentence."""
+        return self.name.replace("_", " ")
+
+    @property
+    def axis(self) -> str:
+        """Title and unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    @property
+    def direction(self) -> str:
+        return "lower is better" if self.lower_is_better else "higher is better"
+
+    def best(self, values: Iterable[float]) -> float:
+        return min(values) if self.lower_is_better else max(values)
+
+
+class Split(NamedTuple):
+    """Held-out pictures: their name in a token store, what the names of their metrics begin with, what people read."""
+
+    name: str
+    prefix: str
+    title: str
+
+
+VALIDATION, TEST = Split("val", "", "validation"), Split("test", "test_", "test")
+HELD_OUT = (VALIDATION, TEST)
+EVERYWHERE = frozenset(Place)
+
+METRICS = {
+    m.name: m
+    for m in (  # in the order in which tables have them
+        Metric(
+            "distortion",
+            "distortion",
+            "FVU, own decoder",
+            True,
+            "fraction of the tokens' variance that the compressor's own decoder cannot recover",
+            EVERYWHERE - {Place.PANEL},
+        ),
+        Metric(
+            "distortion_ridge",
+            "distortion, common decoder",
+            "FVU, closed-form ridge",
+            True,
+            "the same with one closed-form decoder for every compressor",
+            frozenset({Place.TABLE, Place.FIGURE, Place.ABLATION}),
+        ),
+        Metric(
+            "perception",
+            "perception",
+            "excess sliced Wasserstein distance",
+            True,
+            "sliced Wasserstein distance of compressed tokens from original ones, less that of originals from "
+            "themselves",
+            EVERYWHERE,
+        ),
+        Metric(
+            "embedding_agreement",
+            "embedding agreement",
+            "cosine of the pooled embedding",
+            False,
+            "cosine of the encoder's pooled embedding from compressed tokens with that from all",
+            EVERYWHERE - {Place.CURVE},
+        ),
+        Metric(
+            "cosine",
+            "cosine of tokens",
+            "centred",
+            False,
+            "mean centred cosine of tokens and decoded tokens",
+            frozenset({Place.TABLE, Place.FIGURE}),
+        ),
+        Metric(
+            "zero_shot_agreement",
+            "zero-shot agreement",
+            "share of images",
+            False,
+            "share of images that both embeddings put into the same of ImageNet's classes",
+            frozenset({Place.FIGURE}),
+        ),
+    )
+}
+
+DIAGNOSTICS = {  # means over an epoch's steps, of the training itself: comparable within a training alone
+    "L_total": "The whole loss",
+    "L_gen": "The generator's adversarial loss",
+    "L_ae_mse": "Reconstruction, squared error",
+    "L_ae_cosine": "Reconstruction, 1 − cosine",
+    "gradient_norm": "Gradients of compressor and decoder",
+    "balance": "The scale of L_gen",
+    "L_disc": "The critic’s loss",
+    "critic_gap": "Its score of originals less that of compressed tokens",
+    "gradient_penalty": "The penalty, before lambda_gp",
+    "critic_gradient_norm": "Gradients of the critic",
+}
+COST = ("compressor_flops", "compressor_parameters")  # of one image; numbers that it holds
+
+
+def shown_in(place: Place) -> list[Metric]:
+    """The metrics that are shown there."""
+    return [m for m in METRICS.values() if place in m.shown]
+
+
+def names_in(place: Place, split: Split = VALIDATION) -> list[str]:
+    """Their names on the pictures of `split`."""
+    return [split.prefix + m.name for m in shown_in(place)]
+
+
+def objectives() -> list[str]:
+    """What a sweep may optimise: metrics, and the number of tokens."""
+    return [*names_in(Place.TABLE), "tokens"]

@@ -1,0 +1,1 @@
+"""A trained compressor as others use it."""

@@ -1,0 +1,1 @@
+"""Operations whose gradients are written by hand, each beside the plain formula that it must equal."""

@@ -1,0 +1,1 @@
+"""What a sweep has shown: a page, and the same figures for a paper."""

@@ -1,0 +1,74 @@
+"""All that the page shows, gathered before a line of it is written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from toconv.analysis.pareto import front, recommended
+from toconv.analysis.records import Kind, TrialRecord
+from toconv.analysis.seeds import SeedGroup
+from toconv.paths import OUTPUTS, SweepPaths
+from toconv.report.error_maps import ErrorMaps, compute_error_maps
+from toconv.report.front_data import Results
+from toconv.sweep.driver import Driver
+from toconv.sweep.file import Sweep
+from toconv.tokens.images import SPLITS
+from toconv.tokens.store import TokenStore
+from toconv.training.epochs import Epoch, read_epochs
+
+
+@dataclass(frozen=True)
+class Content(Results):
+    """A sweep as it stands."""
+
+    sweep: Sweep
+    importances: Mapping[str, Mapping[str, float]]  # {cell: {setting: share}}
+    facts: Mapping[str, Any]  # versions, python, machine, git_commit, command as it was typed
+    fingerprint: str  # of the tokens
+    images: Mapping[str, int] = field(default_factory=dict)  # of each split, crops counted singly
+    hours: float = 0.0  # of all starts
+    epochs: Mapping[str, Sequence[Epoch]] = field(default_factory=dict)  # {trial_id: of its training}
+    error_maps: ErrorMaps = field(default_factory=ErrorMaps)
+
+    @property
+    def paths(self) -> SweepPaths:
+        """As they are typed in the working directory."""
+        return SweepPaths(OUTPUTS / self.sweep.file.name)
+
+    @cached_property
+    def front(self) -> set[str]:
+        """The trial_ids of the front of the sweep's objectives."""
+        return {r.trial_id for r in front(self.records, self.sweep.file.objectives)}
+
+    def standing(self, record: TrialRecord) -> str:
+        """`recommended`, `front` or `other`."""
+        if self.recommended.get(record.tokens) is record:
+            return "recommended"
+        return "front" if record.trial_id in self.front else "other"
+
+    def seed_group(self, trial: TrialRecord) -> SeedGroup:
+        """The one that a complete trial belongs to."""
+        return next(group for group in self.seed_groups if trial in group.trials)
+
+    @cached_property
+    def settings(self) -> list[str]:
+        """Every setting that differs between trials, those of finalists included."""
+        own = (key for r in self.records if r.kind != Kind.BASELINE for key in r.params)
+        return list(dict.fromkeys([*self.sweep.searched(), *own]))
+
+
+def gather(driver: Driver, facts: Mapping[str, Any]) -> Content:
+    """Everything of a sweep whose driver stands still."""
+    records, store = driver.records(), TokenStore(driver.store)
+    return Content(
+        records=records,
+        sweep=driver.sweep,
+        importances=driver.ledger.importances(),
+        facts=facts,
+        fingerprint=store.fingerprint,
+        images={split: store.count(split) for split in SPLITS},
+        hours=driver.spent.hours,
+        epochs={r.trial_id: read_epochs(r.paths.metrics) for r in records if r.folder},
+        error_maps=compute_error_maps(driver.sweep.base, driver.store, recommended(records)),
+    )

@@ -1,0 +1,104 @@
+"""Where on real pictures information is lost: average pooling beside the recommended compressor of each k."""
+
+# B = 1 image, N = g*g original tokens, C channels, H W pixels
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from toconv import grid
+from toconv.analysis.records import TrialRecord
+from toconv.errors import ToconvError
+from toconv.export.from_checkpoint import from_checkpoint
+from toconv.export.module import TokenCompressor
+from toconv.settings import Settings
+from toconv.tokens.images import Picture, list_splits
+from toconv.tokens.pixels import Normalisation, crops
+from toconv.tokens.store import TokenStore
+
+PICTURES = 3  # evenly spaced over the validation pictures, by their names
+ANYTHING = (ToconvError, OSError, RuntimeError, ValueError, KeyError)  # that reading a picture or a checkpoint raises
+
+
+@dataclass(frozen=True)
+class PictureErrorMaps:
+    """Of one picture: squared error of each token over the picture's variance, so that a map's mean is its FVU."""
+
+    name: str
+    image_HW3: np.ndarray  # uint8, as the encoder sees it
+    pooled: Mapping[int, np.ndarray]  # {tokens: (g, g)}
+    best: Mapping[int, np.ndarray]
+
+    @property
+    def kinds(self) -> dict[str, Mapping[int, np.ndarray]]:
+        """Side by side, in this order."""
+        return {"pooled": self.pooled, "best": self.best}
+
+
+@dataclass(frozen=True)
+class ErrorMaps:
+    """The maps, and why some are not there."""
+
+    pictures: Sequence[PictureErrorMaps] = ()
+    absent: Sequence[str] = ()
+
+    @cached_property
+    def most(self) -> float:
+        """The end of the colour scale that all maps share: 98 % of their tokens lie below."""
+        every = [m.ravel() for p in self.pictures for maps in p.kinds.values() for m in maps.values()]
+        return float(np.quantile(np.concatenate(every), 0.98))
+
+
+def compute_error_maps(settings: Settings, tokens: Path, recommended: Mapping[int, TrialRecord]) -> ErrorMaps:
+    """Maps of a few validation pictures from the stored tokens. Nothing missing stops it: it is named instead."""
+    if not recommended:
+        return ErrorMaps(absent=["no trial is complete"])
+    try:
+        store, pictures = TokenStore(tokens), list_splits(settings.data)["val"]
+    except ANYTHING as error:
+        return ErrorMaps(absent=[f"the tokens or pictures are not there: {error}"])
+    best, absent = _compressors(recommended)
+    found = []
+    for number in sorted({i * (len(pictures) - 1) // max(1, PICTURES - 1) for i in range(PICTURES)}) if best else ():
+        try:
+            found.append(_maps(settings, store, pictures[number], number, best))
+        except ANYTHING as error:
+            absent.append(f"picture {pictures[number].key}: {error}")
+    return ErrorMaps(found, absent)
+
+
+def _compressors(recommended: Mapping[int, TrialRecord]) -> tuple[dict[int, TokenCompressor], list[str]]:
+    """{tokens: its compressor}, and which are missing."""
+    found, absent = {}, []
+    for tokens, record in recommended.items():
+        try:
+            found[tokens], _ = from_checkpoint(record.paths.latest)
+        except ANYTHING as error:
+            absent.append(f"{tokens} tokens: {error}")
+    return found, absent
+
+
+def _maps(
+    settings: Settings, store: TokenStore, picture: Picture, number: int, best: Mapping[int, TokenCompressor]
+) -> PictureErrorMaps:
+    """Of the first crop of the validation picture with this number."""
+    pixels_3HW = crops(picture, settings.data, settings.encoder)[0]
+    x_BNC = store.read("val", torch.tensor([number * settings.data.crops])).float()
+    with torch.inference_mode():
+        pooled = {n: c.unrecovered(x_BNC, grid.upsample(grid.pool(x_BNC, c.k), c.grid_size)) for n, c in best.items()}
+        found = {n: c.unrecovered(x_BNC) for n, c in best.items()}
+    return PictureErrorMaps(
+        picture.key,
+        (denormalised(pixels_3HW, settings.encoder) * 255).round().astype(np.uint8),
+        *({n: map_1gg[0].numpy() for n, map_1gg in maps.items()} for maps in (pooled, found)),
+    )
+
+
+def denormalised(pixels_3HW: torch.Tensor, encoder: Normalisation) -> np.ndarray:
+    """(H, W, 3) in [0, 1]: the picture as the encoder sees it."""
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (encoder.mean, encoder.std))
+    return (pixels_3HW * std + mean).clamp(0, 1).permute(1, 2, 0).numpy()

@@ -1,0 +1,24 @@
+"""A sweep's report in its folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from toconv.paths import write_atomic
+from toconv.report.content import Content, gather
+from toconv.report.figures import write_figures
+from toconv.report.page.page import page
+from toconv.sweep.driver import Driver
+from toconv.tracking.run_facts import redact
+
+
+def write_report(driver: Driver, facts: Mapping[str, Any]) -> None:
+    """Write figures/ and report.html. `facts` are versions, python, machine, git_commit, command as it was typed."""
+    content = gather(driver, facts)
+    write_figures(driver.paths.figures, content, content.error_maps)
+    write_page(driver.paths.report, content)
+
+
+def write_page(path: Path, content: Content) -> None:
+    """A report is passed on: it holds no password of an address that was given as a setting."""
+    write_atomic(path, redact(page(content)))

@@ -1,0 +1,248 @@
+"""What a sweep file says: its settings, its cells, its space, its budget. Needs no torch and no Ray."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from toconv import config
+from toconv.errors import RequestError, told
+from toconv.evaluation.metrics import objectives
+from toconv.settings import GRID_SIZE, Group, Positive, Settings, one_of
+from toconv.sweep.space import Space, condition_mistakes, size, start_mistakes
+
+FINALISTS = "finalists"  # their study, which no cell may be called
+SECTIONS = {"settings", "grid", "search", "objectives", "early_stopping", "resources", "budget", "finalists"}
+
+
+class EarlyStopping(Group):
+    after_epochs: Positive
+    keep: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Resources(Group):
+    gpu: Annotated[float, Field(ge=0)] = 1
+    cpu: Annotated[float, Field(gt=0)] = 1
+
+
+class Budget(Group):
+    hours: Annotated[float, Field(gt=0)] | None = None
+    gpu_hours: Annotated[float, Field(gt=0)] | None = None
+
+
+class Finalists(Group):
+    seeds: Positive
+
+
+class SweepFile(Group):
+    """The keys of a sweep file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    settings: dict[str, Any] = {}
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    search: Space = {}
+    start_with: list[dict[str, Any]] = []
+    objectives: Annotated[
+        dict[Annotated[str, one_of(objectives())], Literal["minimize", "maximize"]], Field(min_length=1)
+    ]
+    trials: Positive
+    sampler: Literal["tpe", "gp", "nsga2", "random", "grid"] = "tpe"
+    early_stopping: EarlyStopping | None = None
+    resources: Resources = Resources()
+    budget: Budget = Budget()
+    finalists: Finalists | None = None
+    baselines: bool = True
+
+    @field_validator("early_stopping", "finalists", mode="before")
+    @classmethod
+    def _none(cls, value: Any) -> Any:
+        return None if value == "none" else value
+
+    @field_validator("settings", "grid", "search", "start_with", mode="before")
+    @classmethod
+    def _empty(cls, value: Any, info: ValidationInfo) -> Any:
+        return cls.model_fields[info.field_name or ""].default if value is None else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SweepFile:
+        both = sorted(set(self.grid) & set(self.search))
+        if both:
+            raise ValueError(f"{', '.join(both)}: under grid or under search, not both")
+        if self.sampler == "grid":
+            endless = [key for key, d in self.search.items() if d.values() is None]
+            if endless:
+                raise ValueError(f"sampler: grid needs choices or a step for {', '.join(endless)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the enumerated grid: its own search, its own budget."""
+
+    name: str
+    fixed: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as resolved: the file with the command line laid over it."""
+
+    file: SweepFile
+    overrides: Mapping[str, Any]  # sweep settings and command line; trials' parameters come on top
+    base: Settings  # with the first value of everything enumerated or searched
+    question: str = ""  # the comment that the sweep file begins with
+
+    def cells(self) -> list[Cell]:
+        axes = list(self.file.grid)
+        points = (dict(zip(axes, values, strict=True)) for values in itertools.product(*self.file.grid.values()))
+        return [Cell(_cell_name(fixed), fixed) for fixed in points]
+
+    def settings(self, params: Mapping[str, Any]) -> Settings:
+        """The settings of a trial with these parameters (grid axes included)."""
+        return config.compose(self.overrides, params)
+
+    def planned_trials(self) -> int:
+        """Trials that the search will run: `trials` in each cell, fewer where the space is smaller."""
+        return sum(size(self.file.search, self.known(cell), self.file.trials) for cell in self.cells())
+
+    def known(self, cell: Cell) -> dict[str, Any]:
+        """The settings of a cell that are not searched, by dotted names: what conditions may refer to."""
+        values = {**config.flat(self.base.model_dump(mode="json")), **cell.fixed}
+        return {key: value for key, value in values.items() if key not in self.file.search}
+
+    def searched(self) -> list[str]:
+        """Every setting that differs between trials, grid axes first."""
+        return [*self.file.grid, *self.file.search]
+
+    def tokens(self, params: Mapping[str, Any]) -> int:
+        """k² of a trial with these parameters."""
+        return int(params.get(GRID_SIZE, self.base.model.compressor.output_grid_size)) ** 2
+
+    def grid_sizes(self) -> list[int]:
+        """Every k that a trial of this sweep can have, rising."""
+        space, given = self.file.search.get(GRID_SIZE), self.base.model.compressor.output_grid_size
+        if space is None:
+            return sorted(map(int, set(self.file.grid.get(GRID_SIZE, [given]))))
+        return sorted(map(int, space.values() or range(int(space.range[0]), int(space.range[1]) + 1)))
+
+
+def load_sweep(path: Path, texts: list[str]) -> Sweep:
+    """Read a sweep file and the command line's `key=value`s. The sweep's own keys and settings of conf/ are overridden
+    alike; a setting given on the command line that the file enumerates or searches is fixed to that value. Raises
+    RequestError that names every mistake."""
+    content, given = read_yaml(path), config.parse_overrides(texts)
+    own = {key: value for key, value in given.items() if key.split(".")[0] in SweepFile.model_fields}
+    line = {key: value for key, value in given.items() if key not in own}
+    mistakes = _apply(content, own)
+    for section in ("grid", "search"):
+        if isinstance(content.get(section), dict):
+            content[section] = {key: v for key, v in content[section].items() if key not in line}
+    try:
+        file = SweepFile.model_validate(content)
+    except ValidationError as error:
+        mistakes += [_readable(e) for e in error.errors()]
+        given_settings = content.get("settings")
+        _, more = config.check(given_settings if isinstance(given_settings, dict) else {}, line)
+        raise RequestError(*mistakes, *more) from None
+    overrides = {**file.settings, **line}
+    base, more = config.check(overrides, _first_point(file))
+    mistakes += more + _space_mistakes(file, overrides, set(more)) + start_mistakes(file.search, file.start_with)
+    if base is not None:
+        mistakes += condition_mistakes(file.search, config.flat(base.model_dump(mode="json")))
+    if mistakes or base is None:
+        raise RequestError(*dict.fromkeys(mistakes))
+    return Sweep(file, overrides, base, leading_comment(path.read_text()))
+
+
+def leading_comment(text: str) -> str:
+    """The lines that begin with # before anything else, as one paragraph."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    return " ".join(line.lstrip("# ").rstrip() for line in lines).strip()
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A mapping from a YAML file: `1e-4` is a number, a key given twice is refused."""
+    try:
+        content = yaml.load(path.read_text(), Loader=_Loader)
+    except FileNotFoundError:
+        raise RequestError(f"{path}: no such sweep file") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise RequestError(f"{path}: not readable as YAML: {told(error)}") from None
+    if not isinstance(content, dict):
+        raise RequestError(f"{path}: a sweep file is a mapping of name, settings, grid, search, …")
+    return content
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML reads `1e-4` as a string and lets the last of two equal keys win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} is given twice")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def _apply(content: dict[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """Lay the command line's sweep keys over the file's content, in place."""
+    mistakes = []
+    for key, value in own.items():
+        root, _, rest = key.partition(".")
+        if not rest:
+            content[root] = value
+        elif root in SECTIONS:
+            section = content.get(root)
+            content[root] = {**(section if isinstance(section, dict) else {}), rest: value}
+        else:
+            mistakes.append(f"{key}: {root} has no parts; write {root}=value")
+    return mistakes
+
+
+def _space_mistakes(file: SweepFile, overrides: Mapping[str, Any], known: set[str]) -> list[str]:
+    """Every enumerated or searched value must be one that a training accepts."""
+    candidates = [(key, v) for key, values in file.grid.items() for v in values]
+    candidates += [(key, v) for key, d in file.search.items() for v in d.extremes()]
+    found = []
+    for key, value in candidates:
+        _, mistakes = config.check(overrides, _first_point(file), {key: value})
+        found += [m for m in mistakes if m not in known]
+    twice = {key: values for key, values in file.grid.items() if len(set(map(str, values))) < len(values)}
+    return found + [f"grid.{key}: a value is given twice: {values}" for key, values in twice.items()]
+
+
+def _first_point(file: SweepFile) -> dict[str, Any]:
+    """The first value of everything enumerated or searched: a sweep need not say them under settings too."""
+    return {
+        **{key: values[0] for key, values in file.grid.items()},
+        **{key: d.extremes()[0] for key, d in file.search.items()},
+    }
+
+
+def _cell_name(fixed: Mapping[str, Any]) -> str:
+    if not fixed:
+        return "all"
+    return ",".join(f"{'k' if key == GRID_SIZE else key.rsplit('.', 1)[-1]}={value}" for key, value in fixed.items())
+
+
+def _readable(error: Mapping[str, Any]) -> str:
+    where = ".".join(str(part) for part in error["loc"]) or "sweep file"
+    rule = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        return f"{where}: no such key; a sweep file has {', '.join(SweepFile.model_fields)}"
+    shown = "" if error["type"] in {"missing", "value_error"} else f"={error['input']}"
+    return f"{where}{shown}: {rule[0].lower()}{rule[1:]}"

@@ -1,0 +1,43 @@
+"""A trial before it runs, and as the ledger has it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from toconv.analysis.records import State
+from toconv.sweep.file import FINALISTS
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a trial is to try, and who it is. Before it runs, all that there is of it."""
+
+    cell: str
+    number: int  # within its study
+    trial_id: str
+    params: Mapping[str, Any]  # searched settings and grid axes
+    finalist_of: str | None = None  # the trial_id whose settings a finalist runs with another seed
+
+    @property
+    def name(self) -> str:
+        return f"{FINALISTS if self.finalist_of else self.cell}/{self.number}"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A proposal that the ledger holds, and how it stands."""
+
+    proposal: Proposal
+    state: State
+    values: Mapping[str, float]  # by objective; complete trials only
+    reason: str | None
+
+    @property
+    def ended(self) -> bool:
+        return self.state is not State.RUNNING
+
+    def is_searched(self, state: State) -> bool:
+        """Whether it stands so, and is of the search: no finalist."""
+        return self.state is state and not self.proposal.finalist_of

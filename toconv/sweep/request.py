@@ -1,0 +1,80 @@
+"""What was asked of a sweep, as sweep.yaml keeps it: written at each start, read by whoever comes later."""
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any
+
+import yaml
+
+from toconv import __version__
+from toconv.errors import RequestError
+from toconv.paths import SweepPaths, write_atomic
+from toconv.settings import Settings
+from toconv.sweep.file import Sweep, SweepFile
+from toconv.training.identity import deciding, training_code
+
+LAYOUT = 2  # of a sweep's folder
+DEFINING = ("grid", "search", "objectives", "sampler", "start_with", "early_stopping")  # keys of the sweep file
+
+
+def definition(sweep: Sweep, fingerprint: str) -> dict[str, Any]:
+    """What makes this sweep this sweep. Trials, budget and resources may change between two starts."""
+    file = sweep.file.model_dump(mode="json", include=set(DEFINING))
+    return {"settings": deciding(sweep.base), "fingerprint": fingerprint, "code": training_code(), **file}
+
+
+def record_request(sweep: Sweep, paths: SweepPaths, fingerprint: str, facts: Mapping[str, Any]) -> None:
+    """Write sweep.yaml. Raises RequestError where the folder holds a sweep that is defined otherwise."""
+    wanted = definition(sweep, fingerprint)
+    if paths.request.exists():
+        found = read_request(paths)["definition"]
+        changed = [f"{key}: was {was!r}, now {now!r}" for key, was, now in _differences(found, wanted)]
+        if changed:
+            raise RequestError(
+                f"{paths.root}: holds a sweep that is defined otherwise; ask for what it was, or "
+                "choose another name=. " + "; ".join(changed)
+            )
+    content = {
+        "layout": LAYOUT,
+        "question": sweep.question,
+        "toconv": __version__,
+        **facts,
+        "definition": wanted,
+        "request": sweep.file.model_dump(mode="json"),
+        "overrides": dict(sweep.overrides),
+        "base": sweep.base.model_dump(mode="json"),
+    }
+    paths.root.mkdir(parents=True, exist_ok=True)
+    write_atomic(paths.request, yaml.safe_dump(content, sort_keys=False))
+
+
+def read_request(paths: SweepPaths) -> dict[str, Any]:
+    """The content of sweep.yaml. Raises RequestError where there is none, or one of an earlier layout."""
+    if not paths.request.exists():
+        others = sorted(path.parent.name for path in paths.root.parent.glob(f"*/{paths.request.name}"))
+        raise RequestError(
+            f"{paths.root}: holds no sweep; "
+            + (f"there are {', '.join(others)}" if others else f"{paths.root.parent} holds none at all")
+        )
+    found: dict[str, Any] = yaml.safe_load(paths.request.read_text())
+    if found.get("layout") != LAYOUT:
+        raise RequestError(
+            f"{paths.root}: holds a sweep of an earlier layout ({found.get('layout', 1)}; this version of toconv reads "
+            f"and writes {LAYOUT}); its files stay as they are: choose another name=, or go on with toconv at "
+            f"{found.get('git_commit') or 'the version that made it'}"
+        )
+    return found
+
+
+def recorded_sweep(paths: SweepPaths) -> tuple[Sweep, str]:
+    """The request that sweep.yaml holds, and the fingerprint of its tokens. Raises as `read_request` does."""
+    found = read_request(paths)
+    file, base = SweepFile.model_validate(found["request"]), Settings.model_validate(found["base"])
+    return Sweep(file, found["overrides"], base, found["question"]), found["definition"]["fingerprint"]
+
+
+def _differences(found: Any, wanted: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        below = (_differences(found.get(k), wanted.get(k), f"{prefix}{k}.") for k in sorted({*found, *wanted}))
+        return list(chain.from_iterable(below))
+    return [] if found == wanted else [(prefix.rstrip("."), found, wanted)]

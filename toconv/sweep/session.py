@@ -1,0 +1,54 @@
+"""A process at work on a sweep: its driver, and tracking that begins and ends with it."""
+
+from toconv.analysis.records import Kind
+from toconv.analysis.results import read_results
+from toconv.config import flat
+from toconv.paths import SweepPaths
+from toconv.progress import console
+from toconv.sweep.baselines import recorded_baselines
+from toconv.sweep.driver import Driver
+from toconv.sweep.request import recorded_sweep
+from toconv.tracking.delivery import BackgroundTracker
+from toconv.tracking.provenance import provenance
+from toconv.tracking.tracker import trackers
+
+FLUSH_SECONDS = 30.0  # that the end of a sweep waits for the tracking server to take one more record
+
+
+def recorded_driver(paths: SweepPaths) -> Driver:
+    """The sweep in a folder as its ledger has it, with its baselines. Raises RequestError where there is none."""
+    sweep, fingerprint = recorded_sweep(paths)
+    driver = Driver(sweep, paths, sweep.base.data.tokens_dir.resolve() / fingerprint, fingerprint)
+    if sweep.file.baselines:
+        earlier = read_results(paths.results) if paths.results.exists() else []  # measured by earlier code, perhaps
+        known = [r for r in earlier if r.kind == Kind.BASELINE] + recorded_baselines(sweep, driver.store)
+        driver.baselines = list({(r.tokens, r.name): r for r in known}.values())
+    return driver
+
+
+def start_tracking(driver: Driver) -> BackgroundTracker:
+    """MLflow beside the sweep. Every record of an earlier start is offered again, which mends what it missed."""
+    file = driver.sweep.file
+    found = trackers(driver.sweep.base.experiment, provenance(file.name, driver.paths.root, driver.store))
+    driver.tracker = BackgroundTracker(found, flat(file.model_dump(mode="json")))
+    for record in driver.records():
+        driver.tracker.submit(record)
+    return driver.tracker
+
+
+def deliver(driver: Driver, tracker: BackgroundTracker, seconds: float) -> int:
+    """Deliver what is left and write results.csv; returns how many records could not be delivered."""
+    undelivered = tracker.flush(seconds)
+    driver.write_results(tracker.run_ids())
+    return undelivered
+
+
+def stop_tracking(driver: Driver, tracker: BackgroundTracker, status: str) -> None:
+    """Deliver what is left, end the parent run with the files that tell of the sweep."""
+    undelivered = deliver(driver, tracker, FLUSH_SECONDS)
+    if undelivered:
+        console.print(
+            f"MLflow: {undelivered} record(s) not delivered ({tracker.error}); the next start of this "
+            f"command delivers them, or toconv sync {driver.sweep.file.name}"
+        )
+    tracker.close(status, driver.records(), driver.paths.told())

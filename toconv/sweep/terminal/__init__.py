@@ -1,0 +1,1 @@
+"""A running sweep as people see it in the terminal."""

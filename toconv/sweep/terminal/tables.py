@@ -1,0 +1,57 @@
+"""The tables that a sweep ends with, for the terminal."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+
+from toconv.analysis.pareto import front
+from toconv.analysis.records import Kind, TrialRecord, baselines_at, settings_text
+from toconv.analysis.seeds import CONFIDENCE, TESTED, summarise
+from toconv.evaluation.metrics import Place, names_in
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name, justify="left" if name == "name" else "right")
+    return table
+
+
+def front_table(records: Sequence[TrialRecord], objectives: Mapping[str, str]) -> Table:
+    """The front, with the baselines of each k below its trials."""
+    table = _table(
+        "front of tokens against fidelity, and the baselines at the same tokens",
+        ("tokens", "name", *names_in(Place.TABLE), "seconds"),
+    )
+    table.add_column("settings", overflow="fold")
+    best = front(records, objectives)
+    for tokens in sorted({r.tokens for r in [*best, *(r for r in records if r.kind == Kind.BASELINE)]}):
+        for record in (r for r in best if r.tokens == tokens):
+            table.add_row(*_cells(record), settings_text(record.params), style="bold")
+        for record in baselines_at(records, tokens).values():
+            table.add_row(*_cells(record), "", style="dim")
+        table.add_section()
+    return table
+
+
+def _cells(record: TrialRecord) -> list[str]:
+    values = [f"{record.values[name]:.4f}" if name in record.values else "" for name in names_in(Place.TABLE)]
+    seconds = "" if record.device_seconds is None else f"{record.device_seconds:.1f}"
+    return [str(record.tokens), record.name, *values, seconds]
+
+
+def finalists_table(records: Sequence[TrialRecord]) -> Table | None:
+    """The front on the test pictures; None where there are no finalists."""
+    finalists = summarise(records)
+    table = _table(
+        f"the front on the test pictures: mean over seeds ± half its {CONFIDENCE:.0%} interval",
+        ("tokens", "name", "seeds", *TESTED),
+    )
+    for tokens in sorted({f.trial.tokens for f in finalists}):
+        for f in (f for f in finalists if f.trial.tokens == tokens):
+            table.add_row(
+                str(tokens), f.trial.name, str(f.seeds), *(str(f.metrics[name]) for name in TESTED), style="bold"
+            )
+        for r in baselines_at(records, tokens).values():
+            table.add_row(str(tokens), r.name, "", *(f"{r.values[name]:.4f}" for name in TESTED), style="dim")
+    return table if finalists else None

@@ -1,0 +1,101 @@
+"""Pictures → batches of pixels. The only module that knows torchvision."""
+
+# K crops of a picture, H W pixels
+
+import random
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+import torch
+from torchvision.io import ImageReadMode, decode_image
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from toconv.errors import DataError
+from toconv.settings import DataSettings, EncoderSettings
+from toconv.tokens.images import Picture
+
+CROP_AREA, CROP_RATIO = (0.25, 1.0), (3 / 4, 4 / 3)  # of a picture; drawn where there are several crops
+
+
+class Normalisation(Protocol):
+    """What an encoder expects of pixels in [0, 1]."""
+
+    @property
+    def mean(self) -> tuple[float, float, float]: ...
+
+    @property
+    def std(self) -> tuple[float, float, float]: ...
+
+
+def pixels(pictures: list[Picture], data: DataSettings, encoder: EncoderSettings) -> Iterator[torch.Tensor]:
+    """For each picture its crops, (K, 3, H, W) float32, normalised for the encoder; decoded ahead by threads."""
+    with ThreadPoolExecutor(data.workers) as pool:
+        waiting: deque[Future[torch.Tensor]] = deque()
+        for picture in pictures:
+            waiting.append(pool.submit(crops, picture, data, encoder))
+            if len(waiting) > 2 * data.workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def crops(picture: Picture, data: DataSettings, encoder: EncoderSettings) -> torch.Tensor:
+    """One crop: the encoder's own preprocessing (shorter side resized, centre cropped). Several: resized
+    crops and flips that the seed, the picture's key and the crop's number decide."""
+    image_3HW, size = decode(picture), encoder.image_size
+    bicubic = {"interpolation": InterpolationMode.BICUBIC, "antialias": True}
+    if data.crops == 1:
+        views = [centre_view(image_3HW, size)]
+    else:
+        views = []
+        for number in range(data.crops):
+            top, left, height, width, flip = _box(picture.key, number, data.seed, image_3HW.shape[1:])
+            view = F.resized_crop(image_3HW, top, left, height, width, [size, size], **bicubic)
+            views.append(F.horizontal_flip(view) if flip else view)
+    return normalised(views, encoder)
+
+
+def centre_view(image_3HW: torch.Tensor, size: int) -> torch.Tensor:
+    """(3, size, size): the shorter side resized, the centre cropped."""
+    resized = F.resize(image_3HW, [size], interpolation=InterpolationMode.BICUBIC, antialias=True)
+    return F.center_crop(resized, [size, size])
+
+
+def normalised(views: list[torch.Tensor], encoder: Normalisation) -> torch.Tensor:
+    """(3, H, W) uint8 views → (K, 3, H, W) float32 as the encoder wants them."""
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (encoder.mean, encoder.std))
+    return (torch.stack(views).float() / 255 - mean) / std
+
+
+def _box(key: str, number: int, seed: int, shape: Sequence[int]) -> tuple[int, int, int, int, bool]:
+    """top, left, height, width (pixels) and whether to flip, for a picture of `shape` (H, W)."""
+    draw = random.Random(f"{seed}/{key}/{number}")
+    area = draw.uniform(*CROP_AREA) * shape[0] * shape[1]
+    ratio = CROP_RATIO[0] * (CROP_RATIO[1] / CROP_RATIO[0]) ** draw.random()
+    height = max(1, min(shape[0], round((area / ratio) ** 0.5)))
+    width = max(1, min(shape[1], round((area * ratio) ** 0.5)))
+    top, left = draw.randint(0, shape[0] - height), draw.randint(0, shape[1] - width)
+    return top, left, height, width, draw.random() < 0.5
+
+
+def as_uint8(image: Any) -> torch.Tensor:
+    """(3, H, W) of one of Pillow's images; a tensor stays as it is."""
+    return image if isinstance(image, torch.Tensor) else F.pil_to_tensor(image.convert("RGB"))
+
+
+def decode(picture: Picture) -> torch.Tensor:
+    """(3, H, W) uint8, turned as EXIF says. Raises DataError that names a picture which cannot be read."""
+    content = picture.path.read_bytes()
+    if not content:
+        raise DataError(f"{picture.path}: the file is empty")
+    try:
+        data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        image = decode_image(data, ImageReadMode.RGB, apply_exif_orientation=True)
+    except RuntimeError as error:
+        reason = re.sub(r".*\.cpp:\d+, ", "", str(error).splitlines()[0])  # less torchvision's line of its source
+        raise DataError(f"{picture.path}: not a picture that can be read ({reason})") from error
+    return image if image.dtype == torch.uint8 else (image >> 8).to(torch.uint8)

@@ -1,0 +1,78 @@
+"""What all runs of a sweep have in common: where their tokens and their code come from."""
+
+import getpass
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toconv import config
+from toconv.paths import CHECKOUT
+from toconv.settings import Settings
+from toconv.tokens.images import SPLITS
+from toconv.tokens.store import TokenStore
+from toconv.training.identity import deciding
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Of one sweep, or of a training without one."""
+
+    sweep: str  # its name; empty where there is none
+    root: Path  # the folder of its files
+    source: str  # the script that was started
+    user: str | None
+    commit: str | None  # git's, of this repository
+    store: Path  # the folder of the token store, which is named by its fingerprint
+    encoder: str
+    shape: tuple[int, int]  # (N, C) of an image
+    images: Mapping[str, int]  # by split, crops counted singly
+
+    @property
+    def fingerprint(self) -> str:
+        return self.store.name
+
+
+def provenance(sweep: str, root: Path, store: Path) -> Provenance:
+    """Of the sweep in `root` on the token store in `store`."""
+    found, source = TokenStore(store), Path(sys.argv[0]).name
+    shape, images = (found.grid_size**2, found.width), {split: found.count(split) for split in SPLITS}
+    return Provenance(sweep, root, source, _user(), git_commit(), store, found.encoder_name, shape, images)
+
+
+def git_commit() -> str | None:
+    """Of this repository, where it is one."""
+    if CHECKOUT is None:
+        return None
+    try:
+        git = subprocess.run(["git", "-C", str(CHECKOUT), "rev-parse", "HEAD"], capture_output=True, text=True)
+    except FileNotFoundError:  # no git on this machine
+        return None
+    return git.stdout.strip() or None
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in containers
+        return None
+
+
+def settings_of_tokens(base: Settings) -> dict[str, Any]:
+    """Encoder and pictures by dotted names, without paths."""
+    encoder, data = base.encoder, base.data
+    return {
+        "encoder.name": encoder.name,
+        "encoder.layer": encoder.layer,
+        "encoder.image_size": encoder.image_size,
+        "encoder.width": encoder.width,
+        "data.kind": data.kind,
+        "data.crops": data.crops,
+    }
+
+
+def settings_of_training(base: Settings) -> dict[str, Any]:
+    """Everything that decides a training's result, by dotted names."""
+    return {**config.flat(deciding(base)), **settings_of_tokens(base)}

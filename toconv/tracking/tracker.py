@@ -1,0 +1,56 @@
+"""Places where records are kept beside a sweep's own folder, and which of them a request asks for."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from toconv.analysis.records import TrialRecord
+from toconv.settings import ExperimentSettings, named_object
+from toconv.tracking.provenance import Provenance
+
+# {setting of experiment/: module and class}; MLflow always
+TRACKERS = {"use_wandb": "toconv.tracking.wandb_runs:WandbTracker"}
+
+
+class Tracker(ABC):
+    """What is resumable lies in a trial's folder; a tracker copies it. Every call may come again after an interruption,
+    and changes nothing then. It may raise what its library raises: the sweep goes on, and offers the record again."""
+
+    def __init__(self, settings: ExperimentSettings, provenance: Provenance) -> None:
+        self.settings, self.provenance = settings, provenance
+
+    @classmethod
+    def check_access(cls) -> None:
+        """Raises RequestError, before any work, where it could not be used at all."""
+
+    def open(self, params: Mapping[str, Any]) -> None:
+        """Begin with the sweep that `params` describe."""
+
+    @abstractmethod
+    def sync(self, record: TrialRecord) -> None:
+        """Bring what is kept of the record up to date."""
+
+    def run_ids(self) -> dict[str, str]:
+        """{trial_id: the id of its run}, for the column mlflow_run_id."""
+        return {}
+
+    def close(self, status: str, records: Sequence[TrialRecord], files: Mapping[str, Path]) -> None:
+        """End (FINISHED, FAILED or KILLED) with what the sweep found and its files."""
+
+
+def asked_for(settings: ExperimentSettings) -> list[type[Tracker]]:
+    """MLflow, and those whose setting is true."""
+    paths = [path for setting, path in TRACKERS.items() if getattr(settings, setting)]
+    return [named_object(path) for path in ("toconv.tracking.mlflow_runs:MlflowTracker", *paths)]
+
+
+def check_access(settings: ExperimentSettings) -> None:
+    """Raises RequestError before any work where a tracker could not be used at all."""
+    for tracker in asked_for(settings):
+        tracker.check_access()
+
+
+def trackers(settings: ExperimentSettings, provenance: Provenance) -> list[Tracker]:
+    """Of one sweep, or of a training without one."""
+    return [tracker(settings, provenance) for tracker in asked_for(settings)]

@@ -1,0 +1,36 @@
+"""What decides a training's result, and the hash that names it."""
+
+import hashlib
+import json
+from typing import Any
+
+from toconv.code_version import code_version, within
+from toconv.hardware import mixed_precision
+from toconv.settings import Settings, changes_a_number
+
+TRAINING_CODE = (  # below the package
+    "grid.py",
+    *within("evaluation", "distortion", "embedding_agreement", "final", "metrics", "perception"),
+    *within("models", "blocks", "compressor", "cost", "critic", "decoder", "families", "linear_code"),
+    *within("models/kernels", "norm_silu", "reconstruction"),
+    *within("tokens", "batches", "codes", "encoders"),
+    *within("training", "critic_samples", "loop", "losses", "optimizers"),
+)
+
+
+def training_code() -> str:
+    """The version of the modules whose change would change a training's numbers."""
+    return code_version(TRAINING_CODE)
+
+
+def deciding(settings: Settings) -> dict[str, Any]:
+    """The settings that a training's numbers depend on, beside its tokens."""
+    dump = settings.model_dump(mode="json", include={"model", "loss", "training"})
+    training = {key: value for key, value in dump["training"].items() if changes_a_number(f"training.{key}")}
+    return {**dump, "training": training, "mixed_precision": mixed_precision(settings.hardware)}
+
+
+def trial_id(settings: Settings, fingerprint: str) -> str:
+    """12 hex digits; equal exactly where settings, seed, tokens and what the training code computes are."""
+    whole = {"settings": deciding(settings), "tokens": fingerprint, "code": training_code()}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12]

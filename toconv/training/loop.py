@@ -1,0 +1,225 @@
+"""One training: critic steps, a generator step, and the loop that yields an epoch's results.
+
+The compressor makes the tokens of a batch once; the critic's steps and the generator's step share them, since the
+compressor does not change in between. Every critic step draws originals and interpolations afresh (arXiv 1704.00028
+asks for fresh draws, not for a fresh forward pass)."""
+
+# B batch, N = g*g original tokens, M = k*k compressed tokens, U scored samples, C channels
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from toconv import grid
+from toconv.errors import CheckpointError, TrainingFailed, first_line
+from toconv.evaluation.final import Evaluation
+from toconv.evaluation.metrics import DIAGNOSTICS, VALIDATION
+from toconv.hardware import mixed_precision
+from toconv.models.cost import compressor_cost, held_numbers
+from toconv.models.critic import build_critic
+from toconv.models.families import build_compressor, build_decoder
+from toconv.settings import Settings
+from toconv.tokens.codes import linear_code
+from toconv.tokens.store import TokenStore
+from toconv.training import losses
+from toconv.training.critic_samples import draw_critic_samples
+from toconv.training.optimizers import Adam, AdamW
+
+PARTS = ("compressor", "decoder", "critic", "optimizer", "critic_optimizer", "schedule")  # of a checkpoint
+REACHED = ("epoch", "best_epoch", "best_distortion")
+OnLog = Callable[[int, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """Held-out metrics and the means of the diagnostics over the epoch. Epochs count from 1."""
+
+    epoch: int
+    metrics: dict[str, float]
+
+
+class Training:
+    """Compressor, decoder and critic with their optimizers, at an epoch boundary between two calls."""
+
+    def __init__(self, settings: Settings, store: TokenStore, device: torch.device) -> None:
+        self.settings, self.store, self.device = settings, store, device
+        t, model = settings.training, settings.model
+        self.k, self._bf16 = model.compressor.output_grid_size, mixed_precision(settings.hardware)
+        self.evaluation = Evaluation(store, settings.encoder, t.batch_size, device)
+        self.train = self.evaluation.train
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(t.seed)
+            self.compressor = build_compressor(model.compressor, store.width, store.grid_size).to(device)
+            decoder = build_decoder(model.decoder, store.width, store.grid_size, self.k, model.compressor.init)
+            self.decoder = decoder.to(device)
+            self.critic = build_critic(store.width, model.critic).to(device)
+        if model.compressor.init == "pca":
+            code = linear_code(store, self.k, device).state_dict()
+            self.compressor.get_submodule("code").load_state_dict(code)
+            self.decoder.get_submodule("start").load_state_dict(code)
+        if settings.hardware.compile:
+            mode = "reduce-overhead" if device.type == "cuda" else "default"  # CUDA graphs, as torch.compile documents
+            self.compressor.compile(mode=mode)
+            self.decoder.compile(mode=mode)
+        self._make_optimizers()
+        self.coverage_N = grid.coverage(store.grid_size, self.k).to(device)
+        self.shuffle = torch.Generator().manual_seed(t.seed)
+        self.draws = torch.Generator(device).manual_seed(t.seed)
+        self.epoch, self.best_epoch, self.best_distortion = 0, 0, math.inf
+
+    def _make_optimizers(self) -> None:
+        t = self.settings.training
+        generator = [*self.compressor.parameters(), *self.decoder.parameters()]
+        self.optimizer = AdamW(generator, t.learning_rate, t.betas, weight_decay=t.weight_decay, fused=True)
+        self.critic_optimizer = Adam(self.critic.parameters(), t.critic_learning_rate, t.critic_betas, fused=True)
+        schedule = cosine_with_warmup(t.epochs * len(self.train), t.warmup_fraction)
+        self.schedule = LambdaLR(self.optimizer, schedule)
+
+    def epochs(self, on_log: OnLog | None = None) -> Iterator[EpochResult]:
+        """Train to `training.epochs`, yielding after each. Raises TrainingFailed on a value that is not finite.
+        `on_log(step, steps, losses)` is told every `training.log_every` steps of an epoch."""
+        while self.epoch < self.settings.training.epochs:
+            diagnostics = self._train_epoch(on_log)
+            metrics = self._measured()
+            self.epoch += 1
+            if self.epoch == self.settings.training.epochs:
+                metrics |= self._final(metrics)
+            _must_be_finite(metrics, f"validation of epoch {self.epoch}")
+            if metrics["distortion"] < self.best_distortion:
+                self.best_epoch, self.best_distortion = self.epoch, metrics["distortion"]
+            yield EpochResult(self.epoch, metrics | diagnostics)
+
+    def _measured(self) -> dict[str, float]:
+        """Of the current compressor with its own decoder, on the validation images."""
+        with torch.inference_mode(), self._autocast():
+            return self.evaluation.one_pass(self.compressor, self.decoder, VALIDATION.name)
+
+    def _final(self, known: dict[str, float]) -> dict[str, float]:
+        """What is measured once: every metric, the cost, and all of it on the test images where that is asked for."""
+        store, test = self.store, self.settings.training.test
+        with torch.inference_mode(), self._autocast():
+            metrics = self.evaluation.final(self.compressor, self.decoder, self.k, test, known)
+        with torch.device("meta"):
+            compressor = build_compressor(self.settings.model.compressor, store.width, store.grid_size)
+        return metrics | compressor_cost(compressor, held_numbers(compressor), store.grid_size**2, store.width)
+
+    def _train_epoch(self, on_log: OnLog | None) -> dict[str, float]:
+        every, steps = self.settings.training.log_every, len(self.train)
+        total = torch.zeros(len(DIAGNOSTICS), device=self.device)
+        pending, means = total.clone(), {}
+        for step, x_BNC in enumerate(self.train.shuffled(self.shuffle), 1):
+            pending += self.step(x_BNC)
+            if step % every == 0 or step == steps:
+                total += pending
+                count = (step - 1) % every + 1
+                means = dict(zip(DIAGNOSTICS, (pending / count).tolist(), strict=True))  # the host sync
+                _must_be_finite(means, f"epoch {self.epoch + 1}, steps {step - count + 1} to {step}")
+                pending.zero_()
+                if on_log:
+                    on_log(step, steps, means)
+        return dict(zip(DIAGNOSTICS, (total / steps).tolist(), strict=True))
+
+    def step(self, x_BNC: torch.Tensor) -> torch.Tensor:
+        """n_critic critic steps and a generator step on one batch; returns DIAGNOSTICS, not synchronised."""
+        loss, weight = self.settings.loss, losses.adversarial_weight(self.settings.loss)
+        with self._autocast():
+            z_BMC = self.compressor(x_BNC)
+            y_BNC = self.decoder(z_BMC)
+        ae = losses.reconstruction_loss(x_BNC, y_BNC.float(), self.coverage_N)
+        l_ae, zero = ae.mse + ae.cosine, x_BNC.new_zeros(())
+        l_gen, balance, critic_terms = zero, zero + 1, (zero,) * 4
+        if weight > 0:  # a critic whose verdict weighs nothing is not trained
+            means_BMC = grid.pool(x_BNC, self.k) if self.settings.model.critic.head == "conditional" else None
+            critic_terms = self._critic_steps(x_BNC, z_BMC.detach().float(), means_BMC)
+            l_gen = self._generator_loss(z_BMC.float(), means_BMC)
+            if loss.balance == "gradient_norm":
+                balance = losses.gradient_balance(l_ae, l_gen, z_BMC)
+        l_total = weight * balance * l_gen + loss.ae_weight * l_ae
+        self.optimizer.zero_grad(set_to_none=True)
+        l_total.backward()
+        gradient_norm = total_norm(self.compressor, self.decoder)
+        self.optimizer.step()
+        self.schedule.step()
+        return torch.stack([l_total, l_gen, ae.mse, ae.cosine, gradient_norm, balance, *critic_terms]).detach()
+
+    def _generator_loss(self, z_BMC: torch.Tensor, means_BMC: torch.Tensor | None) -> torch.Tensor:
+        """L_gen on every compressed token; the critic's own weights get no gradient."""
+        self.critic.requires_grad_(False)
+        l_gen = losses.generator_loss(self.critic(z_BMC, means_BMC))
+        self.critic.requires_grad_(True)
+        return l_gen
+
+    def _critic_steps(
+        self, x_BNC: torch.Tensor, fake_BMC: torch.Tensor, means_BMC: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """L_disc, critic gap, penalty and gradient norm of the last of n_critic steps, each on fresh draws."""
+        loss = self.settings.loss
+        for _ in range(self.settings.training.n_critic):
+            samples = draw_critic_samples(self.settings.model.critic, x_BNC, fake_BMC, means_BMC, self.draws)
+            alpha_U = torch.rand(len(samples.fake), device=self.device, generator=self.draws)
+            real_U, fake_U, penalty = losses.scores_and_penalty(
+                loss.penalty, self.critic, samples.real, samples.fake, alpha_U, samples.condition
+            )
+            l_disc = losses.critic_loss(real_U, fake_U, penalty, loss.lambda_gp)
+            self.critic_optimizer.zero_grad(set_to_none=True)
+            l_disc.backward()
+            self.critic_optimizer.step()
+        return l_disc, real_U.mean() - fake_U.mean(), penalty, total_norm(self.critic)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on, random states included."""
+        return {
+            **{name: getattr(self, name) for name in REACHED},
+            "settings": self.settings.model_dump(mode="json"),
+            "store": {
+                **{name: getattr(self.store, name) for name in ("fingerprint", "blocks")},
+                **{name: getattr(self.store, name).clone() for name in ("mean_C", "std_C")},
+            },
+            **{name: getattr(self, name).state_dict() for name in PARTS},
+            "random": {"shuffle": self.shuffle.get_state(), "draws": self.draws.get_state()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises CheckpointError where the state belongs to other tokens or another model."""
+        if state["store"]["fingerprint"] != self.store.fingerprint:
+            theirs = state["store"]["fingerprint"]
+            raise CheckpointError(f"checkpoint was trained on tokens {theirs}, but these are {self.store.fingerprint}")
+        try:
+            for name in PARTS:
+                getattr(self, name).load_state_dict(state[name])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise CheckpointError(f"checkpoint has another model: {first_line(error)}") from error
+        self.shuffle.set_state(state["random"]["shuffle"])
+        self.draws.set_state(state["random"]["draws"])
+        for name in REACHED:
+            setattr(self, name, state[name])
+
+
+def cosine_with_warmup(steps: int, warmup_fraction: float) -> Callable[[int], float]:
+    """Factor of the learning rate: linear to 1 over the warm-up, then half a cosine to 0 at `steps`."""
+    warmup = max(1, round(steps * warmup_fraction))
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    return factor
+
+
+def total_norm(*networks: torch.nn.Module) -> torch.Tensor:
+    """The 2-norm of all gradients together, not synchronised."""
+    return torch.nn.utils.get_total_norm([p.grad for n in networks for p in n.parameters() if p.grad is not None])
+
+
+def _must_be_finite(values: dict[str, float], where: str) -> None:
+    bad = [f"{name}={value}" for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        raise TrainingFailed(f"{where}: {', '.join(bad)} (every loss and metric must be finite)")

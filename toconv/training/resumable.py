@@ -1,0 +1,91 @@
+"""A training in a folder: every epoch is on disk before anybody hears of it.
+
+A checkpoint holds its epochs; metrics.jsonl is what others read of them, and never runs ahead."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from toconv import checkpoint
+from toconv.errors import CheckpointError, disk
+from toconv.paths import TrialPaths, append_line, link, write_atomic
+from toconv.training.epochs import Epoch
+from toconv.training.loop import OnLog, Training
+
+
+class ResumableTraining:
+    """Runs `training` in `paths.folder`, going on from its latest checkpoint or from `resume`."""
+
+    def __init__(self, training: Training, paths: TrialPaths, resume: Path | None = None) -> None:
+        self.training, self.paths = training, paths
+        self.notes: list[str] = []
+        self._epochs: list[Epoch] = []
+        paths.folder.mkdir(parents=True, exist_ok=True)
+        if resume:
+            state = checkpoint.load(resume)
+            training.load_state_dict(state)
+            self._epochs = [Epoch(**row) for row in state["epochs"]]
+            if resume == paths.latest:
+                self._name_checkpoint()  # an interruption may have come between a save and its names
+        write_atomic(paths.metrics, "".join(epoch.as_line() for epoch in self._epochs))
+        settings = training.settings.model_dump(mode="json")
+        write_atomic(paths.config, yaml.safe_dump(settings, sort_keys=False))
+
+    @classmethod
+    def adopt(cls, training: Training, paths: TrialPaths) -> ResumableTraining:
+        """Go on from what lies in the folder: the newest readable checkpoint, or the beginning."""
+        notes: list[str] = []
+        for candidate in [paths.latest, *reversed(epoch_checkpoints(paths))]:
+            try:
+                if candidate.exists():
+                    resumable = cls(training, paths, resume=candidate)
+                    break
+            except CheckpointError as error:
+                notes.append(str(error))
+        else:
+            resumable = cls(training, paths)
+        resumable.notes += notes
+        return resumable
+
+    @property
+    def done(self) -> list[Epoch]:
+        """The epochs so far."""
+        return list(self._epochs)
+
+    def epochs(self, on_log: OnLog | None = None) -> Iterator[Epoch]:
+        """Train on, yielding each epoch once its metrics and checkpoint are on disk."""
+        before, start = (self._epochs[-1].seconds if self._epochs else 0.0), time.perf_counter()
+        for result in self.training.epochs(on_log):
+            seconds = round(before + time.perf_counter() - start, 3)
+            epoch = Epoch(result.epoch, time.time_ns() // 1_000_000, seconds, result.metrics)
+            self._epochs.append(epoch)
+            rows = [known.as_row() for known in self._epochs]
+            checkpoint.save(self.paths.latest, {**self.training.state_dict(), "epochs": rows})
+            self._name_checkpoint()
+            with disk(f"{self.paths.metrics}: not written"):
+                append_line(self.paths.metrics, epoch.as_row())
+            yield epoch
+
+    def _name_checkpoint(self) -> None:
+        """Give the latest checkpoint the other names that are its due, and drop superseded ones."""
+        paths, training = self.paths, self.training
+        t = training.settings.training
+        with disk(f"{paths.folder}: checkpoint not named"):
+            if training.best_epoch == training.epoch:
+                link(paths.latest, paths.best)
+            if training.epoch % t.checkpoint_every == 0 or training.epoch == t.epochs:
+                link(paths.latest, paths.epoch(training.epoch))
+        for superseded in epoch_checkpoints(paths)[: -t.keep_last_n]:
+            superseded.unlink()
+
+
+def epoch_checkpoints(paths: TrialPaths) -> list[Path]:
+    """checkpoint_epoch_N.pt of the folder, by rising N."""
+    named = ((p, re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", p.name)) for p in paths.folder.glob("*.pt"))
+    found = {int(match[1]): path for path, match in named if match}
+    return [found[n] for n in sorted(found)]
