@@ -79,6 +79,10 @@ def extended(tiny_encoder, photographs, tmp_path_factory):
     return folder, done
 
 
+def card(folder):
+    return (folder / "outputs" / "tiny" / "recommended" / "k3" / "README.md").read_text()
+
+
 @pytest.mark.slow
 def test_a_metric_is_in_the_results_the_report_and_the_card(extended):
     folder, _ = extended
@@ -88,10 +92,7 @@ def test_a_metric_is_in_the_results_the_report_and_the_card(extended):
     page = (folder / "outputs" / "tiny" / "report.html").read_text()
     assert "worst token (squared error over variance)" in page
     assert (folder / "outputs" / "tiny" / "figures" / "front_worst_token.png").exists()
-    assert (
-        "`worst_token`: largest squared error"
-        in (folder / "outputs" / "tiny" / "recommended" / "k3" / "README.md").read_text()
-    )
+    assert "`worst_token`: largest squared error" in card(folder)
 
 
 @pytest.mark.slow
@@ -114,10 +115,7 @@ def test_an_encoder_and_a_data_source_are_files_that_are_found_by_name(extended)
     folder, done = extended
     request = (folder / "outputs" / "tiny" / "sweep.yaml").read_text()
     assert "encoder: small_clip" in request and "kind: newest" in request
-    assert (
-        "the newest pictures of a folder"
-        in (folder / "outputs" / "tiny" / "recommended" / "k3" / "README.md").read_text()
-    )
+    assert "the newest pictures of a folder" in card(folder)
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def descendants(pid, name):
 
 def kill_often(disturbed, kills):
     """Kill the driver so often, a quarter of the times while it starts, the rest within 0.4 s of an epoch's end, half
-    of them with all of its process group."""
+    of them with all of its process group. Returns how many kills landed in training."""
     draw, began = random.Random(0), 0
     for number in range(kills):
         process = disturbed.start()
@@ -105,4 +105,4 @@ def kill_often(disturbed, kills):
             time.sleep(draw.uniform(0, 0.4))
         os.killpg(process.pid, signal.SIGKILL) if number % 2 else process.kill()
         process.communicate()
-    assert began >= kills / 2  # most kills landed in training
+    return began

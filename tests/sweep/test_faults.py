@@ -19,14 +19,14 @@ KILLS = 5  # two while it starts; `make chaos` has twenty
 
 @pytest.mark.timeout(900)
 def test_the_driver_is_killed_at_random_moments(disturbed):
-    kill_often(disturbed, KILLS)
+    assert kill_often(disturbed, KILLS) >= KILLS / 2
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(1800)
 def test_the_driver_is_killed_twenty_times_at_random_moments(long_settings, tmp_path, reference):
     disturbed = Disturbed(tmp_path, long_settings)
-    kill_often(disturbed, 20)
+    assert kill_often(disturbed, 20) >= 10
     disturbed.ends_as(reference)
 
 
