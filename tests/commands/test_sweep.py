@@ -229,7 +229,7 @@ def test_checkpoints_stay_for_the_front_alone_in_folders_and_in_mlflow(with_fina
 
 def on_two_logical_gpus(folder, *arguments):
     code = (
-        "import sys, toconv.sweep.ray_tune, ray; ray.init(num_cpus=2, num_gpus=2, include_dashboard=False);"
+        "import sys, toconv.sweep.ray_tune, ray; ray.init('local', num_cpus=2, num_gpus=2, include_dashboard=False);"
         "from toconv.__main__ import main; sys.exit(main(['sweep', *sys.argv[1:]]))"
     )
     return subprocess.run(
