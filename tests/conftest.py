@@ -10,7 +10,10 @@ from subprocess import CompletedProcess
 import pytest
 import torch
 
+from tests import properties
 from toconv import config
+
+properties.profiles.load_profile("check")  # unless --hypothesis-profile names another
 
 TINY_GRID = 6
 TINY = {
