@@ -3,12 +3,14 @@ tests share."""
 
 import json
 import os
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 import torch
+from filelock import FileLock
 
 from tests import properties
 from toconv import config
@@ -24,11 +26,38 @@ TINY = {
 
 
 @pytest.fixture(scope="session")
-def tiny_encoder(tmp_path_factory) -> dict[str, object]:
+def shared(tmp_path_factory):
+    """A folder that all processes of this run of the tests see."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def once(shared):
+    """What `make(folder)` returns, made in a folder of that name by the first process that asks."""
+
+    def made(name, make):
+        folder, known = shared / name, shared / f"{name}.pickle"
+        with FileLock(shared / f"{name}.lock"):
+            if not known.exists():
+                folder.mkdir()
+                known.write_bytes(pickle.dumps(make(folder)))
+        return pickle.loads(known.read_bytes())
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(once) -> dict[str, object]:
     """Overrides that choose a 6×6 CLIP-style encoder of open_clip's, its weights in a local file."""
+    return once("encoder", save_encoder)
+
+
+def save_encoder(folder):
     import open_clip
 
-    folder = tmp_path_factory.mktemp("encoder")
     architecture = folder / "toconv_tiny.json"
     architecture.write_text(json.dumps(TINY))
     open_clip.add_model_config(architecture)
@@ -50,12 +79,15 @@ def tiny_encoder(tmp_path_factory) -> dict[str, object]:
 
 
 @pytest.fixture(scope="session")
-def photographs(tmp_path_factory) -> Path:
+def photographs(once) -> Path:
     """Twelve small pictures, cut from the photographs of scikit-learn, as JPEG, PNG and WebP."""
+    return once("photographs", save_photographs)
+
+
+def save_photographs(folder):
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
-    folder = tmp_path_factory.mktemp("photographs")
     for number in range(12):
         picture = Image.fromarray(load_sample_images().images[number % 2])
         left, top = 40 * number, 20 * number
@@ -95,7 +127,7 @@ def settings(tiny):
 def pytest_collection_modifyitems(items):
     """What asks for a sweep is slow. The longest files begin first, so that processes side by side end together."""
     for item in items:
-        if {"recorded", "overrides"} & set(item.fixturenames):
+        if {"recorded", "finalists", "overrides"} & set(item.fixturenames):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
@@ -123,17 +155,9 @@ def quick(tiny_encoder, photographs, folder):
         "model.critic.width": 8,
         "training.epochs": 3,
         "training.batch_size": 8,
+        "hardware.threads": 1,
         "experiment.tracking_uri": f"sqlite:///{folder / 'mlflow.db'}",
     }
-
-
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory):
-    """A folder that all processes of this run of the tests see."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
-    folder.mkdir(exist_ok=True)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +169,7 @@ def overrides(tiny_encoder, photographs, tmp_path_factory, shared):
 
 @dataclass(frozen=True)
 class Recorded:
-    """A sweep with finalists that ended, recorded in MLflow and W&B with what its machine did."""
+    """A sweep that ended. Tests of several processes read it: what starts it again, or changes it, holds `lock`."""
 
     folder: Path
     file: Path
@@ -156,25 +180,47 @@ class Recorded:
         return self.folder / "outputs" / "tiny"
 
     @property
+    def lock(self):
+        return FileLock(self.folder / "again.lock")
+
+    @property
     def uri(self):
         return f"sqlite:///{self.folder / 'mlflow.db'}"
 
 
 @pytest.fixture(scope="session")
-def recorded(tiny_encoder, photographs, tmp_path_factory):
+def recorded(tiny_encoder, photographs, once):
+    """A sweep with finalists, recorded in MLflow and W&B with what its machine did."""
     from tests.running import run, write_sweep
 
-    folder = tmp_path_factory.mktemp("recorded")
-    file = write_sweep(folder, quick(tiny_encoder, photographs, folder), finalists={"seeds": 1})
-    done = run(
-        folder,
-        file,
-        "experiment.system_metrics=true",
-        "experiment.use_wandb=true",
-        "experiment.wandb_project=photographs",
-        WANDB_MODE="offline",
-        FORCE_COLOR="1",
-        COLUMNS="60",
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Recorded(folder, file, done)
+    def make(folder):
+        file = write_sweep(folder, quick(tiny_encoder, photographs, folder), finalists={"seeds": 1})
+        done = run(
+            folder,
+            file,
+            "experiment.system_metrics=true",
+            "experiment.use_wandb=true",
+            "experiment.wandb_project=photographs",
+            WANDB_MODE="offline",
+            FORCE_COLOR="1",
+            COLUMNS="60",
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return Recorded(folder, file, done)
+
+    return once("recorded", make)
+
+
+@pytest.fixture(scope="session")
+def finalists(tiny_encoder, photographs, once):
+    """A sweep with finalists that ended."""
+    from tests.running import run, write_sweep
+
+    def make(folder):
+        file = write_sweep(folder, quick(tiny_encoder, photographs, folder), finalists={"seeds": 2}, trials=4)
+        file.write_text("# Which k is <enough>?\n" + file.read_text())
+        done = run(folder, file)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return Recorded(folder, file, done)
+
+    return once("finalists", make)

@@ -16,6 +16,7 @@ import optuna
 import yaml
 from mlflow import MlflowClient
 
+from tests.forked import Forked
 from tests.repository import REPOSITORY
 from toconv.paths import SweepPaths
 
@@ -24,6 +25,7 @@ SERVER_SECONDS = 90  # that a server may take to answer on a busy machine
 
 
 def write_sweep(folder, overrides, **changes):
+    """One trial at a time: a second worker would import for longer than it trains."""
     content = {
         "name": "tiny",
         "settings": {k: v for k, v in overrides.items() if k != "model.compressor.output_grid_size"},
@@ -34,6 +36,7 @@ def write_sweep(folder, overrides, **changes):
         },
         "objectives": {"distortion": "minimize", "perception": "minimize"},
         "trials": TRIALS,
+        "resources": {"cpu": min(2, len(os.sched_getaffinity(0)))},
         **changes,
     }
     path = folder / f"{content['name']}.yaml"
@@ -46,6 +49,9 @@ def command(*arguments):
 
 
 def run(folder, *arguments, timeout=300, **environment):
+    """A sweep to its end. With an environment of its own it starts as people start it."""
+    if not environment:
+        return start(folder, *arguments).completed(timeout)
     return subprocess.run(
         command(*arguments),
         cwd=folder,
@@ -58,12 +64,15 @@ def run(folder, *arguments, timeout=300, **environment):
 
 def toconv_command(folder, *words, **environment):
     """`toconv WORDS` in that folder, with no more of this process's environment than a path."""
-    command = [sys.executable, "-m", "toconv", *map(str, words)]
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", **environment}
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+    return Forked(folder, REPOSITORY / "toconv" / "__main__.py", words, environment).completed(300)
 
 
 def start(folder, *arguments):
+    return Forked(folder, REPOSITORY / "run_sweep.py", arguments)
+
+
+def started_anew(folder, *arguments):
     """The sweep in a process group of its own, as a terminal starts it."""
     return subprocess.Popen(
         command(*arguments),

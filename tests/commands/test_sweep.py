@@ -1,10 +1,7 @@
 """A whole sweep as a user runs it: real Ray, Optuna and MLflow, in processes of their own."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +9,7 @@ import optuna
 import pytest
 import yaml
 
+from tests.forked import Forked
 from tests.repository import REPOSITORY
 from tests.running import (
     SIZES,
@@ -157,19 +155,11 @@ def test_another_sweep_takes_over_what_is_finished_and_trains_nothing(finished):
     assert {t.state.name for t in optuna_trials(folder, "other")} == {"COMPLETE"}
 
 
-@pytest.fixture(scope="module")
-def with_finalists(overrides, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("finalists")
-    settings = {**overrides[1], "experiment.tracking_uri": f"sqlite:///{folder / 'mlflow.db'}"}
-    path = write_sweep(folder, settings, trials=3, finalists={"seeds": 2})
-    return folder, path, run(folder, path)
-
-
-def test_the_front_is_run_again_with_fresh_seeds_on_the_test_pictures(with_finalists):
-    folder, path, done = with_finalists
+def test_the_front_is_run_again_with_fresh_seeds_on_the_test_pictures(finalists):
+    folder, path, done = finalists.folder, finalists.file, finalists.done
     assert done.returncode == 0, done.stderr
     found = rows(folder)
-    trials, finalists = (([r for r in found if r["kind"] == kind]) for kind in ("trial", "finalist"))
+    trials, again = (([r for r in found if r["kind"] == kind]) for kind in ("trial", "finalist"))
     front = [
         a
         for a in trials
@@ -182,7 +172,7 @@ def test_the_front_is_run_again_with_fresh_seeds_on_the_test_pictures(with_final
     ]
     folders = folder / "outputs" / "tiny" / "trials"
     configs = {
-        r["trial_id"]: yaml.safe_load((folders / r["trial_id"] / "config.yaml").read_text()) for r in trials + finalists
+        r["trial_id"]: yaml.safe_load((folders / r["trial_id"] / "config.yaml").read_text()) for r in trials + again
     }
     asked = {
         (c["model"]["compressor"]["output_grid_size"], c["loss"]["lambda_gp"], c["training"]["n_critic"], seed)
@@ -196,19 +186,20 @@ def test_the_front_is_run_again_with_fresh_seeds_on_the_test_pictures(with_final
             c["training"]["n_critic"],
             c["training"]["seed"],
         )
-        for c in (configs[r["trial_id"]] for r in finalists)
+        for c in (configs[r["trial_id"]] for r in again)
     } == asked
-    assert len(finalists) == len(asked) and all(float(r["test_distortion"]) > 0 for r in finalists)
+    assert len(again) == len(asked) and all(float(r["test_distortion"]) > 0 for r in again)
     assert not any(r["test_distortion"] for r in trials)  # no trial of the search saw the test pictures
     assert "the front on the test pictures" in done.stdout and "±" in done.stdout
     assert len(mlflow_runs(f"sqlite:///{folder}/mlflow.db")[1]) == 1 + len(found)
-    assert len(optuna_trials(folder)) == len(trials) + len(finalists)
-    again = run(folder, path)
-    assert again.returncode == 0 and "everything is done already" in again.stdout and rows(folder) == found
+    assert len(optuna_trials(folder)) == len(trials) + len(again)
+    with finalists.lock:
+        second = run(folder, path)
+    assert second.returncode == 0 and "everything is done already" in second.stdout and rows(folder) == found
 
 
-def test_checkpoints_stay_for_the_front_alone_in_folders_and_in_mlflow(with_finalists):
-    folder, _, _ = with_finalists
+def test_checkpoints_stay_for_the_front_alone_in_folders_and_in_mlflow(finalists):
+    folder = finalists.folder
     found = [r for r in rows(folder) if r["kind"] != "baseline"]
     client, runs = mlflow_runs(f"sqlite:///{folder}/mlflow.db")
     children = {r.data.tags.get("trial.hash"): r for r in runs}
@@ -228,24 +219,13 @@ def test_checkpoints_stay_for_the_front_alone_in_folders_and_in_mlflow(with_fina
 
 
 def on_two_logical_gpus(folder, *arguments):
-    code = (
-        "import sys, toconv.sweep.ray_tune, ray; ray.init('local', num_cpus=2, num_gpus=2, include_dashboard=False);"
-        "from toconv.__main__ import main; sys.exit(main(['sweep', *sys.argv[1:]]))"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
+    return Forked(folder, REPOSITORY / "tests" / "commands" / "two_logical_gpus.py", arguments).completed(300)
 
 
 def test_spent_gpu_hours_end_trials_at_a_checkpoint_and_more_of_them_goes_on(overrides, tmp_path):
     """The first epoch that ends finds the budget spent, however fast the machine is."""
     _, settings = overrides
-    path = write_sweep(tmp_path, {**settings, "hardware.device": "cpu", "training.epochs": 30})
+    path = write_sweep(tmp_path, {**settings, "hardware.device": "cpu", "training.epochs": 30}, resources={"cpu": 1})
     trials = tmp_path / "outputs" / "tiny" / "trials"
     done = on_two_logical_gpus(tmp_path, path, "budget.gpu_hours=1e-6")
     assert done.returncode == 0, done.stderr
@@ -339,7 +319,7 @@ def test_k_may_be_a_choice_of_optunas_with_the_tokens_as_an_objective(overrides,
 
 def test_two_logical_gpus_run_two_trials_side_by_side_each_seeing_one(overrides, tmp_path):
     _, settings = overrides
-    path = write_sweep(tmp_path, {**settings, "hardware.device": "cpu", "training.epochs": 150})
+    path = write_sweep(tmp_path, {**settings, "hardware.device": "cpu", "training.epochs": 150}, resources={"cpu": 1})
     done = on_two_logical_gpus(tmp_path, path)
     assert done.returncode == 0, done.stderr
     assert "2 trial(s) at a time, each with 1 CPU and 1 GPU" in done.stdout

@@ -1,11 +1,9 @@
 """`python train.py` as a user runs it."""
 
-import subprocess
-import sys
-
 import pytest
 from mlflow import MlflowClient
 
+from tests.forked import Forked
 from tests.repository import REPOSITORY
 from toconv.tracking.run_facts import redact
 from toconv.training.epochs import read_epochs
@@ -15,13 +13,7 @@ pytestmark = pytest.mark.slow
 
 def train(tiny, *more, cwd):
     texts = [f"{key}={'null' if value is None else value}" for key, value in tiny.items()]
-    return subprocess.run(
-        [sys.executable, str(REPOSITORY / "train.py"), *texts, *more],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return Forked(cwd, REPOSITORY / "train.py", [*texts, *more]).completed(120)
 
 
 def test_a_training_leaves_its_checkpoints_and_one_run_and_goes_on(tiny, tmp_path):

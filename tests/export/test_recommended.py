@@ -23,14 +23,9 @@ SIZES = (2, 3)
 
 
 @pytest.fixture(scope="module")
-def swept(overrides, tmp_path_factory):
+def swept(finalists):
     """A finished sweep with finalists, and what its terminal said."""
-    folder = tmp_path_factory.mktemp("swept")
-    settings = {**overrides[1], "experiment.tracking_uri": f"sqlite:///{folder / 'mlflow.db'}"}
-    path = write_sweep(
-        folder, settings, finalists={"seeds": 2}, grid={"model.compressor.output_grid_size": list(SIZES)}
-    )
-    return folder, path, run(folder, path)
+    return finalists.folder, finalists.file, finalists.done
 
 
 def paths_of(swept):
@@ -93,15 +88,15 @@ def test_its_results_are_the_sweeps_with_intervals_over_finalists_and_the_baseli
     assert f"{float(pool['distortion']):.4g}" in card and "2 fresh seed(s)" in card
 
 
-def test_a_second_start_leaves_the_exports_as_they_are_and_mends_a_damaged_one(swept):
+def test_a_second_start_leaves_the_exports_as_they_are_and_mends_a_damaged_one(swept, finalists):
     folder, path, _ = swept
-    before = stamps(paths_of(swept).recommended)
-    assert run(folder, path).returncode == 0
-    assert stamps(paths_of(swept).recommended) == before
-    weights = paths_of(swept).recommended_at(2) / "model.safetensors"
+    weights, before = paths_of(swept).recommended_at(2) / "model.safetensors", stamps(paths_of(swept).recommended)
     content = weights.read_bytes()
-    weights.write_bytes(content[:-1] + b"x")
-    assert run(folder, path).returncode == 0
+    with finalists.lock:
+        assert run(folder, path).returncode == 0
+        assert stamps(paths_of(swept).recommended) == before
+        weights.write_bytes(content[:-1] + b"x")
+        assert run(folder, path).returncode == 0
     assert weights.read_bytes() == content
     assert stamps(paths_of(swept).recommended_at(3)) == {k: v for k, v in before.items() if k.parent.name == "k3"}
 

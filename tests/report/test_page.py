@@ -10,7 +10,6 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.browser import browser, console, refused, requested
-from tests.running import run, write_sweep
 from toconv.analysis.records import Kind, State, TrialRecord
 from toconv.evaluation.distortion import Distortion
 from toconv.paths import SweepPaths
@@ -42,14 +41,9 @@ return [found.length, found.sort((a, b) => a[0] - b[0])[0]];
 
 
 @pytest.fixture(scope="module")
-def sweep(overrides):
+def sweep(finalists):
     """A finished sweep with finalists: its file and its folder."""
-    folder, settings = overrides
-    path = write_sweep(folder, settings, finalists={"seeds": 2}, trials=4)
-    path.write_text("# Which k is <enough>?\n" + path.read_text())
-    done = run(folder, path)
-    assert done.returncode == 0, done.stderr
-    return path, SweepPaths(folder / "outputs" / "tiny")
+    return finalists.file, SweepPaths(finalists.root)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,6 @@
 """A sweep of trials that are long enough to be disturbed, and its rows where nothing disturbs it."""
 
-import json
-
 import pytest
-from filelock import FileLock
 
 from tests.conftest import quick
 from tests.running import run, trial_rows, write_sweep
@@ -24,17 +21,16 @@ def long_settings(tiny_encoder, photographs, shared):
 
 
 @pytest.fixture(scope="session")
-def reference(long_settings, shared):
-    """The rows of an undisturbed run, which one of the processes that run the tests makes for all."""
-    folder, known = shared / "undisturbed", shared / "undisturbed.json"
-    with FileLock(shared / "undisturbed.lock"):
-        if not known.exists():
-            folder.mkdir()
-            uri = f"sqlite:///{folder / 'mlflow.db'}"
-            done = run(folder, write_sweep(folder, {**long_settings, "experiment.tracking_uri": uri}, sampler="random"))
-            assert done.returncode == 0, done.stderr
-            known.write_text(json.dumps(trial_rows(folder)))
-    return json.loads(known.read_text())
+def reference(long_settings, once):
+    """The rows of an undisturbed run."""
+
+    def make(folder):
+        uri = f"sqlite:///{folder / 'mlflow.db'}"
+        done = run(folder, write_sweep(folder, {**long_settings, "experiment.tracking_uri": uri}, sampler="random"))
+        assert done.returncode == 0, done.stderr
+        return trial_rows(folder)
+
+    return once("undisturbed", make)
 
 
 @pytest.fixture(scope="module")

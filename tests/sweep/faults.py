@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from tests.running import assert_as_undisturbed, run, start, write_sweep
+from tests.running import assert_as_undisturbed, run, start, started_anew, write_sweep
 
 
 class Disturbed:
@@ -14,7 +14,9 @@ class Disturbed:
 
     def __init__(self, folder, settings):
         self.folder, self.uri = folder, f"sqlite:///{folder / 'mlflow.db'}"
-        self.file = write_sweep(folder, {**settings, "experiment.tracking_uri": self.uri}, sampler="random")
+        self.file = write_sweep(
+            folder, {**settings, "experiment.tracking_uri": self.uri}, sampler="random", resources={"cpu": 1}
+        )
         self.checks = []  # what is to hold once the sweep has ended
         self._before = {}
 
@@ -26,9 +28,9 @@ class Disturbed:
         """{trial's folder: how many epochs it has}"""
         return {path.parent: len(path.read_text().splitlines()) for path in self.trials.glob("*/metrics.jsonl")}
 
-    def start(self):
+    def start(self, how=start):
         self._before = self.lines()
-        return start(self.folder, self.file)
+        return how(self.folder, self.file)
 
     def trial_after(self, process, epochs):
         """The folder of a trial that has taken more than so many epochs since the process began, and has not ended."""
@@ -94,7 +96,7 @@ def kill_often(disturbed, kills):
     of them with all of its process group. Returns how many kills landed in training."""
     draw, began = random.Random(0), 0
     for number in range(kills):
-        process = disturbed.start()
+        process = disturbed.start(started_anew if number % 4 == 0 else start)
         if number % 4 == 0:
             time.sleep(draw.uniform(0.5, 9))  # while it starts
         else:

@@ -10,8 +10,16 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.repository import REPOSITORY
-from tests.running import assert_as_undisturbed, rows, run, start, trial_rows, wait_for_epochs, write_sweep
+from tests.running import (
+    assert_as_undisturbed,
+    rows,
+    run,
+    start,
+    toconv_command,
+    trial_rows,
+    wait_for_epochs,
+    write_sweep,
+)
 from tests.sweep.faults import ended
 
 pytestmark = pytest.mark.slow
@@ -102,14 +110,7 @@ def test_a_tracking_server_that_is_gone_costs_nothing_and_is_told_later_once(
     assert {r["state"] for r in trial_rows(tmp_path)} == {"complete"}
     server.start()
     for _ in range(2):
-        synced = subprocess.run(
-            [sys.executable, "-m", "toconv", "sync", "tiny"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-            timeout=120,
-        )
+        synced = toconv_command(tmp_path, "sync", "tiny")
         assert synced.returncode == 0 and "are in MLflow" in synced.stdout, synced.stderr
         assert_as_undisturbed(tmp_path, reference, server.uri)
     assert all(row["mlflow_run_id"] for row in rows(tmp_path))

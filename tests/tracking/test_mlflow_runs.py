@@ -175,7 +175,8 @@ def test_a_second_start_changes_nothing_in_mlflow(recorded, found):
         )
 
     before = state()
-    again = run(recorded.folder, recorded.file, "experiment.system_metrics=true")
+    with recorded.lock:
+        again = run(recorded.folder, recorded.file, "experiment.system_metrics=true")
     assert again.returncode == 0 and "everything is done already" in again.stdout, again.stderr
     assert state() == before
     one = next(iter(children.values())).info.run_id

@@ -1,15 +1,11 @@
 """W&B in its offline mode: what `wandb sync` would send is read from its files."""
 
 import json
-import os
 import struct
-import subprocess
-import sys
 
 import pytest
 
-from tests.repository import REPOSITORY
-from tests.running import rows
+from tests.running import rows, toconv_command
 from toconv import config
 from toconv.errors import RequestError
 from toconv.paths import TrialPaths
@@ -97,20 +93,10 @@ def test_its_files_lie_in_the_sweeps_folder_alone(recorded):
 
 def test_a_record_is_told_once_however_often_the_sweep_is_started(recorded):
     before = sorted((recorded.root / "wandb").iterdir())
-    done = subprocess.run(
-        [sys.executable, "-m", "toconv", "sync", "tiny"],
-        cwd=recorded.folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "WANDB_MODE": "offline", "PYTHONPATH": python_path()},
-    )
+    with recorded.lock:
+        done = toconv_command(recorded.folder, "sync", "tiny", WANDB_MODE="offline")
     assert done.returncode == 0, done.stderr
     assert sorted((recorded.root / "wandb").iterdir()) == before
-
-
-def python_path():
-    return os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
 
 
 def test_where_it_is_not_installed_the_request_is_refused(monkeypatch):

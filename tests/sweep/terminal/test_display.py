@@ -213,7 +213,7 @@ def terminal(arguments, folder, environment, resize=()):
 
 def test_a_terminal_that_is_resized_shows_a_whole_table_at_each_size(overrides, tmp_path):
     _, settings = overrides
-    path = write_sweep(tmp_path, {**settings, "training.epochs": 150})
+    path = write_sweep(tmp_path, {**settings, "training.epochs": 150}, resources={"cpu": 1})
     sizes = [(24, 80), (12, 60), (40, 110)]
     out = terminal(command(path), tmp_path, {"TERM": "xterm-256color"}, sizes)
     assert len(trial_rows(tmp_path)) == 4

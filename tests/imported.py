@@ -1,0 +1,23 @@
+"""What commands import sooner or later, and what that sets in the environment."""
+
+import os
+from importlib import import_module
+
+MODULES = (  # those of ours first: some set what a library reads when it is imported
+    "toconv.sweep.ray_tune",
+    "toconv.tracking.mlflow_runs",
+    "toconv.commands.export",
+    "toconv.commands.sweep",
+    "toconv.export.recommended",
+    "toconv.report.write",
+    "toconv.sweep.trainable",
+    "toconv.tokens.encoders",
+    "mlflow",
+    "open_clip",
+    "optuna.importance",
+    "sklearn",
+)
+_before = dict(os.environ)
+for module in MODULES:
+    import_module(module)
+ENVIRONMENT = {key: value for key, value in os.environ.items() if _before.get(key) != value}
