@@ -11,8 +11,8 @@ from toconv.analysis.records import SYMBOLS, Kind, State, TrialRecord
 from toconv.command_line import same_command
 from toconv.errors import ExitCode, RequestError
 from toconv.machine import EpochMeter
-from toconv.paths import TrialPaths
-from toconv.progress import bar, console
+from toconv.paths import TrialPaths, unwritable
+from toconv.progress import bar, console, phase
 from toconv.settings import Settings, changes_a_number
 
 if TYPE_CHECKING:
@@ -35,11 +35,13 @@ def main(arguments: list[str]) -> ExitCode:
     from toconv.hardware import describe, keep_freed_memory, limit_threads, resolve_device  # start-up: torch
     from toconv.tokens.store import TokenStore, prepare_store
     from toconv.tracking.provenance import provenance
-    from toconv.tracking.tracker import check_access, trackers
+    from toconv.tracking.tracker import check_access, say_store, trackers
     from toconv.training.loop import Training
     from toconv.training.resumable import ResumableTraining
 
+    say_store(settings.experiment)
     check_access(settings.experiment)
+    check_folders(settings)
     limit_threads(settings.hardware)
     keep_freed_memory()
     device = resolve_device(settings.hardware)
@@ -57,8 +59,9 @@ def main(arguments: list[str]) -> ExitCode:
         console.print(f"going on after epoch {training.epoch} of {settings.resume}")
     _run_epochs(resumable, settings)
     record = _record(resumable, settings)
-    for tracker in asked:
-        tracker.sync(record)
+    with phase("delivering to MLflow"):
+        for tracker in asked:
+            tracker.sync(record)
     console.print(
         f"best validation distortion {training.best_distortion:.4f} in epoch {training.best_epoch}: {paths.best}"
     )
@@ -92,6 +95,18 @@ def settings_of(overrides: dict[str, Any]) -> Settings:
         )
     kept = {key: value for key, value in saved.items() if not key.startswith(("resume", "experiment."))}
     return config.compose({key: overrides[key] for key in overrides if key in groups}, kept, overrides)
+
+
+def check_folders(settings: Settings) -> None:
+    """Raises RequestError where a folder that the training writes in cannot be written."""
+    wanted = {
+        "experiment.checkpoint_dir": settings.experiment.checkpoint_dir,
+        "data.tokens_dir": settings.data.tokens_dir,
+    }
+    reasons = {name: unwritable(folder) for name, folder in wanted.items()}
+    mistakes = [f"{name}={wanted[name]}: cannot be written ({reason})" for name, reason in reasons.items() if reason]
+    if mistakes:
+        raise RequestError(*mistakes)
 
 
 def _run_epochs(resumable: ResumableTraining, settings: Settings) -> None:

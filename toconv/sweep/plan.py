@@ -1,21 +1,28 @@
 """`--dry-run`: what a sweep would do, and what it would need. Starts nothing, writes nothing."""
 
+import os
 import time
 from dataclasses import dataclass
 
 import torch
 from rich.table import Table
 
+from toconv.errors import MachineryError
 from toconv.hardware import mixed_precision, resolve_device
 from toconv.models.cost import forward_flops, parameters
 from toconv.models.critic import build_critic
 from toconv.models.families import build_compressor, build_decoder
-from toconv.paths import SweepPaths
+from toconv.paths import SweepPaths, free_bytes
 from toconv.progress import console, duration
 from toconv.settings import Settings
 from toconv.sweep.file import Sweep
-from toconv.tokens.images import list_splits
-from toconv.tokens.store import estimated_bytes, find_store
+from toconv.sweep.lock import check_alone
+from toconv.sweep.preflight import check_cluster, joined, usable
+from toconv.sweep.request import check_request
+from toconv.tokens.encoder_files import check_files
+from toconv.tokens.images import Splits, list_splits
+from toconv.tokens.store import check_room, estimated_bytes, find_store, fingerprint, fingerprint_parts
+from toconv.tracking.tracker import check_access, say_store
 from toconv.training.losses import adversarial_weight
 
 GIGABYTE = 1e9
@@ -32,10 +39,45 @@ class Cost:
     checkpoint_bytes: int
 
 
+def check_trials_room(sweep: Sweep, paths: SweepPaths) -> None:
+    """Raises MachineryError where the disk has no room for the checkpoints of one trial."""
+    largest = max(trial_cost(sweep.base, k).checkpoint_bytes for k in sweep.grid_sizes())
+    needed, free = _names(sweep.base) * largest, free_bytes(paths.root)
+    if needed > free:
+        raise MachineryError(
+            f"{paths.root}: a trial's checkpoints take {needed / GIGABYTE:.2f} GB, but {free / GIGABYTE:.2f} GB are "
+            "free on its disk; free some, or make a model's width or training.keep_last_n smaller"
+        )
+
+
+def _names(base: Settings) -> int:
+    """Checkpoints of a trial: latest, best and the last epochs'; equal ones lie on the disk once."""
+    return min(base.training.keep_last_n, -(-base.training.epochs // base.training.checkpoint_every)) + 2
+
+
+def _check(sweep: Sweep, paths: SweepPaths, pictures: Splits) -> bool:
+    """Refuse whatever a start would refuse in its first minute; returns whether the tokens are there already."""
+    base = sweep.base
+    say_store(base.experiment)
+    check_access(base.experiment)
+    check_cluster()
+    check_alone(paths)
+    if joined() is None:
+        usable(sweep.file.resources, {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()})
+    check_trials_room(sweep, paths)
+    stored = find_store(base, pictures) is not None
+    if not stored:
+        check_files(base.encoder)
+        check_room(base, pictures)
+    check_request(sweep, paths, fingerprint(fingerprint_parts(base, pictures)))
+    return stored
+
+
 def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
-    """Print cells, trials, shapes, disk and time to expect."""
+    """Check, then print cells, trials, shapes, disk and time to expect."""
     base, file = sweep.base, sweep.file
     pictures = list_splits(base.data)
+    stored = _check(sweep, paths, pictures)
     splits = {name: len(found) * base.data.crops for name, found in pictures.items()}
     cells = sweep.cells()
     trials = sweep.planned_trials()
@@ -53,18 +95,16 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     steps = base.training.epochs * -(-splits["train"] // base.training.batch_size)
     mean_flops = sum(cost.step_flops for cost in costs.values()) / len(costs)
     seconds = trials * steps * mean_flops / rate * SLOWDOWN
-    names = base.training.keep_last_n + 2  # latest, best and the last epochs'; equal ones lie on the disk once
-    folder = names * max(cost.checkpoint_bytes for cost in costs.values())
-    store = find_store(base, pictures)
+    folder = _names(base) * max(cost.checkpoint_bytes for cost in costs.values())
     console.print(
-        f"disk: tokens {estimated_bytes(base, splits) / GIGABYTE:.2f} GB"
-        f" ({'already there' if store else 'to be encoded first'}), "
+        f"disk: tokens {estimated_bytes(base, sum(splits.values())) / GIGABYTE:.2f} GB"
+        f" ({'already there' if stored else 'to be encoded first'}), "
         f"checkpoints at most {folder / GIGABYTE:.2f} GB a trial, which only running trials and those on the "
         f"front keep: at most {trials * folder / GIGABYTE:.2f} GB if all were"
     )
     console.print(
         f"time: about {duration(seconds)} of this machine for the trials, from their arithmetic and a "
-        f"matrix product timed just now ({rate / 1e9:.0f} GFLOP/s)" + ("" if store else "; encoding comes before it")
+        f"matrix product timed just now ({rate / 1e9:.0f} GFLOP/s)" + ("" if stored else "; encoding comes before it")
     )
 
 

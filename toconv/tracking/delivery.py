@@ -80,6 +80,10 @@ class BackgroundTracker:
             time.sleep(0.05)
         return len(self._waiting)
 
+    def waiting(self) -> int:
+        """Records that are still to be delivered."""
+        return len(self._waiting)
+
     def run_ids(self) -> dict[str, str]:
         return {trial_id: run for tracker in self._trackers for trial_id, run in tracker.run_ids().items()}
 
