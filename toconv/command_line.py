@@ -14,8 +14,8 @@ from toconv.signals import two_end_it
 
 
 def run_command(load: Callable[[], ModuleType], arguments: list[str], says: str = "") -> int:
-    """Run `main` of the module that `load` gives, after a first line that begins with `says`; whatever stops it, the last
-    line says how to go on."""
+    """Run `main` of the module that `load` gives. `says` begins the first line; the last line says how to go on,
+    whatever stopped it."""
     collect_seldom()
     how_to_go_on = [same_command]
     try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from rich.table import Table
+from torch import nn
 
 from toconv.errors import MachineryError
 from toconv.hardware import mixed_precision, resolve_device
@@ -21,7 +22,7 @@ from toconv.sweep.preflight import check_cluster, joined, usable
 from toconv.sweep.request import check_request
 from toconv.tokens.encoder_files import check_files
 from toconv.tokens.images import Splits, list_splits
-from toconv.tokens.store import check_room, estimated_bytes, find_store, fingerprint, fingerprint_parts
+from toconv.tokens.store import check_room, estimated_bytes, is_complete, store_folder
 from toconv.tracking.tracker import check_access, say_store
 from toconv.training.losses import adversarial_weight
 
@@ -41,7 +42,7 @@ class Cost:
 
 def check_trials_room(sweep: Sweep, paths: SweepPaths) -> None:
     """Raises MachineryError where the disk has no room for the checkpoints of one trial."""
-    largest = max(trial_cost(sweep.base, k).checkpoint_bytes for k in sweep.grid_sizes())
+    largest = max(checkpoint_bytes(networks(sweep.base, k)) for k in sweep.grid_sizes())
     needed, free = _names(sweep.base) * largest, free_bytes(paths.root)
     if needed > free:
         raise MachineryError(
@@ -65,11 +66,12 @@ def _check(sweep: Sweep, paths: SweepPaths, pictures: Splits) -> bool:
     if joined() is None:
         usable(sweep.file.resources, {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()})
     check_trials_room(sweep, paths)
-    stored = find_store(base, pictures) is not None
+    check_files(base.encoder)
+    store = store_folder(base, pictures)
+    stored = is_complete(store)
     if not stored:
-        check_files(base.encoder)
-        check_room(base, pictures)
-    check_request(sweep, paths, fingerprint(fingerprint_parts(base, pictures)))
+        check_room(base, pictures, store)
+    check_request(sweep, paths, store.name)
     return stored
 
 
@@ -122,11 +124,7 @@ def _table(sweep: Sweep, costs: dict[int, Cost]) -> Table:
 def trial_cost(base: Settings, k: int) -> Cost:
     """Counted on the networks themselves, on the meta device."""
     g, c, t = base.encoder.grid_size, base.encoder.width, base.training
-    with torch.device("meta"):
-        compressor = build_compressor(base.model.compressor.model_copy(update={"output_grid_size": k}), c, g)
-        decoder = build_decoder(base.model.decoder, c, g, k, base.model.compressor.init)
-        critic = build_critic(c, base.model.critic)
-    size = parameters(compressor, decoder, critic)
+    compressor, decoder, critic = trained = networks(base, k)
     generator = forward_flops(compressor, t.batch_size, g * g, c) + forward_flops(decoder, t.batch_size, k * k, c)
     head = base.model.critic.head
     scored = k * k if head == "grid" else min(k * k, base.model.critic.tokens_per_image)
@@ -134,8 +132,22 @@ def trial_cost(base: Settings, k: int) -> Cost:
     verdict = forward_flops(critic, t.batch_size, scored, seen)
     critic_steps = 4 * t.n_critic * verdict  # real, fake, and a penalty of two
     last = forward_flops(critic, t.batch_size, k * k, seen)
-    trained = critic_steps + last if adversarial_weight(base.loss) > 0 else 0
-    return Cost(size, (1 + BACKWARD) * (generator + trained), 3 * 4 * size)
+    adversarial = critic_steps + last if adversarial_weight(base.loss) > 0 else 0
+    return Cost(parameters(*trained), (1 + BACKWARD) * (generator + adversarial), checkpoint_bytes(trained))
+
+
+def networks(base: Settings, k: int) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """Compressor, decoder and critic of a trial, without memory."""
+    g, c = base.encoder.grid_size, base.encoder.width
+    with torch.device("meta"):
+        compressor = build_compressor(base.model.compressor.model_copy(update={"output_grid_size": k}), c, g)
+        decoder = build_decoder(base.model.decoder, c, g, k, base.model.compressor.init)
+        return compressor, decoder, build_critic(c, base.model.critic)
+
+
+def checkpoint_bytes(trained: tuple[nn.Module, ...]) -> int:
+    """Weights and both moments of Adam, in fp32."""
+    return 3 * 4 * parameters(*trained)
 
 
 def gemm_rate(device: torch.device, dtype: torch.dtype, side: int = 1024, seconds: float = 0.2) -> float:

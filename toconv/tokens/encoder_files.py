@@ -91,6 +91,10 @@ def _of_weights(path: Path) -> Geometry:
     if path.suffix in NOT_JUDGED:
         return Geometry()
     try:
+        if path.suffix == ".onnx":
+            from toconv.tokens.onnx_weights import read_geometry  # optional: onnx
+
+            return Geometry(*read_geometry(path))
         return _of_state(_shapes(path))
     except EncoderError:
         raise
@@ -102,10 +106,6 @@ def _of_weights(path: Path) -> Geometry:
 
 def _shapes(path: Path) -> Mapping[str, tuple[int, ...]]:
     """{name: shape} of a file's tensors; their numbers stay on the disk where the format allows it."""
-    if path.suffix == ".onnx":
-        from toconv.tokens.onnx_weights import read_timm_state  # optional: onnx
-
-        return {name: tuple(tensor.shape) for name, tensor in read_timm_state(path, 1).items()}
     if path.suffix == ".safetensors":
         from safetensors import safe_open  # start-up: where it is needed
 

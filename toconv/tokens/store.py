@@ -94,14 +94,21 @@ def prepare_store(settings: Settings, before_encoding: Callable[[str], object] =
 
 def find_store(settings: Settings, splits: Splits) -> Path | None:
     """The folder of a complete store of these pictures, if there is one."""
-    parts = fingerprint_parts(settings, splits)
-    folder = settings.data.tokens_dir.resolve() / fingerprint(parts)
-    return folder if (_read_manifest(folder) or {}).get("complete") else None
+    folder = store_folder(settings, splits)
+    return folder if is_complete(folder) else None
 
 
-def check_room(settings: Settings, splits: Splits) -> None:
-    """Raises MachineryError where the disk has no room for the tokens that are still to be encoded."""
-    folder = settings.data.tokens_dir.resolve() / fingerprint(fingerprint_parts(settings, splits))
+def store_folder(settings: Settings, splits: Splits) -> Path:
+    """The folder that a store of these pictures has, or would have."""
+    return settings.data.tokens_dir.resolve() / fingerprint(fingerprint_parts(settings, splits))
+
+
+def is_complete(folder: Path) -> bool:
+    return bool((_read_manifest(folder) or {}).get("complete"))
+
+
+def check_room(settings: Settings, splits: Splits, folder: Path) -> None:
+    """Raises MachineryError where the disk has no room for the tokens that are still to be encoded into `folder`."""
     known = (_read_manifest(folder) or {"shards": {}})["shards"]
     _require_room(settings, folder, [shard for shard in plan_shards(splits, settings.data) if shard.name not in known])
 

@@ -12,6 +12,7 @@ from toconv.tracking.provenance import Provenance
 from toconv.tracking.run_facts import redact
 from toconv.tracking_address import Store, is_server, store_in_use
 
+MLFLOW = "toconv.tracking.mlflow_runs:MlflowTracker"
 # {setting of experiment/: module and class}; MLflow always
 TRACKERS = {"use_wandb": "toconv.tracking.wandb_runs:WandbTracker"}
 
@@ -48,8 +49,16 @@ class Tracker(ABC):
 
 def asked_for(settings: ExperimentSettings) -> list[type[Tracker]]:
     """MLflow, and those whose setting is true."""
-    paths = [path for setting, path in TRACKERS.items() if getattr(settings, setting)]
-    return [named_object(path) for path in ("toconv.tracking.mlflow_runs:MlflowTracker", *paths)]
+    return [_class_of(path) for path in (MLFLOW, *_extra(settings))]
+
+
+def _extra(settings: ExperimentSettings) -> list[str]:
+    return [path for setting, path in TRACKERS.items() if getattr(settings, setting)]
+
+
+def _class_of(path: str) -> type[Tracker]:
+    found: type[Tracker] = named_object(path)
+    return found
 
 
 def say_store(settings: ExperimentSettings) -> None:
@@ -69,9 +78,11 @@ def how_to_look(settings: ExperimentSettings) -> str:
 
 def check_access(settings: ExperimentSettings) -> None:
     """Raises RequestError before any work where a tracker could not be used at all."""
-    for tracker in asked_for(settings):
-        tracker.check_store(store_in_use(settings.tracking_uri))
-        tracker.check_access()
+    store = store_in_use(settings.tracking_uri)
+    if not store.is_default:
+        _class_of(MLFLOW).check_store(store)
+    for path in _extra(settings):
+        _class_of(path).check_access()
 
 
 def trackers(settings: ExperimentSettings, provenance: Provenance) -> list[Tracker]:
