@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from toconv import config
 from toconv.analysis.records import SYMBOLS, Kind, State, TrialRecord
 from toconv.command_line import same_command
-from toconv.errors import ExitCode, RequestError
+from toconv.errors import CheckpointError, ExitCode, RequestError
 from toconv.machine import EpochMeter
 from toconv.paths import TrialPaths, unwritable
 from toconv.progress import bar, console, phase
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> ExitCode:
     limit_threads(settings.hardware)
     keep_freed_memory()
     device = resolve_device(settings.hardware)
-    store = TokenStore(prepare_store(settings))
+    store = TokenStore(prepare_store(settings, lambda fingerprint: _same_tokens(settings, fingerprint)))
     training = Training(settings, store, device)
     paths = TrialPaths(settings.experiment.checkpoint_dir.resolve())
     asked = trackers(settings.experiment, provenance("", paths.folder, store.folder))
@@ -84,17 +84,33 @@ def settings_of(overrides: dict[str, Any]) -> Settings:
         return settings
     from toconv import checkpoint  # start-up: torch
 
-    saved = config.flat(checkpoint.load(settings.resume)["settings"])
+    state = checkpoint.load(settings.resume)
+    if "settings" not in state:
+        raise CheckpointError(
+            f"{settings.resume}: holds what is derived from tokens, and is no checkpoint of a training"
+        )
+    saved = config.flat(state["settings"])
     groups = set(config.groups())
     chosen = overrides.keys() - groups
     now, deciding = config.flat(settings.model_dump(mode="json")), filter(changes_a_number, sorted(chosen))
-    changed = [key for key in deciding if key != "training.epochs" and now[key] != saved[key]]
+    changed = [key for key in deciding if key != "training.epochs" and now[key] != saved.get(key)]
     if changed:
         raise RequestError(
-            *(f"{key}={overrides[key]}: the checkpoint was trained with {saved[key]}" for key in changed)
+            *(f"{key}={overrides[key]}: the checkpoint was trained with {saved.get(key)}" for key in changed)
         )
     kept = {key: value for key, value in saved.items() if not key.startswith(("resume", "experiment."))}
     return config.compose({key: overrides[key] for key in overrides if key in groups}, kept, overrides)
+
+
+def _same_tokens(settings: Settings, fingerprint: str) -> None:
+    """Raises CheckpointError, before anything is encoded, where the checkpoint to go on from is of other tokens."""
+    if settings.resume is None:
+        return
+    from toconv import checkpoint  # start-up: torch
+
+    theirs = checkpoint.load(settings.resume)["store"]["fingerprint"]
+    if theirs != fingerprint:
+        raise CheckpointError(f"{settings.resume}: was trained on tokens {theirs}, but these are {fingerprint}")
 
 
 def check_folders(settings: Settings) -> None:

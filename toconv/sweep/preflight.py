@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toconv.errors import MachineryError, RequestError
+from toconv.machine import runs
 from toconv.paths import SweepPaths, free_bytes, unwritable
 from toconv.tracking_address import database_file, store_in_use
 
 if TYPE_CHECKING:  # a worker imports this module too, and needs no request
     from toconv.sweep.file import Resources, Sweep
 
+GCS = "gcs_server"  # the process that a cluster of Ray's has on its first machine
 ADDRESS = "RAY_ADDRESS"  # of a cluster to join; Ray's own, in the environment
 OWN_CLUSTER = {"", "local"}  # values of it that ask for one of our own
 TEMPORARY = ("RAY_TMPDIR", "TMPDIR")  # where Ray puts its folder, the first of them that is set
@@ -29,6 +31,8 @@ SESSION_BYTES = 50 * 2**20  # logs and sockets of a session of Ray's
 OPEN_FILES = 512  # Ray's processes hold about 150 each on a small machine, and more with each worker
 PORTS = 32  # that Ray and its first workers listen on
 PROBE_SECONDS = 2.0
+# what a gRPC server, as Ray's is, answers with settings of its own: the preface of HTTP/2 and no settings (RFC 9113, 3.4)
+HELLO, SETTINGS_FRAME = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)), 4
 
 
 def check_folders(sweep: Sweep, paths: SweepPaths) -> None:
@@ -39,8 +43,12 @@ def check_folders(sweep: Sweep, paths: SweepPaths) -> None:
 
 
 def check_ray() -> None:
-    """Raises MachineryError that names all that a Ray cluster of our own lacks on this machine."""
-    lacking = [*_lacking()] if joined() is None else []
+    """Raises MachineryError that names all that a Ray cluster of our own lacks on this machine, or where the address of
+    another one is none."""
+    address = joined()
+    if address not in {None, "auto"}:
+        _host_and_port(str(address))
+    lacking = [*_lacking()] if address is None else []
     if lacking:
         raise MachineryError("; ".join(lacking))
 
@@ -123,19 +131,35 @@ def how_to_leave(address: str) -> str:
     return f"{ADDRESS}={address} names it; to have a cluster of this sweep's own: unset {ADDRESS}"
 
 
-def check_cluster() -> None:
-    """Raises MachineryError at once where nobody listens at the address of a cluster to join; a start waits longer."""
-    address = joined()
-    if address is None or address == "auto":
-        return
+def _host_and_port(address: str) -> tuple[str, int]:
+    """Raises MachineryError where it is no HOST:PORT, the only addresses at which a driver joins (ray:// needs Ray's
+    client, which runs the driver elsewhere)."""
     host, _, port = address.rpartition(":")
-    if "://" in address or not port.isdigit() or not host:
-        raise MachineryError(f"no address of a Ray cluster, HOST:PORT; {how_to_leave(address)}")
+    if "://" in address or not port.isdecimal() or not host or not 0 < int(port) < 2**16:
+        raise MachineryError(f"{address}: is no HOST:PORT of a Ray cluster; {how_to_leave(address)}")
+    return host.strip("[]"), int(port)
+
+
+def check_cluster() -> None:
+    """Raises MachineryError at once where no cluster answers at the address of one to join; a start waits longer."""
+    address = joined()
+    if address is None:
+        return
+    why = _unanswered(*_host_and_port(address)) if address != "auto" else None
+    if address == "auto" and not runs(GCS):
+        why = "none runs on this machine"
+    if why:
+        raise MachineryError(f"no Ray cluster answers ({why}); {how_to_leave(address)}")
+
+
+def _unanswered(host: str, port: int) -> str | None:
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS):
-            pass
-    except (OSError, OverflowError) as error:
-        raise MachineryError(f"no Ray cluster answers ({error}); {how_to_leave(address)}") from None
+        with socket.create_connection((host, port), PROBE_SECONDS) as probe:
+            probe.sendall(HELLO)
+            answer = probe.recv(9)
+    except OSError as error:
+        return str(error)
+    return None if answer[3:4] == bytes((SETTINGS_FRAME,)) else "whoever listens there is no Ray"
 
 
 def usable(asked: Resources, present: dict[str, float]) -> tuple[Resources, int]:
