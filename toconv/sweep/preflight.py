@@ -31,7 +31,7 @@ SESSION_BYTES = 50 * 2**20  # logs and sockets of a session of Ray's
 OPEN_FILES = 512  # Ray's processes hold about 150 each on a small machine, and more with each worker
 PORTS = 32  # that Ray and its first workers listen on
 PROBE_SECONDS = 2.0
-# what a gRPC server, as Ray's is, answers with settings of its own: the preface of HTTP/2 and no settings (RFC 9113, 3.4)
+# the preface of HTTP/2 and no settings, which a gRPC server, as Ray's is, answers with its own (RFC 9113, 3.4)
 HELLO, SETTINGS_FRAME = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)), 4
 
 
