@@ -46,8 +46,8 @@ def check_ray() -> None:
     """Raises MachineryError that names all that a Ray cluster of our own lacks on this machine, or where the address of
     another one is none."""
     address = joined()
-    if address not in {None, "auto"}:
-        _host_and_port(str(address))
+    if address is not None and address != "auto":
+        _host_and_port(address)
     lacking = [*_lacking()] if address is None else []
     if lacking:
         raise MachineryError("; ".join(lacking))
