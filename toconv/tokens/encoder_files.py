@@ -67,7 +67,7 @@ def _of_config(settings: EncoderSettings) -> Geometry:
         return Geometry()
     path = config_path(settings) if name.endswith(".json") else _own_config(name)
     try:
-        vision = json.loads(path.read_text())["vision_cfg"]
+        vision = dict(json.loads(path.read_text())["vision_cfg"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EncoderError(f"encoder.architecture={name}: no open_clip model config ({told(error)})") from error
     if "timm_model_name" in vision:
@@ -88,7 +88,7 @@ def _own_config(name: str) -> Path:
 
 
 def _of_weights(path: Path) -> Geometry:
-    if path.suffix in NOT_JUDGED:
+    if path.suffix in NOT_JUDGED or _is_script(path):
         return Geometry()
     try:
         if path.suffix == ".onnx":
@@ -99,8 +99,6 @@ def _of_weights(path: Path) -> Geometry:
     except EncoderError:
         raise
     except Exception as error:  # torch's, onnx's and safetensors' many kinds
-        if _is_script(path):
-            return Geometry()
         raise EncoderError(f"encoder.weights={path}: not readable as weights ({type(error).__name__})") from error
 
 
