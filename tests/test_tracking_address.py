@@ -70,6 +70,15 @@ def test_the_setting_comes_before_the_environment_and_that_before_the_working_di
     assert store_in_use(None).is_default
 
 
+def test_mlflow_is_given_the_address_that_is_in_use(monkeypatch, tmp_path):
+    from toconv.tracking.mlflow_runs import MlflowTracker
+
+    monkeypatch.chdir(tmp_path)
+    assert MlflowTracker(experiment(None), None).uri == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert MlflowTracker(experiment(None), None).uri == "http://server:5000"
+
+
 def test_an_address_of_the_environment_is_checked_before_work(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "foo://secret@host")
     with pytest.raises(RequestError, match="MLFLOW_TRACKING_URI: foo:// is of no kind") as caught:

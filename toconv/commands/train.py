@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toconv import config
 from toconv.analysis.records import SYMBOLS, Kind, State, TrialRecord
 from toconv.command_line import same_command
-from toconv.errors import CheckpointError, ExitCode, RequestError
+from toconv.errors import CheckpointError, ExitCode, MachineryError, RequestError, told
 from toconv.machine import EpochMeter
 from toconv.paths import TrialPaths, unwritable
 from toconv.progress import bar, console, phase
 from toconv.settings import Settings, changes_a_number
 
 if TYPE_CHECKING:
+    from toconv.tracking.tracker import Tracker
     from toconv.training.resumable import ResumableTraining
 
 USAGE = """
@@ -59,9 +61,7 @@ def main(arguments: list[str]) -> ExitCode:
         console.print(f"going on after epoch {training.epoch} of {settings.resume}")
     _run_epochs(resumable, settings)
     record = _record(resumable, settings)
-    with phase("delivering to MLflow"):
-        for tracker in asked:
-            tracker.sync(record)
+    _deliver(asked, record)
     console.print(
         f"best validation distortion {training.best_distortion:.4f} in epoch {training.best_epoch}: {paths.best}"
     )
@@ -144,6 +144,19 @@ def _run_epochs(resumable: ResumableTraining, settings: Settings) -> None:
             console.print(f"epoch {epoch.epoch}/{epochs}: {values}, {epoch.seconds:.1f} s")
     if machine:
         machine.close()
+
+
+def _deliver(asked: Sequence[Tracker], record: TrialRecord) -> None:
+    """Raises MachineryError where a store does not take the record; the training is on the disk, and goes on from its
+    end."""
+    from toconv.tracking.run_facts import redact  # start-up: torch
+
+    with phase("delivering to MLflow"):
+        try:
+            for tracker in asked:
+                tracker.sync(record)
+        except Exception as error:  # whatever a tracking server can do wrong
+            raise MachineryError(f"the training is done, but not delivered: {redact(told(error))}") from error
 
 
 def _record(resumable: ResumableTraining, settings: Settings) -> TrialRecord:
