@@ -15,7 +15,6 @@ from toconv.tokens.images import SPLITS
 from toconv.tokens.store import TokenStore
 from toconv.training.identity import deciding
 
-
 GIT_SECONDS = 10.0
 
 
