@@ -67,7 +67,7 @@ def test_everything_that_the_machine_lacks_is_told_at_once(monkeypatch, tmp_path
     monkeypatch.setattr(resource, "getrlimit", lambda which: (64, 64))
     with pytest.raises(MachineryError) as caught:
         check_ray()
-    for part in ("/tmp: Ray's session takes", "shm: is not there", "may open 64 files here, Ray needs 512"):
+    for part in ("/tmp: Ray's session takes", "shm: is not there", "may open 64 files here, Ray needs 256"):
         assert part in str(caught.value)
 
 

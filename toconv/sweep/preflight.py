@@ -28,7 +28,7 @@ LONGEST_SOCKET = 107  # bytes of an AF_UNIX path, unix(7)
 SOCKET_BELOW = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.99")
 SHARED, SHARED_BYTES = Path("/dev/shm"), 100 * 2**20  # Ray's object store: tokens are read by memory map instead
 SESSION_BYTES = 50 * 2**20  # logs and sockets of a session of Ray's
-OPEN_FILES = 512  # Ray's processes hold about 150 each on a small machine, and more with each worker
+OPEN_FILES = 256  # Ray starts two workers with 128 (tried); a driver with MLflow and more workers take more
 PORTS = 32  # that Ray and its first workers listen on
 PROBE_SECONDS = 2.0
 # the preface of HTTP/2 and no settings, which a gRPC server, as Ray's is, answers with its own (RFC 9113, 3.4)
