@@ -2,33 +2,29 @@
 
 import argparse
 import gc
+import io
 import shlex
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 
-from toconv.errors import ExitCode, RequestError, ToconvError
+from toconv.errors import WRONG_PATHS, ExitCode, RequestError, ToconvError
+from toconv.signals import two_end_it
 
 
-def run_command(load: Callable[[], ModuleType], arguments: list[str]) -> int:
-    """Run `main` of the module that `load` gives; whatever stops it, the last line says how to go on."""
-    signal.signal(signal.SIGTERM, _interrupt)
+def run_command(load: Callable[[], ModuleType], arguments: list[str], says: str = "") -> int:
+    """Run `main` of the module that `load` gives. `says` begins the first line; the last line says how to go on,
+    whatever stopped it."""
     collect_seldom()
-    how_to_go_on = same_command
+    how_to_go_on = [same_command]
     try:
-        command = load()
-        how_to_go_on = getattr(command, "how_to_go_on", same_command)
-        if {"-h", "--help"} & set(arguments):
-            print(command.USAGE.strip())
-            return ExitCode.DONE
-        return int(command.main(arguments))
+        if says:
+            _say_first(says)
+        with two_end_it(lambda: how_to_go_on[0]()):
+            return _run(load, arguments, how_to_go_on)
     except ToconvError as error:
-        print(f"error: {error}", file=sys.stderr)
-        if error.exit_code != ExitCode.REQUEST:
-            print(how_to_go_on(), file=sys.stderr)
-        return error.exit_code
+        return _refused(error, how_to_go_on[0])
     except ModuleNotFoundError as error:
         if str(error.name).startswith("toconv"):
             raise
@@ -39,13 +35,46 @@ def run_command(load: Callable[[], ModuleType], arguments: list[str]) -> int:
         )
         return ExitCode.REQUEST
     except OSError as error:
-        print(f"error: the disk or the system gave way: {error}\n{how_to_go_on()}", file=sys.stderr)
+        if error.errno in WRONG_PATHS:
+            print(f"error: a path cannot be used: {error}", file=sys.stderr)
+            return ExitCode.REQUEST
+        print(f"error: the disk or the system gave way: {error}\n{how_to_go_on[0]()}", file=sys.stderr)
         return ExitCode.MACHINERY
     except KeyboardInterrupt:
-        print(f"\ninterrupted; what was finished is kept\n{how_to_go_on()}", file=sys.stderr)
+        print(f"\ninterrupted; what was finished is kept\n{how_to_go_on[0]()}", file=sys.stderr)
         return ExitCode.INTERRUPTED
     finally:
         gc.freeze()  # else the interpreter's end looks through all objects for garbage: three seconds after a sweep
+
+
+def _run(load: Callable[[], ModuleType], arguments: list[str], how_to_go_on: list[Callable[[], str]]) -> int:
+    """`how_to_go_on` gets the command's own way, where it has one."""
+    from toconv.progress import heartbeat  # start-up: rich, after the first line
+
+    with heartbeat():
+        command = load()
+        how_to_go_on[0] = getattr(command, "how_to_go_on", same_command)
+        if {"-h", "--help"} & set(arguments):
+            print(command.USAGE.strip())
+            return ExitCode.DONE
+        return int(command.main(arguments))
+
+
+def _refused(error: ToconvError, how_to_go_on: Callable[[], str]) -> int:
+    """An error's message and exit code; the command to go on only where it can help."""
+    print(f"error: {error}", file=sys.stderr)
+    if isinstance(error.__cause__, OSError) and error.__cause__.errno in WRONG_PATHS:
+        return ExitCode.REQUEST
+    if error.same_command_helps:
+        print(how_to_go_on(), file=sys.stderr)
+    return error.exit_code
+
+
+def _say_first(command: str) -> None:
+    """The first line, before imports that take seconds: what starts, and the one rule for where it writes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # in a pipe too
+    print(f"toconv {command}; outputs/, mlflow.db, checkpoints/ and relative paths are of {Path.cwd()}", flush=True)
 
 
 def parse(parser: argparse.ArgumentParser, arguments: list[str], usage: str) -> tuple[argparse.Namespace, list[str]]:
@@ -68,11 +97,6 @@ def collect_seldom() -> None:
     """Look for garbage after 50000 new objects instead of 700 (gc.set_threshold): imports make many and leave none,
     and took a sixth longer for the looking."""
     gc.set_threshold(50_000, 20, 100)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends a command as Ctrl-C does."""
-    raise KeyboardInterrupt
 
 
 def typed() -> str:

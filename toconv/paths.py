@@ -77,6 +77,24 @@ class SweepPaths:
         return TrialPaths(self.root / "trials" / trial_id)
 
 
+def unwritable(folder: Path) -> str | None:
+    """Why nothing can be written in a folder that may be still to be made, if so. A file without a name is made in it,
+    or in the nearest folder above that is there, and goes."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        return f"{there} is no folder"
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return None
+    except OSError as error:
+        return str(error.strerror)
+
+
+def free_bytes(folder: Path) -> int:
+    """On the disk of a folder that may be still to be made."""
+    return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.is_dir())).free
+
+
 def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
     """Write beside `path`, flush to the disk, then move into place: a reader sees the old or the new whole."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,11 @@
 
 import os
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
@@ -10,7 +15,21 @@ from rich.progress import TimeRemainingColumn as Remaining
 from rich.text import Text
 
 PLAIN_WIDTH = 160  # columns of tables where the output is no terminal
-console = Console(soft_wrap=True, highlight=False, force_terminal=sys.stdout.isatty())
+SILENCE_SECONDS = 25.0  # after so long without a plain line, one tells what is at work
+HEARTBEAT_SECONDS = 1.0
+
+
+class SpokenConsole(Console):
+    """Knows when it last printed."""
+
+    spoke = time.monotonic()
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*objects, **options)
+        self.spoke = time.monotonic()
+
+
+console = SpokenConsole(soft_wrap=True, highlight=False, force_terminal=sys.stdout.isatty())
 if not console.is_terminal:
     console.width = PLAIN_WIDTH
 LIVE = console.is_terminal and not console.is_dumb_terminal and not os.environ.get("CI")  # whether lines may be redrawn
@@ -24,10 +43,57 @@ class Rate(ProgressColumn):
         return Text(f"{speed:.3g}/s" if speed else "")
 
 
-def bar(unit: str) -> Progress:
-    """A progress bar of `unit`s with rate and time left; draws nothing where lines cannot be redrawn."""
+@contextmanager
+def bar(unit: str) -> Iterator[Progress]:
+    """A progress bar of `unit`s with rate and time left; where lines cannot be redrawn, heartbeats tell of it."""
     done = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), Rate()
-    return Progress(*done, Elapsed(), TextColumn("left"), Remaining(), console=console, disable=not LIVE)
+    progress = Progress(*done, Elapsed(), TextColumn("left"), Remaining(), console=console, disable=not LIVE)
+    with progress, phase(lambda: told(progress, unit)):
+        yield progress
+
+
+def told(progress: Progress, unit: str) -> str:
+    """A bar as words: `encoding with clip: 128/4000 images, about 5 min 0 s left`."""
+    for task in progress.tasks:
+        counted = f"{task.completed:g}" if task.total is None else f"{task.completed:g}/{task.total:g}"
+        left = f", about {duration(task.time_remaining)} left" if task.time_remaining else ""
+        return f"{task.description}: {counted} {unit}{left}"
+    return unit
+
+
+_phases: list[tuple[float, Callable[[], str]]] = []  # when each began, and what it is; the innermost last
+
+
+@contextmanager
+def phase(says: Callable[[], str] | str) -> Iterator[None]:
+    """What is at work within, for the heartbeat."""
+    entry = time.monotonic(), (lambda: says) if isinstance(says, str) else says
+    _phases.append(entry)
+    try:
+        yield
+    finally:
+        _phases.remove(entry)
+
+
+@contextmanager
+def heartbeat() -> Iterator[None]:
+    """Within, a plain line whenever nothing was printed for SILENCE_SECONDS; none where lines are redrawn."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(HEARTBEAT_SECONDS):
+            if time.monotonic() - console.spoke > SILENCE_SECONDS:
+                with suppress(OSError, ValueError, IndexError):  # nobody reads any more, or all is over
+                    began, says = _phases[-1]
+                    console.print(f"{says()}; for {duration(time.monotonic() - began)} now")
+
+    with phase("at work"):
+        if not LIVE:
+            threading.Thread(target=beat, daemon=True, name="heartbeat").start()
+        try:
+            yield
+        finally:
+            over.set()
 
 
 def duration(seconds: float) -> str:

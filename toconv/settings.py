@@ -9,13 +9,21 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic_core import PydanticCustomError
 
-Positive = Annotated[int, Field(ge=1)]
+from toconv.tracking_address import address_mistake
+
+# Upper ends are far beyond what a machine can hold or a person can wait for: a slip of the keyboard is refused at once.
+Positive = Annotated[int, Field(ge=1, le=10**9)]
+Size = Annotated[int, Field(ge=1, le=10**5)]  # pixels, channels, tokens; of one dimension of a tensor
+Few = Annotated[int, Field(ge=1, le=1000)]  # layers, heads, threads, seeds
+Index = Annotated[int, Field(ge=-1000, le=1000)]
 Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=1e38, allow_inf_nan=False)]  # finite in fp32
 Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Channel3 = tuple[float, float, float]
+Mean = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]  # of a colour, pixels being in [0, 1]
+Deviation = Annotated[float, Field(ge=1e-3, le=1000, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1, max_length=4096)]
 
 GRID_SIZE = "model.compressor.output_grid_size"  # k, by its dotted name
 SEED, TEST, CRITIC_WEIGHT = "training.seed", "training.test", "loss.wgan_weight"
@@ -78,18 +86,18 @@ class Group(BaseModel):
 class EncoderSettings(Group):
     """The frozen vision transformer, and the pixels that it was trained on."""
 
-    name: str
-    architecture: str  # an open_clip model name, or an open_clip model config (*.json)
-    weights: str  # an open_clip tag, a local file, or package:MODULE/FILE
+    name: Text
+    architecture: Text  # an open_clip model name, or an open_clip model config (*.json)
+    weights: Text  # an open_clip tag, a local file, or package:MODULE/FILE
     sha256: str | None  # of the weights file; checked where it is given
-    layer: int  # index of the block whose output is taken, -1 for the last
-    image_size: Positive  # pixels
-    patch_size: Positive  # pixels
-    width: Positive  # channels of a token
-    mean: Channel3
-    std: Channel3
+    layer: Index  # index of the block whose output is taken, -1 for the last
+    image_size: Size  # pixels
+    patch_size: Size  # pixels
+    width: Size  # channels of a token
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Deviation, Deviation, Deviation]
     dtype: Literal["auto", "bf16", "fp32"]
-    batch_size: Positive
+    batch_size: Size
 
     @property
     def grid_size(self) -> int:
@@ -103,7 +111,7 @@ class DataSettings(Group):
     kind: Annotated[str, one_of(SOURCES)]
     root: Path | None  # data=folder
     imagenet_root: Path | None  # data=imagenet
-    crops: Positive  # fixed crops of each picture; 1 is the centre crop
+    crops: Size  # fixed crops of each picture; 1 is the centre crop
     seed: Seed  # of the split and of the crops
     val_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
     test_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
@@ -111,29 +119,29 @@ class DataSettings(Group):
     val_pictures: Positive | None
     test_pictures: Positive | None
     tokens_dir: Path  # where token stores are kept
-    workers: Positive  # threads that decode pictures
+    workers: Few  # threads that decode pictures
 
 
 class CompressorSettings(Group):
     kind: Annotated[str, one_of(COMPRESSORS)]
     output_grid_size: Positive  # k
     init: Literal["pool", "pca"]  # what it does before it is trained
-    width: Positive  # channels inside the residual branch
-    blocks: Annotated[int, Field(ge=0)]  # residual blocks on the k×k grid
+    width: Size  # channels inside the residual branch
+    blocks: Annotated[int, Field(ge=0, le=1000)]  # residual blocks on the k×k grid
 
 
 class DecoderSettings(Group):
     kind: Annotated[str, one_of(DECODERS)]
-    width: Positive
-    blocks: Annotated[int, Field(ge=0)]
-    heads: Positive  # of decoder.kind=attention
+    width: Size
+    blocks: Annotated[int, Field(ge=0, le=1000)]
+    heads: Few  # of decoder.kind=attention
 
 
 class CriticSettings(Group):
     head: Literal["token", "grid", "conditional"]  # what it scores
     pairs: Literal["independent", "matched"]  # which real and fake samples the penalty interpolates
-    width: Positive
-    layers: Positive  # hidden layers
+    width: Size
+    layers: Few  # hidden layers
     tokens_per_image: Positive  # scored in each critic step; all k² where there are fewer
 
 
@@ -148,14 +156,14 @@ class LossSettings(Group):
     lambda_gp: Weight
     wgan_weight: Weight
     ae_weight: Weight
-    log_ratio: Annotated[float, Field(allow_inf_nan=False)] | None  # log10 of L_gen's weight over L_ae's
+    log_ratio: Annotated[float, Field(ge=-38, le=38, allow_inf_nan=False)] | None  # log10 of L_gen's weight over L_ae's
     balance: Literal["fixed", "gradient_norm"]
 
 
 class TrainingSettings(Group):
-    epochs: Positive
-    batch_size: Positive
-    n_critic: Positive  # critic steps to each generator step
+    epochs: Size
+    batch_size: Size
+    n_critic: Size  # critic steps to each generator step
     learning_rate: Rate  # compressor and decoder
     critic_learning_rate: Rate
     betas: tuple[Beta, Beta]  # compressor and decoder
@@ -171,18 +179,19 @@ class TrainingSettings(Group):
 
 class HardwareSettings(Group):
     device: Literal["auto", "cpu", "cuda"]
-    cuda_device: Annotated[int, Field(ge=0)]
+    cuda_device: Annotated[int, Field(ge=0, le=1000)]
     mixed_precision: bool | Literal["auto"]  # bf16 for compressor and decoder
     compile: bool
-    threads: Positive | None  # CPU threads of one training; null: all that it is given
+    threads: Few | None  # CPU threads of one training; null: all that it is given
 
 
 class ExperimentSettings(Group):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None  # MLflow's experiment; null: the sweep's name
-    tracking_uri: str | None  # null: sqlite:///mlflow.db of the working directory
+    # null: MLFLOW_TRACKING_URI of the environment, else sqlite:///mlflow.db of the working directory
+    tracking_uri: str | None
     checkpoint_dir: Path  # of a single training
     use_wandb: bool
-    wandb_project: str
+    wandb_project: Annotated[str, Field(pattern=r"^[^/\\#?%:]{1,128}$")]
     system_metrics: bool = False  # of each trial's machine, by epoch; older checkpoints do not name it
 
 
@@ -244,6 +253,9 @@ def cross_field_mistakes(raw: dict[str, Any]) -> list[str]:
             )
         if raw["loss"]["log_ratio"] is None and raw["loss"]["wgan_weight"] == 0 and raw["loss"]["ae_weight"] == 0:
             mistakes.append("loss.wgan_weight and loss.ae_weight are both 0: nothing would be trained")
+        address = raw["experiment"]["tracking_uri"]
+        if isinstance(address, str) and (mistake := address_mistake(address)):
+            mistakes.append(f"experiment.tracking_uri: {mistake}")
         for setting, package in (("use_wandb", "wandb"), ("system_metrics", "psutil")):
             if raw["experiment"][setting] is True and not _installed(package):
                 mistakes.append(f"experiment.{setting}=true: needs the package {package}: pip install {package}")

@@ -1,10 +1,12 @@
 """`python train.py` as a user runs it."""
 
 import pytest
+import torch
 from mlflow import MlflowClient
 
 from tests.forked import Forked
 from tests.repository import REPOSITORY
+from toconv import checkpoint, config
 from toconv.tracking.run_facts import redact
 from toconv.training.epochs import read_epochs
 
@@ -42,3 +44,37 @@ def test_a_resumed_training_may_not_become_another(tiny, tmp_path):
 
 def test_a_password_in_a_tracking_uri_is_never_shown():
     assert redact("no route to http://me:secret@host:5000/x") == "no route to http://me:***@host:5000/x"
+
+
+@pytest.mark.parametrize("kind", ["half", "text", "derived", "missing", "of other tokens"])
+def test_a_checkpoint_that_is_none_of_this_training_is_a_wrong_request(tiny, tmp_path, monkeypatch, kind, capsys):
+    """In this process: `toconv train` up to its refusal."""
+    from toconv.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "x.pt"
+    if kind == "text":
+        path.write_text("no checkpoint")
+    elif kind == "derived":
+        checkpoint.save(path, {"matrix": torch.eye(2)})
+    elif kind != "missing":
+        settings = config.compose(tiny).model_dump(mode="json")
+        checkpoint.save(path, {"settings": settings, "store": {"fingerprint": "f00d"}})
+        if kind == "half":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    texts = [f"{key}={value}" for key, value in tiny.items()]
+    assert main(["train", *texts, f"resume={path}"]) == 2
+    told = capsys.readouterr().err
+    assert str(path) in told and "to go on" not in told
+    assert not list((tmp_path / "tokens").rglob("*.fp16"))
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_tokens(tiny, tmp_path, monkeypatch, capsys):
+    from toconv.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    texts = [f"{key}={value}" for key, value in tiny.items()]
+    assert main(["train", *texts, "experiment.checkpoint_dir=/proc/x", "data.tokens_dir=/dev/null/t"]) == 2
+    told = capsys.readouterr()
+    assert "experiment.checkpoint_dir=/proc/x: cannot be written" in told.err and "data.tokens_dir" in told.err
+    assert "MLflow: sqlite:///" in told.out and "(experiment.tracking_uri)" in told.out

@@ -8,7 +8,7 @@ from typing import Any
 from toconv.command_line import parse
 from toconv.config import parse_overrides
 from toconv.errors import ExitCode, RequestError, disk
-from toconv.paths import write_atomic
+from toconv.paths import unwritable, write_atomic
 from toconv.progress import bar, console
 from toconv.tokens.gather import gather
 from toconv.tokens.images import Picture
@@ -42,6 +42,8 @@ def main(arguments: list[str]) -> ExitCode:
         pictures = gather([word for word in asked.words if word not in settings])
     except RequestError as error:
         mistakes = error.mistakes + mistakes
+    if reason := unwritable(asked.output):
+        mistakes.append(f"--output {asked.output}: cannot be written ({reason})")
     if mistakes:
         raise RequestError(*mistakes)
     return _compress_all(pictures, asked.checkpoint, asked.output, parse_overrides(settings))

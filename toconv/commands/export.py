@@ -12,7 +12,7 @@ from toconv.analysis.pareto import recommended
 from toconv.analysis.records import Kind, TrialRecord
 from toconv.command_line import parse
 from toconv.errors import CheckpointError, ExitCode, RequestError
-from toconv.paths import SweepPaths
+from toconv.paths import SweepPaths, unwritable
 from toconv.progress import console
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def _check_target(target: Path) -> None:
 
     if target.exists() and not target.is_dir():
         raise RequestError(f"--to {target}: is a file; name a folder")
+    if reason := unwritable(target.absolute().parent):
+        raise RequestError(f"--to {target}: cannot be written ({reason})")
     if target.is_dir() and any(target.iterdir()):
         try:
             read_config(target / "config.json")

@@ -14,9 +14,10 @@ from toconv.analysis.records import Kind, State
 from toconv.command_line import same_command, typed
 from toconv.errors import ExitCode, RequestError
 from toconv.paths import SweepPaths
-from toconv.progress import console, duration
+from toconv.progress import console, duration, phase
 from toconv.sweep.file import Sweep, load_sweep
 from toconv.sweep.lock import only_driver
+from toconv.sweep.preflight import check_folders, check_ray, joined, moved, usable
 
 if TYPE_CHECKING:
     from toconv.sweep.cluster import Cluster
@@ -53,13 +54,15 @@ def main(arguments: list[str]) -> ExitCode:
         raise RequestError(*unknown or ["--dry-run and --debug exclude each other"])
     asked = load_sweep(Path(words[0]), words[1:])
     paths = SweepPaths.named(asked.file.name)
+    check_folders(asked, paths)
+    if "--debug" in flags:
+        return _debug(asked, paths)
+    check_ray()
     if "--dry-run" in flags:
         from toconv.sweep.plan import show_plan  # start-up: torch
 
         show_plan(asked, paths)
         return ExitCode.DONE
-    if "--debug" in flags:
-        return _debug(asked, paths)
     with only_driver(paths), ray_ahead(paths) as cluster:
         return _run(asked, paths, cluster)
 
@@ -77,6 +80,8 @@ def ray_ahead(paths: SweepPaths) -> Iterator[Callable[[], Cluster]]:
     """Yields what gives the sweep's Ray cluster. It starts beside the imports and checks that come before trials;
     where a report says that there may be nothing left to run, it starts when it is asked for."""
     found: list[Cluster] = []
+    if elsewhere := moved():
+        console.print(elsewhere)
 
     def cluster() -> Cluster:
         if not found:
@@ -88,6 +93,8 @@ def ray_ahead(paths: SweepPaths) -> Iterator[Callable[[], Cluster]]:
     try:
         if not paths.report.exists():
             cluster()
+            if joined():
+                cluster().resources()  # one that is gone is told of before any work
         yield cluster
     finally:
         for started in found:
@@ -98,15 +105,23 @@ def _run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster]) -> Exi
     from toconv.hardware import keep_freed_memory  # start-up: torch
     from toconv.sweep.baselines import baseline_records
     from toconv.sweep.driver import Driver
-    from toconv.sweep.request import record_request
+    from toconv.sweep.plan import check_trials_room
+    from toconv.sweep.request import check_request, record_request
     from toconv.sweep.session import start_tracking, stop_tracking
     from toconv.tokens.store import prepare_store
-    from toconv.tracking.tracker import check_access
+    from toconv.tracking.tracker import check_access, say_store
+
+    def before_encoding(fingerprint: str) -> None:
+        """Hours of encoding would be lost to a sweep that is refused, or to a Ray that does not start."""
+        check_request(asked, paths, fingerprint)
+        usable(asked.file.resources, cluster().resources())
 
     start = time.monotonic()
+    say_store(asked.base.experiment)
     check_access(asked.base.experiment)
+    check_trials_room(asked, paths)
     keep_freed_memory()
-    store = prepare_store(asked.base)
+    store = prepare_store(asked.base, before_encoding)
     record_request(asked, paths, store.name, facts())
     driver = Driver(asked, paths, store, store.name)
     if asked.file.baselines:
@@ -127,7 +142,7 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster]) -> None:
     if not left:
         console.print(f"{file.name}: everything is done already, all {planned} trials; nothing trained now")
         return
-    from toconv.sweep.cluster import in_use, usable  # start-up: Ray
+    from toconv.sweep.cluster import in_use  # start-up: Ray
     from toconv.sweep.ray_tune import run_trials
     from toconv.sweep.terminal.display import Display
     from toconv.sweep.terminal.utilization import Utilization
@@ -141,7 +156,7 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster]) -> None:
     if resources.gpu != file.resources.gpu:
         console.print(f"no GPU on this machine: gpu: {file.resources.gpu:g} counts as 0; trials run on the CPU")
     console.print(f"{slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
-    with Utilization(in_use) as utilization, Display(driver, slots, utilization) as display:
+    with Utilization(in_use) as utilization, phase("trials run"), Display(driver, slots, utilization) as display:
         run_trials(driver, resources, slots, display.update, lambda: import_report(file.trials))
 
 
@@ -163,13 +178,15 @@ def _report(driver: Driver) -> None:
     """report.html and its figures, before tracking ends, which takes them along."""
     from toconv.report.write import write_report  # start-up: matplotlib, beside the last trials
 
-    write_report(driver, facts())
+    with phase("writing the report"):
+        write_report(driver, facts())
 
 
 def _recommend(driver: Driver) -> None:
     from toconv.export.recommended import export_recommended  # start-up: beside the last trials
 
-    export_recommended(driver)
+    with phase("exporting the recommended compressors"):
+        export_recommended(driver)
 
 
 def _finish(driver: Driver, tracker: BackgroundTracker, seconds: float) -> ExitCode:
@@ -177,6 +194,7 @@ def _finish(driver: Driver, tracker: BackgroundTracker, seconds: float) -> ExitC
     from toconv.analysis.pareto import REFERENCES, against, named  # start-up: SciPy, beside the last trials
     from toconv.sweep.session import stop_tracking
     from toconv.sweep.terminal.tables import finalists_table, front_table
+    from toconv.tracking.tracker import how_to_look
 
     spent = driver.budget_spent() if driver.left() else None
     driver.spent.save()
@@ -204,7 +222,8 @@ def _finish(driver: Driver, tracker: BackgroundTracker, seconds: float) -> ExitC
     _recommend(driver)
     console.print(
         f"figures and what was learnt: {driver.paths.report} (for a paper: {driver.paths.figures})\n"
-        f"all rows: {driver.paths.results}\ncurves, parameters, checkpoints: mlflow ui"
+        f"all rows: {driver.paths.results}\n"
+        f"curves, parameters, checkpoints: {how_to_look(driver.sweep.base.experiment)}"
     )
     return ExitCode.TRIALS_FAILED if failed else ExitCode.DONE
 

@@ -19,10 +19,11 @@ def main(arguments: list[str]) -> ExitCode:
     """Raises RequestError on a wrong name, MachineryError where records could not be delivered."""
     from toconv.sweep.request import recorded_sweep  # start-up: torch
     from toconv.sweep.session import deliver, recorded_driver, start_tracking
-    from toconv.tracking.tracker import check_access
+    from toconv.tracking.tracker import check_access, say_store
 
     paths = SweepPaths.named(one_name(arguments, USAGE))
     sweep, _ = recorded_sweep(paths)
+    say_store(sweep.base.experiment)
     check_access(sweep.base.experiment)
     with only_driver(paths):
         driver = recorded_driver(paths)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toconv import config
 from toconv.analysis.records import SYMBOLS, Kind, State, TrialRecord
 from toconv.command_line import same_command
-from toconv.errors import ExitCode, RequestError
+from toconv.errors import CheckpointError, ExitCode, MachineryError, RequestError, told
 from toconv.machine import EpochMeter
-from toconv.paths import TrialPaths
-from toconv.progress import bar, console
+from toconv.paths import TrialPaths, unwritable
+from toconv.progress import bar, console, phase
 from toconv.settings import Settings, changes_a_number
 
 if TYPE_CHECKING:
+    from toconv.tracking.tracker import Tracker
     from toconv.training.resumable import ResumableTraining
 
 USAGE = """
@@ -35,15 +37,17 @@ def main(arguments: list[str]) -> ExitCode:
     from toconv.hardware import describe, keep_freed_memory, limit_threads, resolve_device  # start-up: torch
     from toconv.tokens.store import TokenStore, prepare_store
     from toconv.tracking.provenance import provenance
-    from toconv.tracking.tracker import check_access, trackers
+    from toconv.tracking.tracker import check_access, say_store, trackers
     from toconv.training.loop import Training
     from toconv.training.resumable import ResumableTraining
 
+    say_store(settings.experiment)
     check_access(settings.experiment)
+    check_folders(settings)
     limit_threads(settings.hardware)
     keep_freed_memory()
     device = resolve_device(settings.hardware)
-    store = TokenStore(prepare_store(settings))
+    store = TokenStore(prepare_store(settings, lambda fingerprint: _same_tokens(settings, fingerprint)))
     training = Training(settings, store, device)
     paths = TrialPaths(settings.experiment.checkpoint_dir.resolve())
     asked = trackers(settings.experiment, provenance("", paths.folder, store.folder))
@@ -57,8 +61,7 @@ def main(arguments: list[str]) -> ExitCode:
         console.print(f"going on after epoch {training.epoch} of {settings.resume}")
     _run_epochs(resumable, settings)
     record = _record(resumable, settings)
-    for tracker in asked:
-        tracker.sync(record)
+    _deliver(asked, record)
     console.print(
         f"best validation distortion {training.best_distortion:.4f} in epoch {training.best_epoch}: {paths.best}"
     )
@@ -81,17 +84,45 @@ def settings_of(overrides: dict[str, Any]) -> Settings:
         return settings
     from toconv import checkpoint  # start-up: torch
 
-    saved = config.flat(checkpoint.load(settings.resume)["settings"])
+    state = checkpoint.load(settings.resume)
+    if "settings" not in state:
+        raise CheckpointError(
+            f"{settings.resume}: holds what is derived from tokens, and is no checkpoint of a training"
+        )
+    saved = config.flat(state["settings"])
     groups = set(config.groups())
     chosen = overrides.keys() - groups
     now, deciding = config.flat(settings.model_dump(mode="json")), filter(changes_a_number, sorted(chosen))
-    changed = [key for key in deciding if key != "training.epochs" and now[key] != saved[key]]
+    changed = [key for key in deciding if key != "training.epochs" and now[key] != saved.get(key)]
     if changed:
         raise RequestError(
-            *(f"{key}={overrides[key]}: the checkpoint was trained with {saved[key]}" for key in changed)
+            *(f"{key}={overrides[key]}: the checkpoint was trained with {saved.get(key)}" for key in changed)
         )
     kept = {key: value for key, value in saved.items() if not key.startswith(("resume", "experiment."))}
     return config.compose({key: overrides[key] for key in overrides if key in groups}, kept, overrides)
+
+
+def _same_tokens(settings: Settings, fingerprint: str) -> None:
+    """Raises CheckpointError, before anything is encoded, where the checkpoint to go on from is of other tokens."""
+    if settings.resume is None:
+        return
+    from toconv import checkpoint  # start-up: torch
+
+    theirs = checkpoint.load(settings.resume)["store"]["fingerprint"]
+    if theirs != fingerprint:
+        raise CheckpointError(f"{settings.resume}: was trained on tokens {theirs}, but these are {fingerprint}")
+
+
+def check_folders(settings: Settings) -> None:
+    """Raises RequestError where a folder that the training writes in cannot be written."""
+    wanted = {
+        "experiment.checkpoint_dir": settings.experiment.checkpoint_dir,
+        "data.tokens_dir": settings.data.tokens_dir,
+    }
+    reasons = {name: unwritable(folder) for name, folder in wanted.items()}
+    mistakes = [f"{name}={wanted[name]}: cannot be written ({reason})" for name, reason in reasons.items() if reason]
+    if mistakes:
+        raise RequestError(*mistakes)
 
 
 def _run_epochs(resumable: ResumableTraining, settings: Settings) -> None:
@@ -113,6 +144,19 @@ def _run_epochs(resumable: ResumableTraining, settings: Settings) -> None:
             console.print(f"epoch {epoch.epoch}/{epochs}: {values}, {epoch.seconds:.1f} s")
     if machine:
         machine.close()
+
+
+def _deliver(asked: Sequence[Tracker], record: TrialRecord) -> None:
+    """Raises MachineryError where a store does not take the record; the training is on the disk, and goes on from its
+    end."""
+    from toconv.tracking.run_facts import redact  # start-up: torch
+
+    with phase("delivering to MLflow"):
+        try:
+            for tracker in asked:
+                tracker.sync(record)
+        except Exception as error:  # whatever a tracking server can do wrong
+            raise MachineryError(f"the training is done, but not delivered: {redact(told(error))}") from error
 
 
 def _record(resumable: ResumableTraining, settings: Settings) -> TrialRecord:

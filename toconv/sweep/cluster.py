@@ -6,8 +6,10 @@ import gc
 import os
 import socket
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from toconv.command_line import collect_seldom
 
@@ -30,12 +32,12 @@ collect_seldom()  # in a worker too, before it imports Tune and torch
 import ray  # noqa: E402 - reads the environment when it is imported
 
 from toconv.errors import MachineryError, first_line  # noqa: E402
-
-if TYPE_CHECKING:
-    from toconv.sweep.file import Resources
+from toconv.progress import phase  # noqa: E402
+from toconv.sweep.preflight import SHARED_BYTES, how_to_leave, joined, ray_folder  # noqa: E402
 
 PROBE_SECONDS = 10.0
-OBJECT_STORE_BYTES = 100 * 2**20  # nothing large goes through it: tokens are read by memory map
+JOIN_SECONDS, START_SECONDS = 30.0, 300.0  # that a cluster which is there has to answer, and one of our own to start
+STOP_SECONDS = 30.0
 
 
 class Cluster:
@@ -44,43 +46,72 @@ class Cluster:
 
     def __init__(self) -> None:
         self._found = ray.is_initialized()
+        self._joined = None if self._found else joined()
+        self._end = time.monotonic() + (JOIN_SECONDS if self._joined else START_SECONDS)
         self._error: Exception | None = None
         self._started, self._stopped = threading.Event(), threading.Event()
-        threading.Thread(target=self._run, daemon=True, name="ray").start()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="ray")
+        self._thread.start()
 
     def _run(self) -> None:
         """Ray's processes end with the thread that started them (PR_SET_PDEATHSIG), which therefore stays."""
         try:
             self._begin()
-        except (ConnectionError, RuntimeError, OSError, ValueError) as error:
+        except Exception as error:  # Ray's many kinds
             self._error = error
         finally:
             self._started.set()
         self._stopped.wait()
+        if not self._found:
+            with suppress(Exception):  # of a cluster that is gone already
+                ray.shutdown()
 
     def _begin(self) -> None:
         quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-        if not self._found and os.environ.get("RAY_ADDRESS"):
-            ray.init(**quiet)
+        if self._joined:
+            ray.init(self._joined, **quiet)
         elif not self._found:
-            ray.init("local", object_store_memory=OBJECT_STORE_BYTES, **quiet)
+            ray.init("local", object_store_memory=SHARED_BYTES, _temp_dir=str(ray_folder() / "ray"), **quiet)
 
     def resources(self) -> dict[str, float]:
-        """What the cluster has, once it runs. Raises MachineryError where it did not start."""
-        self._started.wait()
-        if self._error:
-            raise MachineryError(f"Ray did not start: {first_line(self._error)}") from self._error
-        return ray.cluster_resources()
+        """What the cluster has, once it runs. Raises MachineryError where it does not answer in time."""
+        with phase(f"waiting for the Ray cluster at {self._joined}" if self._joined else "Ray starts"):
+            answered = self._started.wait(max(0.0, self._end - time.monotonic()))
+        if answered and not self._error:
+            return within(JOIN_SECONDS, ray.cluster_resources, "Ray did not say what its cluster has")
+        why = first_line(self._error) if self._error else "no answer in time"
+        if self._joined:
+            raise MachineryError(f"no Ray cluster answers ({why}); {how_to_leave(self._joined)}") from self._error
+        raise MachineryError(f"Ray did not start: {why}") from self._error
 
     def stop(self) -> None:
-        """End a cluster of our own, leave any other. Tune's garbage goes first: handles that are freed while Ray ends
-        end this process with it."""
-        self._started.wait()
+        """End a cluster of our own, leave any other, and do not wait for one that never answered. Tune's garbage goes
+        first: handles that are freed while Ray ends end this process with it."""
+        begun = self._started.wait(0.0 if self._joined else STOP_SECONDS)
         gc.collect()
-        if not self._found:
-            with suppress(ray.exceptions.RayError, ConnectionError, RuntimeError):  # of a cluster that is gone already
-                ray.shutdown()
         self._stopped.set()
+        if begun:
+            self._thread.join(STOP_SECONDS)
+
+
+def within(seconds: float, call: Callable[[], dict[str, float]], otherwise: str) -> dict[str, float]:
+    """What `call` gives; it runs in a thread, since Ray may hang in it. Raises MachineryError after so long."""
+    found: list[dict[str, float]] = []
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            found.append(call())
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True, name="ray-call")
+    thread.start()
+    thread.join(seconds)
+    if not found:
+        why = first_line(errors[0]) if errors else f"no answer within {seconds:.0f} s"
+        raise MachineryError(f"{otherwise} ({why})") from (errors[0] if errors else None)
+    return found[0]
 
 
 RAY_ERRORS = (ray.exceptions.RayError, ConnectionError)
@@ -95,19 +126,6 @@ def in_use() -> dict[str, tuple[float, float]]:
     """{CPU, GPU: (how much of it trials hold, how much there is)} on the whole cluster."""
     total, free = ray.cluster_resources(), ray.available_resources()
     return {name: (total[name] - free.get(name, 0.0), total[name]) for name in ("CPU", "GPU") if name in total}
-
-
-def usable(asked: Resources, present: dict[str, float]) -> tuple[Resources, int]:
-    """A trial's resources on this cluster and how many trials it holds at once. Where there is no GPU, gpu counts as 0.
-    Raises MachineryError where not one trial fits."""
-    gpu = asked.gpu if present.get("GPU", 0) else 0.0
-    slots = int(min(present.get("CPU", 0) // asked.cpu, present["GPU"] // gpu if gpu else float("inf")))
-    if slots < 1:
-        raise MachineryError(
-            f"resources: a trial asks for cpu={asked.cpu}, gpu={asked.gpu}; the cluster has "
-            f"cpu={present.get('CPU', 0):g}, gpu={present.get('GPU', 0):g}"
-        )
-    return asked.model_copy(update={"gpu": gpu}), slots
 
 
 def unreachable() -> str | None:

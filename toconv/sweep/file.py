@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from toconv import config
 from toconv.errors import RequestError, told
 from toconv.evaluation.metrics import objectives
-from toconv.settings import GRID_SIZE, Group, Positive, Settings, one_of
-from toconv.sweep.space import Space, condition_mistakes, size, start_mistakes
+from toconv.settings import GRID_SIZE, SEED, Few, Group, Positive, Settings, one_of
+from toconv.sweep.space import MOST_VALUES, Space, condition_mistakes, size, start_mistakes
 
+MOST_TRIALS, MOST_CELLS = 10**6, 10**4  # of a cell, of a sweep
+SMALLEST_SHARE = 0.0001  # of a CPU or GPU
 FINALISTS = "finalists"  # their study, which no cell may be called
 SECTIONS = {"settings", "grid", "search", "objectives", "early_stopping", "resources", "budget", "finalists"}
 
@@ -28,17 +31,25 @@ class EarlyStopping(Group):
 
 
 class Resources(Group):
-    gpu: Annotated[float, Field(ge=0)] = 1
-    cpu: Annotated[float, Field(gt=0)] = 1
+    gpu: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 1
+    cpu: Annotated[float, Field(ge=SMALLEST_SHARE, le=10_000, allow_inf_nan=False)] = 1
+
+    @field_validator("gpu", "cpu")
+    @classmethod
+    def _countable(cls, value: float) -> float:
+        """As Ray counts."""
+        if (value > 1 and value % 1) or 0 < value < SMALLEST_SHARE:
+            raise ValueError(f"must be a whole number, or a part of one from {SMALLEST_SHARE} on")
+        return value
 
 
 class Budget(Group):
-    hours: Annotated[float, Field(gt=0)] | None = None
-    gpu_hours: Annotated[float, Field(gt=0)] | None = None
+    hours: Annotated[float, Field(gt=0, le=10**6, allow_inf_nan=False)] | None = None
+    gpu_hours: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | None = None
 
 
 class Finalists(Group):
-    seeds: Positive
+    seeds: Few
 
 
 class SweepFile(Group):
@@ -52,7 +63,7 @@ class SweepFile(Group):
     objectives: Annotated[
         dict[Annotated[str, one_of(objectives())], Literal["minimize", "maximize"]], Field(min_length=1)
     ]
-    trials: Positive
+    trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)]
     sampler: Literal["tpe", "gp", "nsga2", "random", "grid"] = "tpe"
     early_stopping: EarlyStopping | None = None
     resources: Resources = Resources()
@@ -72,13 +83,18 @@ class SweepFile(Group):
 
     @model_validator(mode="after")
     def _consistent(self) -> SweepFile:
+        cells = math.prod(map(len, self.grid.values()))
+        if cells > MOST_CELLS:
+            raise ValueError(f"grid: has {cells} cells; at most {MOST_CELLS} must hold")
         both = sorted(set(self.grid) & set(self.search))
         if both:
             raise ValueError(f"{', '.join(both)}: under grid or under search, not both")
         if self.sampler == "grid":
             endless = [key for key, d in self.search.items() if d.values() is None]
             if endless:
-                raise ValueError(f"sampler: grid needs choices or a step for {', '.join(endless)}")
+                raise ValueError(
+                    f"sampler: grid needs choices or a step, and at most {MOST_VALUES} values, for {', '.join(endless)}"
+                )
         return self
 
 
@@ -154,7 +170,10 @@ def load_sweep(path: Path, texts: list[str]) -> Sweep:
     overrides = {**file.settings, **line}
     base, more = config.check(overrides, _first_point(file))
     mistakes += more + _space_mistakes(file, overrides, set(more)) + start_mistakes(file.search, file.start_with)
+    if line.get("resume") or file.settings.get("resume"):
+        mistakes.append(f"resume={overrides['resume']}: is for train.py; a sweep goes on by itself where it stopped")
     if base is not None:
+        mistakes += _seed_mistakes(file, base)
         mistakes += condition_mistakes(file.search, config.flat(base.model_dump(mode="json")))
     if mistakes or base is None:
         raise RequestError(*dict.fromkeys(mistakes))
@@ -223,6 +242,14 @@ def _space_mistakes(file: SweepFile, overrides: Mapping[str, Any], known: set[st
         found += [m for m in mistakes if m not in known]
     twice = {key: values for key, values in file.grid.items() if len(set(map(str, values))) < len(values)}
     return found + [f"grid.{key}: a value is given twice: {values}" for key, values in twice.items()]
+
+
+def _seed_mistakes(file: SweepFile, base: Settings) -> list[str]:
+    """Finalists count on from training.seed."""
+    seeds, end = file.finalists.seeds if file.finalists else 0, 2**32
+    if base.training.seed + seeds < end:
+        return []
+    return [f"finalists.seeds={seeds}: {SEED} + seeds < {end} must hold, got {base.training.seed} + {seeds}"]
 
 
 def _first_point(file: SweepFile) -> dict[str, Any]:

@@ -9,6 +9,13 @@ from toconv.errors import RequestError
 from toconv.paths import SweepPaths
 
 
+def check_alone(paths: SweepPaths) -> None:
+    """Raises RequestError while another process runs this sweep. Leaves nothing behind."""
+    if paths.lock.exists():
+        with only_driver(paths):
+            pass
+
+
 @contextmanager
 def only_driver(paths: SweepPaths) -> Iterator[None]:
     """Keep a second driver out. Raises RequestError while the first one lives."""

@@ -1,21 +1,29 @@
 """`--dry-run`: what a sweep would do, and what it would need. Starts nothing, writes nothing."""
 
+import os
 import time
 from dataclasses import dataclass
 
 import torch
 from rich.table import Table
+from torch import nn
 
+from toconv.errors import MachineryError
 from toconv.hardware import mixed_precision, resolve_device
 from toconv.models.cost import forward_flops, parameters
 from toconv.models.critic import build_critic
 from toconv.models.families import build_compressor, build_decoder
-from toconv.paths import SweepPaths
+from toconv.paths import SweepPaths, free_bytes
 from toconv.progress import console, duration
 from toconv.settings import Settings
 from toconv.sweep.file import Sweep
-from toconv.tokens.images import list_splits
-from toconv.tokens.store import estimated_bytes, find_store
+from toconv.sweep.lock import check_alone
+from toconv.sweep.preflight import check_cluster, joined, usable
+from toconv.sweep.request import check_request
+from toconv.tokens.encoder_files import check_files
+from toconv.tokens.images import Splits, list_splits
+from toconv.tokens.store import check_room, estimated_bytes, is_complete, store_folder
+from toconv.tracking.tracker import check_access, say_store
 from toconv.training.losses import adversarial_weight
 
 GIGABYTE = 1e9
@@ -32,10 +40,46 @@ class Cost:
     checkpoint_bytes: int
 
 
+def check_trials_room(sweep: Sweep, paths: SweepPaths) -> None:
+    """Raises MachineryError where the disk has no room for the checkpoints of one trial."""
+    largest = max(checkpoint_bytes(networks(sweep.base, k)) for k in sweep.grid_sizes())
+    needed, free = _names(sweep.base) * largest, free_bytes(paths.root)
+    if needed > free:
+        raise MachineryError(
+            f"{paths.root}: a trial's checkpoints take {needed / GIGABYTE:.2f} GB, but {free / GIGABYTE:.2f} GB are "
+            "free on its disk; free some, or make a model's width or training.keep_last_n smaller"
+        )
+
+
+def _names(base: Settings) -> int:
+    """Checkpoints of a trial: latest, best and the last epochs'; equal ones lie on the disk once."""
+    return min(base.training.keep_last_n, -(-base.training.epochs // base.training.checkpoint_every)) + 2
+
+
+def _check(sweep: Sweep, paths: SweepPaths, pictures: Splits) -> bool:
+    """Refuse whatever a start would refuse in its first minute; returns whether the tokens are there already."""
+    base = sweep.base
+    say_store(base.experiment)
+    check_access(base.experiment)
+    check_cluster()
+    check_alone(paths)
+    if joined() is None:
+        usable(sweep.file.resources, {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()})
+    check_trials_room(sweep, paths)
+    check_files(base.encoder)
+    store = store_folder(base, pictures)
+    stored = is_complete(store)
+    if not stored:
+        check_room(base, pictures, store)
+    check_request(sweep, paths, store.name)
+    return stored
+
+
 def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
-    """Print cells, trials, shapes, disk and time to expect."""
+    """Check, then print cells, trials, shapes, disk and time to expect."""
     base, file = sweep.base, sweep.file
     pictures = list_splits(base.data)
+    stored = _check(sweep, paths, pictures)
     splits = {name: len(found) * base.data.crops for name, found in pictures.items()}
     cells = sweep.cells()
     trials = sweep.planned_trials()
@@ -53,18 +97,16 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     steps = base.training.epochs * -(-splits["train"] // base.training.batch_size)
     mean_flops = sum(cost.step_flops for cost in costs.values()) / len(costs)
     seconds = trials * steps * mean_flops / rate * SLOWDOWN
-    names = base.training.keep_last_n + 2  # latest, best and the last epochs'; equal ones lie on the disk once
-    folder = names * max(cost.checkpoint_bytes for cost in costs.values())
-    store = find_store(base, pictures)
+    folder = _names(base) * max(cost.checkpoint_bytes for cost in costs.values())
     console.print(
-        f"disk: tokens {estimated_bytes(base, splits) / GIGABYTE:.2f} GB"
-        f" ({'already there' if store else 'to be encoded first'}), "
+        f"disk: tokens {estimated_bytes(base, sum(splits.values())) / GIGABYTE:.2f} GB"
+        f" ({'already there' if stored else 'to be encoded first'}), "
         f"checkpoints at most {folder / GIGABYTE:.2f} GB a trial, which only running trials and those on the "
         f"front keep: at most {trials * folder / GIGABYTE:.2f} GB if all were"
     )
     console.print(
         f"time: about {duration(seconds)} of this machine for the trials, from their arithmetic and a "
-        f"matrix product timed just now ({rate / 1e9:.0f} GFLOP/s)" + ("" if store else "; encoding comes before it")
+        f"matrix product timed just now ({rate / 1e9:.0f} GFLOP/s)" + ("" if stored else "; encoding comes before it")
     )
 
 
@@ -82,11 +124,7 @@ def _table(sweep: Sweep, costs: dict[int, Cost]) -> Table:
 def trial_cost(base: Settings, k: int) -> Cost:
     """Counted on the networks themselves, on the meta device."""
     g, c, t = base.encoder.grid_size, base.encoder.width, base.training
-    with torch.device("meta"):
-        compressor = build_compressor(base.model.compressor.model_copy(update={"output_grid_size": k}), c, g)
-        decoder = build_decoder(base.model.decoder, c, g, k, base.model.compressor.init)
-        critic = build_critic(c, base.model.critic)
-    size = parameters(compressor, decoder, critic)
+    compressor, decoder, critic = trained = networks(base, k)
     generator = forward_flops(compressor, t.batch_size, g * g, c) + forward_flops(decoder, t.batch_size, k * k, c)
     head = base.model.critic.head
     scored = k * k if head == "grid" else min(k * k, base.model.critic.tokens_per_image)
@@ -94,8 +132,22 @@ def trial_cost(base: Settings, k: int) -> Cost:
     verdict = forward_flops(critic, t.batch_size, scored, seen)
     critic_steps = 4 * t.n_critic * verdict  # real, fake, and a penalty of two
     last = forward_flops(critic, t.batch_size, k * k, seen)
-    trained = critic_steps + last if adversarial_weight(base.loss) > 0 else 0
-    return Cost(size, (1 + BACKWARD) * (generator + trained), 3 * 4 * size)
+    adversarial = critic_steps + last if adversarial_weight(base.loss) > 0 else 0
+    return Cost(parameters(*trained), (1 + BACKWARD) * (generator + adversarial), checkpoint_bytes(trained))
+
+
+def networks(base: Settings, k: int) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """Compressor, decoder and critic of a trial, without memory."""
+    g, c = base.encoder.grid_size, base.encoder.width
+    with torch.device("meta"):
+        compressor = build_compressor(base.model.compressor.model_copy(update={"output_grid_size": k}), c, g)
+        decoder = build_decoder(base.model.decoder, c, g, k, base.model.compressor.init)
+        return compressor, decoder, build_critic(c, base.model.critic)
+
+
+def checkpoint_bytes(trained: tuple[nn.Module, ...]) -> int:
+    """Weights and both moments of Adam, in fp32."""
+    return 3 * 4 * parameters(*trained)
 
 
 def gemm_rate(device: torch.device, dtype: torch.dtype, side: int = 1024, seconds: float = 0.2) -> float:

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from toconv import __version__
-from toconv.errors import RequestError
+from toconv.errors import RequestError, told
 from toconv.paths import SweepPaths, write_atomic
 from toconv.settings import Settings
 from toconv.sweep.file import Sweep, SweepFile
 from toconv.training.identity import deciding, training_code
 
+SQLITE = b"SQLite format 3\0"
 LAYOUT = 2  # of a sweep's folder
 DEFINING = ("grid", "search", "objectives", "sampler", "start_with", "early_stopping")  # keys of the sweep file
 
@@ -23,23 +25,30 @@ def definition(sweep: Sweep, fingerprint: str) -> dict[str, Any]:
     return {"settings": deciding(sweep.base), "fingerprint": fingerprint, "code": training_code(), **file}
 
 
+def check_request(sweep: Sweep, paths: SweepPaths, fingerprint: str) -> None:
+    """Raises RequestError where the folder holds a sweep that is defined otherwise, or a file in the ledger's place."""
+    if paths.study.exists() and _begins(paths.study) not in (SQLITE, b""):
+        raise RequestError(f"{paths.study}: is no ledger of a sweep (a SQLite file); choose another name=")
+    if not paths.request.exists():
+        return
+    found, wanted = read_request(paths)["definition"], definition(sweep, fingerprint)
+    changed = [f"{key}: was {was!r}, now {now!r}" for key, was, now in _differences(found, wanted)]
+    if changed:
+        raise RequestError(
+            f"{paths.root}: holds a sweep that is defined otherwise; ask for what it was, or "
+            "choose another name=. " + "; ".join(changed)
+        )
+
+
 def record_request(sweep: Sweep, paths: SweepPaths, fingerprint: str, facts: Mapping[str, Any]) -> None:
-    """Write sweep.yaml. Raises RequestError where the folder holds a sweep that is defined otherwise."""
-    wanted = definition(sweep, fingerprint)
-    if paths.request.exists():
-        found = read_request(paths)["definition"]
-        changed = [f"{key}: was {was!r}, now {now!r}" for key, was, now in _differences(found, wanted)]
-        if changed:
-            raise RequestError(
-                f"{paths.root}: holds a sweep that is defined otherwise; ask for what it was, or "
-                "choose another name=. " + "; ".join(changed)
-            )
+    """Write sweep.yaml. Raises as `check_request` does."""
+    check_request(sweep, paths, fingerprint)
     content = {
         "layout": LAYOUT,
         "question": sweep.question,
         "toconv": __version__,
         **facts,
-        "definition": wanted,
+        "definition": definition(sweep, fingerprint),
         "request": sweep.file.model_dump(mode="json"),
         "overrides": dict(sweep.overrides),
         "base": sweep.base.model_dump(mode="json"),
@@ -56,7 +65,12 @@ def read_request(paths: SweepPaths) -> dict[str, Any]:
             f"{paths.root}: holds no sweep; "
             + (f"there are {', '.join(others)}" if others else f"{paths.root.parent} holds none at all")
         )
-    found: dict[str, Any] = yaml.safe_load(paths.request.read_text())
+    try:
+        found = yaml.safe_load(paths.request.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(f"{paths.request}: not readable as YAML ({told(error)}); choose another name=") from None
+    if not isinstance(found, dict):
+        raise RequestError(f"{paths.request}: not written by a sweep; choose another name=")
     if found.get("layout") != LAYOUT:
         raise RequestError(
             f"{paths.root}: holds a sweep of an earlier layout ({found.get('layout', 1)}; this version of toconv reads "
@@ -71,6 +85,11 @@ def recorded_sweep(paths: SweepPaths) -> tuple[Sweep, str]:
     found = read_request(paths)
     file, base = SweepFile.model_validate(found["request"]), Settings.model_validate(found["base"])
     return Sweep(file, found["overrides"], base, found["question"]), found["definition"]["fingerprint"]
+
+
+def _begins(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(SQLITE))
 
 
 def _differences(found: Any, wanted: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:

@@ -4,7 +4,7 @@ from toconv.analysis.records import Kind
 from toconv.analysis.results import read_results
 from toconv.config import flat
 from toconv.paths import SweepPaths
-from toconv.progress import console
+from toconv.progress import console, phase
 from toconv.sweep.baselines import recorded_baselines
 from toconv.sweep.driver import Driver
 from toconv.sweep.request import recorded_sweep
@@ -38,7 +38,8 @@ def start_tracking(driver: Driver) -> BackgroundTracker:
 
 def deliver(driver: Driver, tracker: BackgroundTracker, seconds: float) -> int:
     """Deliver what is left and write results.csv; returns how many records could not be delivered."""
-    undelivered = tracker.flush(seconds)
+    with phase(lambda: f"delivering to MLflow: {tracker.waiting()} record(s) left"):
+        undelivered = tracker.flush(seconds)
     driver.write_results(tracker.run_ids())
     return undelivered
 
@@ -51,4 +52,5 @@ def stop_tracking(driver: Driver, tracker: BackgroundTracker, status: str) -> No
             f"MLflow: {undelivered} record(s) not delivered ({tracker.error}); the next start of this "
             f"command delivers them, or toconv sync {driver.sweep.file.name}"
         )
-    tracker.close(status, driver.records(), driver.paths.told())
+    with phase("closing the sweep's run in MLflow"):
+        tracker.close(status, driver.records(), driver.paths.told())

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from toconv.settings import Group
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
+MOST_VALUES = 10**5  # that are enumerated
 Params = dict[str, Any]
 
 
@@ -22,7 +23,7 @@ class Distribution(Group):
     low: Number | None = None
     high: Number | None = None
     log: bool = False
-    step: Annotated[float, Field(gt=0)] | None = None
+    step: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     type: Literal["float", "int"] = "float"
     choices: Annotated[list[Any], Field(min_length=1)] | None = None
     when: dict[str, Any] = {}
@@ -56,13 +57,13 @@ class Distribution(Group):
         return [int(v) if self.type == "int" else v for v in self.range]
 
     def values(self) -> list[Any] | None:
-        """Every value where they can be enumerated, else None."""
+        """Every value where they can be enumerated and are not more than MOST_VALUES, else None."""
         if self.choices is not None:
             return self.choices
         step = self.step or (1 if self.type == "int" and not self.log else None)
-        if step is None:
-            return None
         low, high = self.range
+        if step is None or (high - low) / step >= MOST_VALUES:
+            return None
         values = [low + i * step for i in range(int((high - low) / step + 1e-9) + 1)]
         return [int(v) for v in values] if self.type == "int" else values
 

@@ -9,7 +9,18 @@ from onnx import numpy_helper
 
 from toconv.errors import EncoderError
 
+LAYER, PATCHES = "backbone.encoder.layer.", "backbone.embeddings.patch_embeddings.projection.weight"
 EMBEDDINGS = "/backbone/embeddings"
+
+
+def read_geometry(path: Path) -> tuple[int, int, int]:
+    """How many blocks there are, their width, and the side of a patch in pixels; converts no number. Raises
+    EncoderError where it is another graph."""
+    shapes = {i.name: list(i.dims) for i in onnx.load(str(path)).graph.initializer}
+    blocks = {int(name.removeprefix(LAYER).split(".")[0]) for name in shapes if name.startswith(LAYER)}
+    if not blocks or PATCHES not in shapes:
+        raise EncoderError(f"{path}: not the ONNX graph that toconv knows: {LAYER}N and {PATCHES} are missing")
+    return max(blocks) + 1, shapes[PATCHES][0], shapes[PATCHES][-1]
 
 
 def read_timm_state(path: Path, grid_size: int) -> dict[str, torch.Tensor]:
@@ -28,13 +39,13 @@ def read_timm_state(path: Path, grid_size: int) -> dict[str, torch.Tensor]:
         table = tensors[inputs[f"{EMBEDDINGS}/Reshape_1"][0]]
         state = {
             "cls_token": tensors["backbone.embeddings.cls_token"],
-            "patch_embed.proj.weight": tensors["backbone.embeddings.patch_embeddings.projection.weight"],
+            "patch_embed.proj.weight": tensors[PATCHES],
             "patch_embed.proj.bias": tensors["backbone.embeddings.patch_embeddings.projection.bias"],
             "pos_embed": torch.cat([class_position, resize_positions(table, grid_size)], dim=1),
             "norm.weight": tensors["backbone.layernorm.weight"],
             "norm.bias": tensors["backbone.layernorm.bias"],
         }
-        layers = {name.split(".")[3] for name in tensors if name.startswith("backbone.encoder.layer.")}
+        layers = {name.split(".")[3] for name in tensors if name.startswith(LAYER)}
         for layer in layers:
             state |= _block(int(layer), tensors, matrix)
     except (KeyError, StopIteration, IndexError) as error:

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from toconv.errors import StoreError, disk
+from toconv.errors import EncoderError, MachineryError, StoreError, disk
 from toconv.hardware import resolve_device
-from toconv.paths import sha256, write_atomic
-from toconv.progress import bar, console, duration
+from toconv.paths import free_bytes, sha256, write_atomic
+from toconv.progress import bar, console, duration, phase
 from toconv.settings import DataSettings, Settings
 from toconv.tokens.encoders import architecture_identity, count_blocks, load_encoder, resolve_dtype, weights_identity
 from toconv.tokens.images import SPLITS, Picture, Splits, digests, list_splits
@@ -60,17 +60,24 @@ def fingerprint(parts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def prepare_store(settings: Settings) -> Path:
-    """The folder of the settings' token store; encodes what is missing or damaged, once, with progress. Raises
-    EncoderError, DataError (a picture that cannot be read) or MachineryError (a full disk); shards finished before
-    stay."""
-    splits = list_splits(settings.data)
-    parts = fingerprint_parts(settings, splits)
+def prepare_store(settings: Settings, before_encoding: Callable[[str], object] = lambda _: None) -> Path:
+    """The folder of the settings' token store; encodes what is missing or damaged, once, with progress, after
+    `before_encoding`, told the fingerprint, has made sure of what comes behind it. Raises EncoderError, DataError (a
+    picture that cannot be read) or MachineryError (a full disk); shards finished before stay."""
+    with phase("listing and hashing pictures"):
+        splits = list_splits(settings.data)
+        parts = fingerprint_parts(settings, splits)
     folder = settings.data.tokens_dir.resolve() / fingerprint(parts)
-    with _lock(folder):
+    with phase(f"waiting for {folder}, which another process encodes"):
+        lock = _lock(folder).acquire()
+    with lock:
         manifest = _read_manifest(folder) or {"fingerprint": folder.name, "parts": parts, "shards": {}}
         shards = plan_shards(splits, settings.data)
-        missing = [shard for shard in shards if not _intact(folder, manifest["shards"].get(shard.name))]
+        with phase(f"checking tokens in {folder}"):
+            missing = [shard for shard in shards if not _intact(folder, manifest["shards"].get(shard.name))]
+        if missing:
+            _require_room(settings, folder, missing)
+            before_encoding(folder.name)
         start = time.monotonic()
         if missing or not manifest.get("complete"):
             _encode(settings, folder, manifest, missing)
@@ -87,14 +94,38 @@ def prepare_store(settings: Settings) -> Path:
 
 def find_store(settings: Settings, splits: Splits) -> Path | None:
     """The folder of a complete store of these pictures, if there is one."""
-    parts = fingerprint_parts(settings, splits)
-    folder = settings.data.tokens_dir.resolve() / fingerprint(parts)
-    return folder if (_read_manifest(folder) or {}).get("complete") else None
+    folder = store_folder(settings, splits)
+    return folder if is_complete(folder) else None
 
 
-def estimated_bytes(settings: Settings, images: dict[str, int]) -> int:
-    """Disk that a store takes: fp16 tokens and class token of every image."""
-    return sum(images.values()) * (settings.encoder.grid_size**2 + 1) * settings.encoder.width * 2
+def store_folder(settings: Settings, splits: Splits) -> Path:
+    """The folder that a store of these pictures has, or would have."""
+    return settings.data.tokens_dir.resolve() / fingerprint(fingerprint_parts(settings, splits))
+
+
+def is_complete(folder: Path) -> bool:
+    return bool((_read_manifest(folder) or {}).get("complete"))
+
+
+def check_room(settings: Settings, splits: Splits, folder: Path) -> None:
+    """Raises MachineryError where the disk has no room for the tokens that are still to be encoded into `folder`."""
+    known = (_read_manifest(folder) or {"shards": {}})["shards"]
+    _require_room(settings, folder, [shard for shard in plan_shards(splits, settings.data) if shard.name not in known])
+
+
+def _require_room(settings: Settings, folder: Path, missing: list[Shard]) -> None:
+    images = sum(len(shard.pictures) for shard in missing) * settings.data.crops
+    needed, free = estimated_bytes(settings, images), free_bytes(folder)
+    if needed > free:
+        raise MachineryError(
+            f"{folder.parent}: {needed / 1e9:.2f} GB of tokens to write, but {free / 1e9:.2f} GB are free on its disk; "
+            "free some, ask for fewer pictures, or choose another data.tokens_dir="
+        )
+
+
+def estimated_bytes(settings: Settings, images: int) -> int:
+    """Disk that so many images take: fp16 tokens and class token of each."""
+    return images * (settings.encoder.grid_size**2 + 1) * settings.encoder.width * 2
 
 
 def plan_shards(splits: Splits, data: DataSettings) -> list[Shard]:
@@ -162,7 +193,7 @@ def _write_shard(
     folder: Path, manifest: dict[str, Any], shard: Shard, tokens: torch.Tensor, classes: torch.Tensor
 ) -> None:
     if not (torch.isfinite(tokens).all() and torch.isfinite(classes).all()):
-        raise StoreError(f"{shard.name}: a token is not finite in fp16 (|x| <= 65504 must hold)")
+        raise EncoderError(f"{shard.name}: a token is not finite in fp16 (|x| <= 65504 must hold)")
     digests_ = {}
     with disk(f"{folder}: shard {shard.name} not written", "; finished shards are kept"):
         for kind, values in (("tokens", tokens), ("class", classes)):

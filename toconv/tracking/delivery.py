@@ -12,6 +12,7 @@ from toconv.errors import told
 from toconv.tracking.run_facts import redact
 from toconv.tracking.tracker import Tracker
 
+CLOSE_SECONDS = 120.0  # that a server has for the parent run's end and its files
 HEAD_START = 6.0  # seconds in which workers start before this thread imports MLflow beside them
 
 
@@ -80,14 +81,26 @@ class BackgroundTracker:
             time.sleep(0.05)
         return len(self._waiting)
 
+    def waiting(self) -> int:
+        """Records that are still to be delivered."""
+        return len(self._waiting)
+
     def run_ids(self) -> dict[str, str]:
         return {trial_id: run for tracker in self._trackers for trial_id, run in tracker.run_ids().items()}
 
     def close(self, status: str, records: Sequence[TrialRecord], files: Mapping[str, Path]) -> None:
-        """End the parent run with what the sweep found and its files, if the server lets us."""
-        try:
-            if self._opened and not self.error:
+        """End the parent run with what the sweep found and its files, if the server lets us within CLOSE_SECONDS."""
+
+        def work() -> None:
+            try:
                 for tracker in self._trackers:
                     tracker.close(status, records, files)
-        except Exception as error:
-            self.error = redact(str(error))
+            except Exception as error:
+                self.error = redact(str(error))
+
+        if self._opened and not self.error:
+            thread = threading.Thread(target=work, daemon=True, name="tracking-close")
+            thread.start()
+            thread.join(CLOSE_SECONDS)
+            if thread.is_alive():
+                self.error = f"no answer within {CLOSE_SECONDS:.0f} s"

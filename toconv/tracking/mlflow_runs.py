@@ -16,14 +16,17 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from toconv.analysis.records import State, TrialRecord
+from toconv.errors import RequestError, told
 from toconv.paths import link, write_atomic, write_new
 from toconv.settings import ExperimentSettings
 from toconv.tracking import run_facts
 from toconv.tracking.provenance import Provenance
 from toconv.tracking.run_facts import HASH, KIND, PARENT, SWEEP
 from toconv.tracking.tracker import Tracker
+from toconv.tracking_address import DATABASES, Store, address_mistake, store_in_use
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
@@ -41,13 +44,20 @@ class MlflowTracker(Tracker):
 
     def __init__(self, settings: ExperimentSettings, provenance: Provenance) -> None:
         super().__init__(settings, provenance)
-        self.uri = settings.tracking_uri or f"sqlite:///{Path('mlflow.db').resolve()}"
+        self._store = store_in_use(settings.tracking_uri)
+        self.uri = self._store.address
         self._start = time.time_ns() // 1_000_000  # of the parent, and of records whose own start nobody wrote down
         self._client: Any = None
         self._experiment = self._parent = ""
         self._runs: dict[str, str] = {}  # run ids by trial_id
         self._described: set[str] = set()  # ids of runs that have their params and data sets
         self._ended: dict[str, str] = {}  # how each ended trial was delivered, by trial_id
+
+    @classmethod
+    def check_store(cls, store: Store) -> None:
+        mistake = address_mistake(store.address) or _missing_package(store.address)
+        if mistake:
+            raise RequestError(f"{store.said_by}: {mistake}")
 
     def open(self, params: Mapping[str, Any]) -> None:
         """Find or make the experiment and the sweep's parent run."""
@@ -60,7 +70,7 @@ class MlflowTracker(Tracker):
         found = self._client.get_experiment_by_name(name)
         if found and found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
-        folder = None if self.settings.tracking_uri else (Path("mlruns").resolve() / name).as_uri()
+        folder = None if not self._store.is_default else (Path("mlruns").resolve() / name).as_uri()
         self._experiment = found.experiment_id if found else self._client.create_experiment(name, folder, KIND_OF_WORK)
         if self.provenance.sweep:
             self._open_parent(params)
@@ -213,6 +223,17 @@ def _mlflow() -> Any:
     import mlflow  # start-up: seconds, in the thread that delivers
 
     return mlflow
+
+
+def _missing_package(uri: str) -> str | None:
+    """What SQLAlchemy says of a database's address, if it cannot use it."""
+    if urlparse(uri).scheme.partition("+")[0] not in DATABASES:
+        return None
+    try:
+        make_url(uri).get_dialect().import_dbapi()
+    except (ImportError, ArgumentError) as error:
+        return told(error)
+    return None
 
 
 def _make_database(uri: str) -> None:

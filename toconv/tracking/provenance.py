@@ -15,6 +15,8 @@ from toconv.tokens.images import SPLITS
 from toconv.tokens.store import TokenStore
 from toconv.training.identity import deciding
 
+GIT_SECONDS = 10.0
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -47,8 +49,9 @@ def git_commit() -> str | None:
     if CHECKOUT is None:
         return None
     try:
-        git = subprocess.run(["git", "-C", str(CHECKOUT), "rev-parse", "HEAD"], capture_output=True, text=True)
-    except FileNotFoundError:  # no git on this machine
+        command = ["git", "-C", str(CHECKOUT), "rev-parse", "HEAD"]
+        git = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS)
+    except (FileNotFoundError, subprocess.TimeoutExpired):  # no git on this machine, or a disk that hangs
         return None
     return git.stdout.strip() or None
 

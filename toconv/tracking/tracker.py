@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from toconv.analysis.records import TrialRecord
+from toconv.progress import console
 from toconv.settings import ExperimentSettings, named_object
 from toconv.tracking.provenance import Provenance
+from toconv.tracking.run_facts import redact
+from toconv.tracking_address import Store, is_server, store_in_use
 
+MLFLOW = "toconv.tracking.mlflow_runs:MlflowTracker"
 # {setting of experiment/: module and class}; MLflow always
 TRACKERS = {"use_wandb": "toconv.tracking.wandb_runs:WandbTracker"}
 
@@ -19,6 +23,10 @@ class Tracker(ABC):
 
     def __init__(self, settings: ExperimentSettings, provenance: Provenance) -> None:
         self.settings, self.provenance = settings, provenance
+
+    @classmethod
+    def check_store(cls, store: Store) -> None:
+        """Raises RequestError where MLflow's store could never be used."""
 
     @classmethod
     def check_access(cls) -> None:
@@ -41,14 +49,40 @@ class Tracker(ABC):
 
 def asked_for(settings: ExperimentSettings) -> list[type[Tracker]]:
     """MLflow, and those whose setting is true."""
-    paths = [path for setting, path in TRACKERS.items() if getattr(settings, setting)]
-    return [named_object(path) for path in ("toconv.tracking.mlflow_runs:MlflowTracker", *paths)]
+    return [_class_of(path) for path in (MLFLOW, *_extra(settings))]
+
+
+def _extra(settings: ExperimentSettings) -> list[str]:
+    return [path for setting, path in TRACKERS.items() if getattr(settings, setting)]
+
+
+def _class_of(path: str) -> type[Tracker]:
+    found: type[Tracker] = named_object(path)
+    return found
+
+
+def say_store(settings: ExperimentSettings) -> None:
+    """Which store MLflow's records go to."""
+    store = store_in_use(settings.tracking_uri)
+    console.print(f"MLflow: {redact(store.address)} ({store.said_by})")
+
+
+def how_to_look(settings: ExperimentSettings) -> str:
+    """The command, or the page, that shows the records."""
+    store = store_in_use(settings.tracking_uri)
+    if store.is_default:
+        return "mlflow ui"
+    address = redact(store.address)
+    return address if is_server(store.address) else f"mlflow ui --backend-store-uri {address}"
 
 
 def check_access(settings: ExperimentSettings) -> None:
     """Raises RequestError before any work where a tracker could not be used at all."""
-    for tracker in asked_for(settings):
-        tracker.check_access()
+    store = store_in_use(settings.tracking_uri)
+    if not store.is_default:
+        _class_of(MLFLOW).check_store(store)
+    for path in _extra(settings):
+        _class_of(path).check_access()
 
 
 def trackers(settings: ExperimentSettings, provenance: Provenance) -> list[Tracker]:

@@ -17,7 +17,7 @@ from toconv.training.epochs import Epoch
 
 REFRESH_SECONDS = 0.5
 SHARE = 0.05  # of the driver's time that drawing may take
-SILENCE_SECONDS = 600.0  # after so long without a plain line one tells how far running trials are
+SILENCE_SECONDS = 20.0  # after so long without a plain line one tells how far running trials are
 
 
 class Display:

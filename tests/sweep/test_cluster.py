@@ -1,0 +1,83 @@
+"""A cluster that does not answer ends a start in time, with the address and how to be without it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.repository import REPOSITORY
+from tests.running import write_sweep
+from toconv.errors import MachineryError, RequestError
+from toconv.sweep.file import Resources
+from toconv.sweep.preflight import usable
+
+IMPATIENT = (
+    "import sys, toconv.sweep.cluster as c; c.JOIN_SECONDS = {seconds}; from toconv.__main__ import main;"
+    "sys.exit(main(['sweep', *sys.argv[1:]]))"
+)
+
+
+def start(folder, tiny, address, seconds):
+    return subprocess.Popen(
+        [sys.executable, "-c", IMPATIENT.format(seconds=seconds), str(write_sweep(folder, tiny))],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "RAY_ADDRESS": address},
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("listens", [False, True])
+def test_a_cluster_that_is_gone_ends_the_start_before_any_work(tiny, tmp_path, listens):
+    """Nobody at the port; and somebody who accepts and never answers."""
+    with socket.socket() as server:
+        server.bind(("", 0))
+        if listens:
+            server.listen()
+        process = start(tmp_path, tiny, address := f"127.0.0.1:{server.getsockname()[1]}", 2)
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 4, stdout + stderr
+    assert f"RAY_ADDRESS={address} names it" in stderr and "unset RAY_ADDRESS" in stderr and "to go on: " in stderr
+    assert not (tmp_path / "tokens").exists() and "Traceback" not in stderr
+
+
+@pytest.mark.slow
+def test_sigterm_ends_the_wait_for_a_cluster_at_once(tiny, tmp_path):
+    process = start(tmp_path, tiny, "127.0.0.1:1", 1000)
+    assert process.stdout.readline().startswith("toconv sweep; ")
+    time.sleep(4)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130 and "to go on: " in stderr
+
+
+def test_a_call_that_hangs_ends_in_time():
+    from toconv.sweep.cluster import within
+
+    assert within(5, lambda: {"CPU": 2.0}, "no") == {"CPU": 2.0}
+    with pytest.raises(MachineryError, match="Ray did not say .no answer within 0 s"):
+        within(0.1, lambda: time.sleep(2) or {}, "Ray did not say")
+    with pytest.raises(MachineryError, match="Ray did not say .division by zero"):
+        within(5, lambda: {"CPU": 1 / 0}, "Ray did not say")
+
+
+@pytest.mark.parametrize(
+    ("asked", "present", "slots"),
+    [((1, 1), {"CPU": 4, "GPU": 2}, 2), ((1, 1), {"CPU": 4}, 4), ((1, 0.5), {"CPU": 8, "GPU": 1}, 2)],
+)
+def test_as_many_trials_as_fit(asked, present, slots):
+    cpu, gpu = asked
+    found, count = usable(Resources(cpu=cpu, gpu=gpu), present)
+    assert count == slots and found.gpu == (gpu if "GPU" in present else 0)
+
+
+@pytest.mark.parametrize(("cpu", "gpu"), [(8, 1), (1, 4)])
+def test_a_trial_that_does_not_fit_is_a_wrong_request(cpu, gpu):
+    with pytest.raises(RequestError, match=f"cpu={cpu}.*gpu={gpu}.*the cluster has cpu=4, gpu=2"):
+        usable(Resources(cpu=cpu, gpu=gpu), {"CPU": 4, "GPU": 2})

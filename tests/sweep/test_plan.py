@@ -1,0 +1,153 @@
+"""A dry run refuses what a start would refuse in its first minute, and leaves nothing behind."""
+
+import os
+import shutil
+
+import pytest
+import torch
+from filelock import FileLock
+
+from tests.running import write_sweep
+from toconv import checkpoint
+from toconv.errors import EncoderError, MachineryError, RequestError, ToconvError
+from toconv.paths import SweepPaths
+from toconv.sweep import plan
+from toconv.sweep.file import load_sweep
+from toconv.sweep.request import record_request
+
+
+@pytest.fixture
+def dry_run(tiny, tmp_path, monkeypatch):
+    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(plan, "gemm_rate", lambda *_: 1e9)
+    file, paths = (
+        write_sweep(tmp_path, {**tiny, "experiment.tracking_uri": None}),
+        SweepPaths(tmp_path / "outputs/tiny"),
+    )
+
+    def run(*texts):
+        before = sorted(os.walk(tmp_path))
+        try:
+            plan.show_plan(load_sweep(file, list(texts)), paths)
+        finally:
+            assert sorted(os.walk(tmp_path)) == before
+
+    run.paths, run.file = paths, file
+    return run
+
+
+def test_a_request_that_can_be_started_is_planned(dry_run, capsys):
+    dry_run()
+    told = capsys.readouterr().out
+    assert told.startswith("MLflow: sqlite:///") and "(the default)" in told and "4 trials in 2 cell(s)" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("encoder.layer=3", "encoder.layer=3: .* has 3 blocks; -3 <= layer < 3 must hold"),
+        ("encoder.layer=-4", "has 3 blocks"),
+        ("encoder.weights=nowhere.pt", "neither a file nor one of open_clip's tags"),
+        ("encoder.architecture=nowhere.json", "no such open_clip model config"),
+        ("encoder.architecture=ViT-Z-99", "neither a model of open_clip's nor a model config"),
+        ("encoder.architecture=RN50", "no vision transformer"),
+        ("encoder.width=64", "encoder.width=64: .* has 32"),
+        ("encoder.image_size=48", "encoder.image_size=48: .* has 24"),
+        ("data.root=/nowhere", "/nowhere: no such folder"),
+        ("hardware.device=cuda", "this machine has"),
+        ("resources.cpu=5000", "a trial asks for cpu=5000"),
+        ("resources.gpu=1.5", "must be a whole number, or a part of one"),
+        ("resources.cpu=.inf", "resources.cpu"),
+        ("resources.cpu=0.00001", "resources.cpu"),
+        ("budget.hours=.nan", "budget.hours"),
+        ("finalists.seeds=1000000000000", "finalists.seeds"),
+        ("finalists={seeds: 5}", None),
+        ("trials=1000000000000", "trials"),
+        ("search.loss.lambda_gp={low: 1, high: 9, step: .inf}", "step"),
+        ("experiment.tracking_uri=foo://x", "foo:// is of no kind"),
+    ],
+)
+def test_it_refuses_what_a_start_would_refuse(dry_run, text, said):
+    if said is None:
+        dry_run(text)
+        return
+    if "hardware" in text and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(RequestError, match=said):
+        dry_run(text)
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "half", "others", "derived", "folder", "missing"])
+def test_resume_is_refused_whatever_it_names(dry_run, tmp_path, kind):
+    path = tmp_path / "x.pt"
+    write_what(path, kind)
+    with pytest.raises(RequestError, match=f"resume={path}: is for train.py"):
+        dry_run(f"resume={path}")
+
+
+def write_what(path, kind):
+    if kind in {"text", "empty"}:
+        path.write_text("no checkpoint" if kind == "text" else "")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "others":
+        torch.save({"state_dict": {}}, path)
+    elif kind in {"half", "derived"}:
+        checkpoint.save(path, {"matrix": torch.eye(64)})
+        if kind == "half":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "half", "folder"])
+def test_weights_that_cannot_be_read_are_refused(dry_run, tmp_path, kind):
+    path = tmp_path / "weights.pt"
+    write_what(path, kind)
+    with pytest.raises(EncoderError, match="encoder.weights="):
+        dry_run(f"encoder.weights={path}")
+
+
+def test_seeds_of_finalists_end_where_seeds_end(dry_run):
+    with pytest.raises(RequestError, match="finalists.seeds=3: training.seed"):
+        dry_run("training.seed=4294967295", "finalists={seeds: 3}")
+
+
+def test_a_range_of_billions_is_planned_without_being_counted(dry_run, capsys):
+    dry_run("search.training.seed={low: 0, high: 4294967295, type: int}")
+    with pytest.raises(RequestError, match="grid needs choices or a step, and at most"):
+        dry_run("search={training.seed: {low: 0, high: 4294967295, type: int}}", "sampler=grid")
+
+
+def test_a_disk_without_room_is_told_before_work(dry_run, monkeypatch):
+    monkeypatch.setattr("toconv.tokens.store.free_bytes", lambda folder: 1000)
+    with pytest.raises(MachineryError, match="GB of tokens to write, but 0.00 GB are free"):
+        dry_run()
+    monkeypatch.setattr(plan, "free_bytes", lambda folder: 1000)
+    with pytest.raises(MachineryError, match="a trial's checkpoints take"):
+        dry_run()
+
+
+def test_a_folder_of_another_sweep_is_refused_as_a_start_does(dry_run):
+    record_request(load_sweep(dry_run.file, []), dry_run.paths, "f00d", {})
+    with pytest.raises(RequestError, match="defined otherwise.*fingerprint: was 'f00d'"):
+        dry_run()
+    dry_run.paths.request.write_text("no: [yaml")
+    with pytest.raises(RequestError, match="not readable as YAML"):
+        dry_run()
+    shutil.rmtree(dry_run.paths.root)
+    dry_run.paths.root.mkdir()
+    dry_run.paths.study.write_text("no ledger")
+    with pytest.raises(RequestError, match="is no ledger"):
+        dry_run()
+
+
+def test_a_sweep_that_another_process_runs_is_refused(dry_run):
+    dry_run.paths.root.mkdir(parents=True)
+    with FileLock(dry_run.paths.lock), pytest.raises(RequestError, match="another process runs this sweep"):
+        dry_run()
+
+
+def test_a_cluster_that_is_gone_is_told(dry_run, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(ToconvError, match="no Ray cluster answers"):
+        dry_run()

@@ -1,0 +1,165 @@
+"""What a machine may lack, and a folder may be, before any work."""
+
+import resource
+import socket
+import threading
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.running import write_sweep
+from toconv.errors import MachineryError, RequestError
+from toconv.paths import SweepPaths, unwritable
+from toconv.sweep import preflight
+from toconv.sweep.file import load_sweep
+from toconv.sweep.preflight import check_cluster, check_folders, check_ray, joined, moved, ray_folder
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    for name in ("RAY_ADDRESS", "RAY_TMPDIR", "TMPDIR", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def asked(tiny, tmp_path):
+    def load(*texts):
+        return load_sweep(write_sweep(tmp_path, {**tiny, "experiment.tracking_uri": None}), list(texts))
+
+    return load
+
+
+@pytest.mark.parametrize("length", [40, 90, 103, 300])
+def test_a_folder_that_is_too_long_for_sockets_is_left_for_a_short_one(length, monkeypatch, tmp_path):
+    named = tmp_path / "a" / ("b" * min(length, 200)) / ("c" * max(0, length - 200))
+    named.mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(named))
+    assert ray_folder() == Path("/tmp") and str(named) in moved()
+    monkeypatch.setenv("RAY_TMPDIR", "/var/tmp")
+    assert ray_folder() == Path("/var/tmp") and moved() is None
+
+
+def test_the_longest_folder_that_is_taken_gives_a_path_that_a_socket_can_have(tmp_path):
+    longest = "/" + "x" * (preflight.LONGEST_SOCKET - preflight.SOCKET_BELOW - 1)
+    path = f"{longest}/ray/session_2026-11-28_09-22-34_859000_4194304/sockets/plasma_store.10"
+    assert len(path) == preflight.LONGEST_SOCKET
+    with socket.socket(socket.AF_UNIX) as probe, pytest.raises(FileNotFoundError):  # and not: AF_UNIX path too long
+        probe.bind(path)
+
+
+@pytest.mark.parametrize("named", ["/nowhere/at/all", "/proc", "/dev/null"])
+def test_a_folder_that_cannot_be_written_is_left_for_one_that_can(named, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", named)
+    assert ray_folder() == Path("/tmp")
+
+
+def test_without_any_folder_for_sockets_it_says_what_to_set(monkeypatch):
+    monkeypatch.setattr(preflight, "SHORT_FOLDERS", ())
+    monkeypatch.setenv("TMPDIR", "/" + "x" * 103)
+    with pytest.raises(MachineryError, match="no folder for Ray's sockets: /x+ cannot be written or are longer"):
+        check_ray()
+
+
+def test_everything_that_the_machine_lacks_is_told_at_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(preflight, "SHARED", tmp_path / "shm")
+    monkeypatch.setattr(preflight, "SESSION_BYTES", 2**62)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (64, 64))
+    with pytest.raises(MachineryError) as caught:
+        check_ray()
+    for part in ("/tmp: Ray's session takes", "shm: is not there", "may open 64 files here, Ray needs 256"):
+        assert part in str(caught.value)
+
+
+def test_a_small_shared_memory_does_where_the_disk_has_room(monkeypatch, tmp_path):
+    room = {preflight.SHARED: 0, Path("/tmp"): 2**40}
+    monkeypatch.setattr(preflight, "free_bytes", room.__getitem__)
+    check_ray()
+    room[Path("/tmp")] = preflight.SESSION_BYTES
+    with pytest.raises(MachineryError, match="/dev/shm and /tmp: 100 MB must be free"):
+        check_ray()
+
+
+def test_ports_that_cannot_be_listened_on_are_told(monkeypatch):
+    monkeypatch.setattr(preflight, "PORTS", 10**6)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1000), hard))
+    try:
+        with pytest.raises(MachineryError, match="ports cannot be listened on"):
+            check_ray()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    "folder", ["/proc/tokens", "/dev/null/tokens", "/sys/kernel/tokens", "{}/tiny.yaml", "{}/dangling/t"]
+)
+def test_a_folder_that_cannot_be_written_is_refused_before_work(asked, tmp_path, folder):
+    (tmp_path / "dangling").symlink_to("nowhere")
+    folder = folder.format(tmp_path)
+    with pytest.raises(RequestError, match=f"data.tokens_dir={folder}: .* cannot be written"):
+        check_folders(asked(f"data.tokens_dir={folder}"), SweepPaths(tmp_path / "outputs" / "tiny"))
+
+
+def test_every_folder_that_a_sweep_writes_is_looked_at_and_nothing_is_left_there(asked, monkeypatch, tmp_path):
+    (tmp_path / "outputs").write_text("a file")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/mlflow.db")
+    with pytest.raises(RequestError) as caught:
+        check_folders(asked("data.tokens_dir=/proc/x"), SweepPaths(tmp_path / "outputs" / "tiny"))
+    assert len(caught.value.mistakes) == 3 and "MLflow's store (MLFLOW_TRACKING_URI)" in str(caught.value)
+    before = set(tmp_path.rglob("*"))
+    assert unwritable(tmp_path / "new" / "folder") is None and set(tmp_path.rglob("*")) == before
+
+
+@contextmanager
+def answering(content):
+    """A port where each who connects is sent `content`."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            with server.accept()[0] as peer:
+                peer.recv(100)
+                peer.sendall(content)
+                with suppress(ConnectionError):
+                    peer.recv(100)
+
+        if content is not None:
+            threading.Thread(target=answer, daemon=True).start()
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("content", [None, b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_a_port_without_ray_behind_it_is_told_by_a_dry_run(content, monkeypatch):
+    monkeypatch.setattr(preflight, "PROBE_SECONDS", 0.3)
+    with answering(content) as port:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+        with pytest.raises(MachineryError, match=f"RAY_ADDRESS=127.0.0.1:{port} names it; .*unset RAY_ADDRESS"):
+            check_cluster()
+
+
+def test_a_server_that_speaks_as_rays_passes(monkeypatch):
+    with answering(bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))) as port:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+        check_cluster()
+
+
+def test_auto_needs_a_cluster_on_this_machine(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setattr(preflight, "GCS", "no-such-process")
+    check_ray()
+    with pytest.raises(MachineryError, match="none runs on this machine"):
+        check_cluster()
+
+
+@pytest.mark.parametrize("address", ["ray://host:10001", "foo", "host:", ":6379", "host:99999", "http://host:6379"])
+def test_what_is_no_address_of_a_cluster_is_told_before_work(address, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(MachineryError, match="is no HOST:PORT of a Ray cluster; RAY_ADDRESS="):
+        check_ray()
+
+
+@pytest.mark.parametrize("address", ["", "local"])
+def test_some_addresses_ask_for_a_cluster_of_ones_own(address, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert joined() is None
+    check_cluster()

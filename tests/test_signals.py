@@ -1,0 +1,50 @@
+"""Two signals end a command, also one that hangs where no handler of Python's runs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.repository import REPOSITORY
+from toconv.signals import two_end_it
+
+HANGS = """
+import ctypes, sys, types
+import toconv.signals
+from toconv.command_line import run_command
+
+toconv.signals.GRACE_SECONDS = 0.2
+mutex = ctypes.create_string_buffer(256)
+
+def main(arguments):
+    print("hangs", flush=True)
+    for _ in range(2):
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)  # the second time it waits for itself, whatever signal comes
+
+sys.exit(run_command(lambda: types.SimpleNamespace(main=main), []))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_two_signals_end_a_command_that_hangs_in_compiled_code(number):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGS], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "hangs\n"
+    process.send_signal(number)
+    time.sleep(0.2)
+    assert process.poll() is None
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130 and "interrupted twice" in stderr and "to go on: " in stderr
+
+
+def test_the_first_sigterm_is_a_keyboard_interrupt_and_everything_is_restored():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), two_end_it(str):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    assert signal.getsignal(signal.SIGTERM) is before and signal.set_wakeup_fd(-1) == -1

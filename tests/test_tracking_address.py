@@ -1,0 +1,102 @@
+"""Which addresses MLflow may be given, and which of several is in use."""
+
+from pathlib import Path
+
+import pytest
+from mlflow.tracking._tracking_service.utils import _tracking_store_registry
+
+from toconv import config
+from toconv.errors import RequestError
+from toconv.settings import ExperimentSettings
+from toconv.tracking.tracker import check_access, how_to_look
+from toconv.tracking_address import KNOWN, address_mistake, database_file, store_in_use
+
+GOOD = (
+    "sqlite:///mlflow.db",
+    "sqlite:////data/mlflow.db",
+    "http://127.0.0.1:5000",
+    "https://me:secret@mlflow.example.org/base",
+    "postgresql://me:secret@host/mlflow",
+    "postgresql+psycopg2://host/mlflow",
+    "mysql+pymysql://host/mlflow",
+    "mssql+pyodbc://host/mlflow",
+    "databricks",
+    "databricks://profile",
+)
+BAD = ("foo://x", "htp://host", "ftp://host", "http://", "http://host:port", "http://host:99999", "sqlite:x", "mlruns",
+       "./mlruns", "file:///tmp/mlruns", "databricks-uc", "uc:http://x", "//host", "http://[::1")  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_ALLOW_FILE_STORE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def experiment(address) -> ExperimentSettings:
+    return config.compose({}).experiment.model_copy(update={"tracking_uri": address})
+
+
+@pytest.mark.parametrize("address", GOOD)
+def test_what_mlflow_knows_is_accepted(address):
+    assert address_mistake(address) is None
+    assert config.compose({"experiment.tracking_uri": address}).experiment.tracking_uri == address
+
+
+@pytest.mark.parametrize("address", BAD)
+def test_what_mlflow_could_never_use_is_refused_with_all_other_mistakes(address):
+    with pytest.raises(RequestError) as caught:
+        config.compose({"experiment.tracking_uri": address, "training.epochs": 0})
+    assert len(caught.value.mistakes) == 2
+    assert any(mistake.startswith("experiment.tracking_uri: ") for mistake in caught.value.mistakes)
+
+
+def test_the_kinds_are_mlflows_own():
+    assert {*KNOWN, "", "file", "uc", "databricks-uc"} == set(_tracking_store_registry._registry)
+
+
+def test_a_folder_is_accepted_where_mlflow_is_told_to(monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    assert address_mistake("mlruns") is None and address_mistake("file:///tmp/mlruns") is None
+
+
+def test_the_setting_comes_before_the_environment_and_that_before_the_working_directory(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert store_in_use(None) == (f"sqlite:///{tmp_path}/mlflow.db", "the default", True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert store_in_use(None) == ("http://server:5000", "MLFLOW_TRACKING_URI", False)
+    assert store_in_use("sqlite:///x.db").said_by == "experiment.tracking_uri"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    assert store_in_use(None).is_default
+
+
+def test_mlflow_is_given_the_address_that_is_in_use(monkeypatch, tmp_path):
+    from toconv.tracking.mlflow_runs import MlflowTracker
+
+    monkeypatch.chdir(tmp_path)
+    assert MlflowTracker(experiment(None), None).uri == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert MlflowTracker(experiment(None), None).uri == "http://server:5000"
+
+
+def test_an_address_of_the_environment_is_checked_before_work(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "foo://secret@host")
+    with pytest.raises(RequestError, match="MLFLOW_TRACKING_URI: foo:// is of no kind") as caught:
+        check_access(experiment(None))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_database_whose_package_is_not_installed_is_refused_before_work():
+    with pytest.raises(RequestError, match="experiment.tracking_uri: No module named"):
+        check_access(experiment("postgresql+pg8000://host/mlflow"))
+
+
+def test_the_last_lines_say_where_to_look():
+    assert how_to_look(experiment(None)) == "mlflow ui"
+    assert how_to_look(experiment("sqlite:////x/mlflow.db")) == "mlflow ui --backend-store-uri sqlite:////x/mlflow.db"
+    assert how_to_look(experiment("http://me:secret@host:5000")) == "http://me:***@host:5000"
+
+
+def test_a_database_file_is_known_by_its_path():
+    assert database_file("sqlite:////data/mlflow.db?timeout=3") == Path("/data/mlflow.db")
+    assert database_file("sqlite:///:memory:") is database_file("http://host") is None

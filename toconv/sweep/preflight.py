@@ -1,0 +1,175 @@
+"""What a sweep needs of its machine and of its folder, looked at before any work: the same for a start and for
+`--dry-run`. Starts nothing, leaves nothing behind, needs neither Ray nor torch."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toconv.errors import MachineryError, RequestError
+from toconv.machine import runs
+from toconv.paths import SweepPaths, free_bytes, unwritable
+from toconv.tracking_address import database_file, store_in_use
+
+if TYPE_CHECKING:  # a worker imports this module too, and needs no request
+    from toconv.sweep.file import Resources, Sweep
+
+GCS = "gcs_server"  # the process that a cluster of Ray's has on its first machine
+ADDRESS = "RAY_ADDRESS"  # of a cluster to join; Ray's own, in the environment
+OWN_CLUSTER = {"", "local"}  # values of it that ask for one of our own
+TEMPORARY = ("RAY_TMPDIR", "TMPDIR")  # where Ray puts its folder, the first of them that is set
+SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
+LONGEST_SOCKET = 107  # bytes of an AF_UNIX path, unix(7)
+SOCKET_BELOW = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.99")
+SHARED, SHARED_BYTES = Path("/dev/shm"), 100 * 2**20  # Ray's object store: tokens are read by memory map instead
+SESSION_BYTES = 50 * 2**20  # logs and sockets of a session of Ray's
+OPEN_FILES = 256  # Ray starts two workers with 128 (tried); a driver with MLflow and more workers take more
+PORTS = 32  # that Ray and its first workers listen on
+PROBE_SECONDS = 2.0
+# the preface of HTTP/2 and no settings, which a gRPC server, as Ray's is, answers with its own (RFC 9113, 3.4)
+HELLO, SETTINGS_FRAME = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)), 4
+
+
+def check_folders(sweep: Sweep, paths: SweepPaths) -> None:
+    """Raises RequestError where a folder cannot be written."""
+    mistakes = [*_folders(sweep, paths)]
+    if mistakes:
+        raise RequestError(*mistakes)
+
+
+def check_ray() -> None:
+    """Raises MachineryError that names all that a Ray cluster of our own lacks on this machine, or where the address of
+    another one is none."""
+    address = joined()
+    if address is not None and address != "auto":
+        _host_and_port(address)
+    lacking = [*_lacking()] if address is None else []
+    if lacking:
+        raise MachineryError("; ".join(lacking))
+
+
+def _folders(sweep: Sweep, paths: SweepPaths) -> Iterator[str]:
+    store = store_in_use(sweep.base.experiment.tracking_uri)
+    file = database_file(store.address)
+    wanted = {
+        "the sweep's folder": paths.root,
+        f"data.tokens_dir={sweep.base.data.tokens_dir}": sweep.base.data.tokens_dir,
+        **({f"MLflow's store ({store.said_by})": file.parent} if file else {}),
+    }
+    for what, folder in wanted.items():
+        reason = unwritable(folder)
+        if reason:
+            yield f"{what}: {folder.absolute()} cannot be written ({reason})"
+
+
+def _lacking() -> Iterator[str]:
+    """What a Ray cluster of our own lacks here, each with what to do."""
+    try:
+        temporary = ray_folder()
+    except MachineryError as error:
+        yield str(error)
+        return
+    if free_bytes(temporary) < SESSION_BYTES:
+        yield f"{temporary}: Ray's session takes {SESSION_BYTES / 2**20:.0f} MB; free some, or set RAY_TMPDIR"
+    if not SHARED.is_dir():
+        yield f"{SHARED}: is not there, and Ray shares memory by it; mount a tmpfs there"
+    elif free_bytes(SHARED) < SHARED_BYTES > free_bytes(temporary) - SESSION_BYTES:
+        yield f"{SHARED} and {temporary}: {SHARED_BYTES / 2**20:.0f} MB must be free in one of them for Ray's memory"
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < OPEN_FILES:
+        yield f"a process may open {most} files here, Ray needs {OPEN_FILES}; run ulimit -n {OPEN_FILES}"
+    reason = _no_ports()
+    if reason:
+        yield f"{PORTS} ports cannot be listened on, which Ray needs ({reason})"
+
+
+def _no_ports() -> str | None:
+    try:
+        with ExitStack() as opened:
+            for _ in range(PORTS):
+                opened.enter_context(socket.socket()).bind(("", 0))
+    except OSError as error:
+        return str(error.strerror)
+    return None
+
+
+def ray_folder() -> Path:
+    """The folder below which Ray's session goes: what the environment names, or a short one where that is too long for
+    the path of a socket, or cannot be written. Raises MachineryError where there is none."""
+    named = [os.environ[name] for name in TEMPORARY if os.environ.get(name)][:1]
+    for folder in map(Path, (*named, *SHORT_FOLDERS)):
+        short = len(os.fsencode(folder.absolute())) + SOCKET_BELOW <= LONGEST_SOCKET
+        if short and folder.is_dir() and unwritable(folder / "ray") is None:
+            return folder
+    raise MachineryError(
+        f"no folder for Ray's sockets: {', '.join([*named, *SHORT_FOLDERS])} cannot be written or are longer than "
+        f"{LONGEST_SOCKET - SOCKET_BELOW} bytes; set RAY_TMPDIR to a short folder"
+    )
+
+
+def moved() -> str | None:
+    """Where Ray's session goes, where that is not the folder that the environment names."""
+    named = next((os.environ[name] for name in TEMPORARY if os.environ.get(name)), None)
+    folder = ray_folder() if joined() is None else None
+    if folder is None or named is None or Path(named) == folder:
+        return None
+    return f"Ray's session goes to {folder}/ray: {named} is too long for the path of a socket, or cannot be written"
+
+
+def joined() -> str | None:
+    """The address of the Ray cluster that the environment names; None where a sweep starts one of its own."""
+    address = os.environ.get(ADDRESS, "")
+    return None if address in OWN_CLUSTER else address
+
+
+def how_to_leave(address: str) -> str:
+    return f"{ADDRESS}={address} names it; to have a cluster of this sweep's own: unset {ADDRESS}"
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """Raises MachineryError where it is no HOST:PORT, the only addresses at which a driver joins (ray:// needs Ray's
+    client, which runs the driver elsewhere)."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not port.isdecimal() or not host or not 0 < int(port) < 2**16:
+        raise MachineryError(f"{address}: is no HOST:PORT of a Ray cluster; {how_to_leave(address)}")
+    return host.strip("[]"), int(port)
+
+
+def check_cluster() -> None:
+    """Raises MachineryError at once where no cluster answers at the address of one to join; a start waits longer."""
+    address = joined()
+    if address is None:
+        return
+    why = _unanswered(*_host_and_port(address)) if address != "auto" else None
+    if address == "auto" and not runs(GCS):
+        why = "none runs on this machine"
+    if why:
+        raise MachineryError(f"no Ray cluster answers ({why}); {how_to_leave(address)}")
+
+
+def _unanswered(host: str, port: int) -> str | None:
+    try:
+        with socket.create_connection((host, port), PROBE_SECONDS) as probe:
+            probe.sendall(HELLO)
+            answer = probe.recv(9)
+    except OSError as error:
+        return str(error)
+    return None if answer[3:4] == bytes((SETTINGS_FRAME,)) else "whoever listens there is no Ray"
+
+
+def usable(asked: Resources, present: dict[str, float]) -> tuple[Resources, int]:
+    """A trial's resources on this cluster and how many trials it holds at once. Where there is no GPU, gpu counts as 0.
+    Raises RequestError where not one trial fits."""
+    gpu = asked.gpu if present.get("GPU", 0) else 0.0
+    slots = int(min(present.get("CPU", 0) // asked.cpu, present["GPU"] // gpu if gpu else float("inf")))
+    if slots < 1:
+        raise RequestError(
+            f"resources: a trial asks for cpu={asked.cpu}, gpu={asked.gpu}; the cluster has "
+            f"cpu={present.get('CPU', 0):g}, gpu={present.get('GPU', 0):g}"
+        )
+    return asked.model_copy(update={"gpu": gpu}), slots

@@ -1,0 +1,129 @@
+"""What an encoder's files say of it, read without building it: open_clip takes seconds to import."""
+
+import importlib.util
+import json
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from toconv.errors import EncoderError, told
+from toconv.settings import EncoderSettings
+from toconv.tokens.encoders import config_path, resolve_weights
+
+BLOCK = re.compile(r"(?:^|\.)(?:visual\.)?(?:trunk\.blocks|transformer\.resblocks|blocks)\.(\d+)\.")
+PATCHES = ("visual.conv1.weight", "visual.trunk.patch_embed.proj.weight", "patch_embed.proj.weight")
+NOT_JUDGED = {".npz", ".npy"}  # formats that open_clip alone reads
+HUB = ("hf-hub:", "local-dir:")  # names that open_clip looks up elsewhere
+VISION = {
+    "layers": 12,
+    "width": 768,
+    "patch_size": 16,
+    "image_size": 224,
+}  # what a model config of open_clip's leaves out
+
+
+class Geometry(NamedTuple):
+    """As far as a file tells."""
+
+    blocks: int | None = None
+    width: int | None = None
+    patch_size: int | None = None
+    image_size: int | None = None
+
+
+def check_files(settings: EncoderSettings) -> None:
+    """Raises EncoderError where the files show that the encoder cannot be built as asked: no such architecture, no
+    weights that can be read, a block that is not there, another width, patch or image. What they do not show, building
+    it will."""
+    weights = resolve_weights(settings)
+    sources = {f"encoder.architecture={settings.architecture}": _of_config(settings)}
+    if isinstance(weights, Path):
+        sources[f"encoder.weights={settings.weights}"] = _of_weights(weights)
+    mistakes = [m for name, geometry in sources.items() for m in _contradictions(settings, name, geometry)]
+    if mistakes:
+        raise EncoderError(*dict.fromkeys(mistakes))
+
+
+def _contradictions(settings: EncoderSettings, source: str, found: Geometry) -> Iterator[str]:
+    if found.blocks is not None and not -found.blocks <= settings.layer < found.blocks:
+        yield (
+            f"encoder.layer={settings.layer}: {source} has {found.blocks} blocks; "
+            f"{-found.blocks} <= layer < {found.blocks} must hold"
+        )
+    for name in ("width", "patch_size", "image_size"):
+        theirs, asked = getattr(found, name), getattr(settings, name)
+        if theirs is not None and theirs != asked:
+            yield f"encoder.{name}={asked}: {source} has {theirs}"
+
+
+def _of_config(settings: EncoderSettings) -> Geometry:
+    """Of the model config that the architecture names, where it is no tower of timm's."""
+    name = settings.architecture
+    if name.startswith(HUB):
+        return Geometry()
+    path = config_path(settings) if name.endswith(".json") else _own_config(name)
+    try:
+        vision = dict(json.loads(path.read_text())["vision_cfg"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EncoderError(f"encoder.architecture={name}: no open_clip model config ({told(error)})") from error
+    if "timm_model_name" in vision:
+        return Geometry()
+    found = {**VISION, **{key: vision[key] for key in VISION if key in vision}}
+    if not all(isinstance(value, int) for value in found.values()):
+        raise EncoderError(f"encoder.architecture={name}: no vision transformer with a square grid of tokens")
+    return Geometry(found["layers"], found["width"], found["patch_size"], found["image_size"])
+
+
+def _own_config(name: str) -> Path:
+    spec = importlib.util.find_spec("open_clip")
+    folders = (spec and spec.submodule_search_locations) or []
+    there = {path.stem: path for folder in folders for path in Path(folder, "model_configs").glob("*.json")}
+    if name.replace("/", "-") not in there:
+        raise EncoderError(f"encoder.architecture={name}: neither a model of open_clip's nor a model config (*.json)")
+    return there[name.replace("/", "-")]
+
+
+def _of_weights(path: Path) -> Geometry:
+    if path.suffix in NOT_JUDGED or _is_script(path):
+        return Geometry()
+    try:
+        if path.suffix == ".onnx":
+            from toconv.tokens.onnx_weights import read_geometry  # optional: onnx
+
+            return Geometry(*read_geometry(path))
+        return _of_state(_shapes(path))
+    except EncoderError:
+        raise
+    except Exception as error:  # torch's, onnx's and safetensors' many kinds
+        raise EncoderError(f"encoder.weights={path}: not readable as weights ({type(error).__name__})") from error
+
+
+def _shapes(path: Path) -> Mapping[str, tuple[int, ...]]:
+    """{name: shape} of a file's tensors; their numbers stay on the disk where the format allows it."""
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open  # start-up: where it is needed
+
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    state = content.get("state_dict", content)
+    return {name.removeprefix("module."): tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def _of_state(shapes: Mapping[str, tuple[int, ...]]) -> Geometry:
+    blocks = [int(match[1]) for name in shapes if not name.startswith("transformer.") and (match := BLOCK.search(name))]
+    patches = next((shapes[name] for name in PATCHES if name in shapes), None)
+    width, patch_size = (patches[0], patches[-1]) if patches and len(patches) == 4 else (None, None)
+    return Geometry(max(blocks) + 1 if blocks else None, width, patch_size)
+
+
+def _is_script(path: Path) -> bool:
+    """A TorchScript archive, as OpenAI's weights are: open_clip reads those."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("constants.pkl") for name in archive.namelist())

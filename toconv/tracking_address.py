@@ -1,0 +1,66 @@
+"""Where MLflow's store is: what an address may be, and which one is in use. Knows no MLflow."""
+
+import os
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+VARIABLE, FILE_STORE = "MLFLOW_TRACKING_URI", "MLFLOW_ALLOW_FILE_STORE"  # MLflow's own, in the environment
+SERVERS = ("http", "https")
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+PLUGINS = "mlflow.tracking_store"  # entry points of packages that bring stores of their own
+KNOWN = (*DATABASES, *SERVERS, "databricks")
+
+
+class Store(NamedTuple):
+    """MLflow's store of a command."""
+
+    address: str
+    said_by: str  # what chose it, for people
+    is_default: bool
+
+
+def store_in_use(setting: str | None) -> Store:
+    """`experiment.tracking_uri`, or what the environment names, or mlflow.db of the working directory, which
+    `mlflow ui` shows there by itself."""
+    if setting:
+        return Store(setting, "experiment.tracking_uri", False)
+    if named := os.environ.get(VARIABLE):
+        return Store(named, VARIABLE, False)
+    return Store(f"sqlite:///{Path('mlflow.db').resolve()}", "the default", True)
+
+
+def address_mistake(address: str) -> str | None:
+    """Why MLflow could never use it, if so. Says no more of it than its kind: it may hold a password."""
+    try:
+        parts = urlsplit(address)
+        kind, host, _ = parts.scheme.partition("+")[0].lower(), parts.hostname, parts.port
+    except ValueError:
+        return "is no address: its host or port cannot be read"
+    if kind in SERVERS and not host:
+        return f"names no server; write {kind}://HOST:PORT"
+    if kind in DATABASES and "://" not in address:
+        return f"is no address of a database; write {kind}:///FILE or {kind}://USER@HOST/NAME"
+    if kind in ("", "file") and address != "databricks":
+        if os.environ.get(FILE_STORE, "").lower() in {"true", "1"}:
+            return None
+        return f"is a folder, which MLflow takes no more; write sqlite:///FILE, or set {FILE_STORE}=true"
+    if kind not in {"databricks", "", *KNOWN, "file", *_of_plugins()}:
+        return f"{kind}:// is of no kind that MLflow knows; it knows {', '.join(f'{name}://' for name in KNOWN)}"
+    return None
+
+
+def _of_plugins() -> Iterator[str]:
+    return (plugin.name for plugin in entry_points(group=PLUGINS))
+
+
+def is_server(address: str) -> bool:
+    return address.lower().startswith(tuple(f"{kind}://" for kind in SERVERS))
+
+
+def database_file(address: str) -> Path | None:
+    """The file of a SQLite address, where it is one on this disk."""
+    _, found, path = address.partition("sqlite:///")
+    return Path(path.partition("?")[0]) if found and path and path != ":memory:" else None
