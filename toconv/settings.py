@@ -1,24 +1,34 @@
 """Typed settings with their ranges. Needs pydantic alone, so that a wrong request is refused at once."""
 
 import importlib.util
-from collections.abc import Collection
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Channel3 = tuple[float, float, float]
+from toconv.ranges import (
+    Beta,
+    Channel3,
+    Depth,
+    FilePath,
+    FileText,
+    Fraction,
+    Positive,
+    Rate,
+    Seed,
+    Size,
+    Spread3,
+    Threads,
+    Weight,
+    one_of,
+)
 
 GRID_SIZE = "model.compressor.output_grid_size"  # k, by its dotted name
 SEED, TEST, CRITIC_WEIGHT = "training.seed", "training.test", "loss.wgan_weight"
+MOST_ON_A_SIDE = 256  # tokens along one side of an encoder's grid
 CHANGE_NO_NUMBER = (  # settings, and groups of them, that no metric depends on
     "hardware.",
     "experiment.",
@@ -58,17 +68,6 @@ def named_object(text: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def one_of(known: Collection[str]) -> AfterValidator:
-    """A name among `known`."""
-
-    def check(value: str) -> str:
-        if value not in known:
-            raise PydanticCustomError("one_of", "must be one of {known}", {"known": ", ".join(known)})
-        return value
-
-    return AfterValidator(check)
-
-
 class Group(BaseModel):
     """A group of settings: no key that is not declared, nothing changed after it was made."""
 
@@ -79,17 +78,17 @@ class EncoderSettings(Group):
     """The frozen vision transformer, and the pixels that it was trained on."""
 
     name: str
-    architecture: str  # an open_clip model name, or an open_clip model config (*.json)
-    weights: str  # an open_clip tag, a local file, or package:MODULE/FILE
+    architecture: FileText  # an open_clip model name, or an open_clip model config (*.json)
+    weights: FileText  # an open_clip tag, a local file, or package:MODULE/FILE
     sha256: str | None  # of the weights file; checked where it is given
-    layer: int  # index of the block whose output is taken, -1 for the last
-    image_size: Positive  # pixels
-    patch_size: Positive  # pixels
-    width: Positive  # channels of a token
+    layer: Annotated[int, Field(ge=-1000, le=999)]  # index of the block whose output is taken, -1 for the last
+    image_size: Size  # pixels
+    patch_size: Size  # pixels
+    width: Size  # channels of a token
     mean: Channel3
-    std: Channel3
+    std: Spread3
     dtype: Literal["auto", "bf16", "fp32"]
-    batch_size: Positive
+    batch_size: Size
 
     @property
     def grid_size(self) -> int:
@@ -101,39 +100,39 @@ class DataSettings(Group):
     """The pictures of a run, and how they are split."""
 
     kind: Annotated[str, one_of(SOURCES)]
-    root: Path | None  # data=folder
-    imagenet_root: Path | None  # data=imagenet
-    crops: Positive  # fixed crops of each picture; 1 is the centre crop
+    root: FilePath | None  # data=folder
+    imagenet_root: FilePath | None  # data=imagenet
+    crops: Size  # fixed crops of each picture; 1 is the centre crop
     seed: Seed  # of the split and of the crops
     val_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
     test_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
     train_pictures: Positive | None  # at most so many, drawn with the seed; null: all
     val_pictures: Positive | None
     test_pictures: Positive | None
-    tokens_dir: Path  # where token stores are kept
-    workers: Positive  # threads that decode pictures
+    tokens_dir: FilePath  # where token stores are kept
+    workers: Threads  # threads that decode pictures
 
 
 class CompressorSettings(Group):
     kind: Annotated[str, one_of(COMPRESSORS)]
     output_grid_size: Positive  # k
     init: Literal["pool", "pca"]  # what it does before it is trained
-    width: Positive  # channels inside the residual branch
-    blocks: Annotated[int, Field(ge=0)]  # residual blocks on the k×k grid
+    width: Size  # channels inside the residual branch
+    blocks: Depth  # residual blocks on the k×k grid
 
 
 class DecoderSettings(Group):
     kind: Annotated[str, one_of(DECODERS)]
-    width: Positive
-    blocks: Annotated[int, Field(ge=0)]
-    heads: Positive  # of decoder.kind=attention
+    width: Size
+    blocks: Depth
+    heads: Size  # of decoder.kind=attention
 
 
 class CriticSettings(Group):
     head: Literal["token", "grid", "conditional"]  # what it scores
     pairs: Literal["independent", "matched"]  # which real and fake samples the penalty interpolates
-    width: Positive
-    layers: Positive  # hidden layers
+    width: Size
+    layers: Annotated[Depth, Field(ge=1)]  # hidden layers
     tokens_per_image: Positive  # scored in each critic step; all k² where there are fewer
 
 
@@ -148,14 +147,14 @@ class LossSettings(Group):
     lambda_gp: Weight
     wgan_weight: Weight
     ae_weight: Weight
-    log_ratio: Annotated[float, Field(allow_inf_nan=False)] | None  # log10 of L_gen's weight over L_ae's
+    log_ratio: Annotated[float, Field(ge=-38, le=38)] | None  # log10 of L_gen's weight over L_ae's
     balance: Literal["fixed", "gradient_norm"]
 
 
 class TrainingSettings(Group):
     epochs: Positive
-    batch_size: Positive
-    n_critic: Positive  # critic steps to each generator step
+    batch_size: Size
+    n_critic: Size  # critic steps to each generator step
     learning_rate: Rate  # compressor and decoder
     critic_learning_rate: Rate
     betas: tuple[Beta, Beta]  # compressor and decoder
@@ -171,16 +170,16 @@ class TrainingSettings(Group):
 
 class HardwareSettings(Group):
     device: Literal["auto", "cpu", "cuda"]
-    cuda_device: Annotated[int, Field(ge=0)]
+    cuda_device: Annotated[int, Field(ge=0, le=1023)]
     mixed_precision: bool | Literal["auto"]  # bf16 for compressor and decoder
     compile: bool
-    threads: Positive | None  # CPU threads of one training; null: all that it is given
+    threads: Threads | None  # CPU threads of one training; null: all that it is given
 
 
 class ExperimentSettings(Group):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None  # MLflow's experiment; null: the sweep's name
-    tracking_uri: str | None  # null: sqlite:///mlflow.db of the working directory
-    checkpoint_dir: Path  # of a single training
+    tracking_uri: FileText | None  # null: sqlite:///mlflow.db of the working directory
+    checkpoint_dir: FilePath  # of a single training
     use_wandb: bool
     wandb_project: str
     system_metrics: bool = False  # of each trial's machine, by epoch; older checkpoints do not name it
@@ -196,7 +195,7 @@ class Settings(Group):
     training: TrainingSettings
     hardware: HardwareSettings
     experiment: ExperimentSettings
-    resume: Path | None  # a checkpoint to go on from
+    resume: FilePath | None  # a checkpoint to go on from
 
 
 def changes_a_number(key: str) -> bool:
@@ -206,50 +205,88 @@ def changes_a_number(key: str) -> bool:
 
 def parse_setting(key: str, text: str) -> Any:
     """The value of a setting from its text, as `str` writes it; the type is the one that its group declares."""
-    group: Any = Settings
-    *groups, name = key.split(".")
-    for part in groups:
-        group = group.model_fields[part].annotation
-    adapter = TypeAdapter(group.model_fields[name].annotation)
+    adapter = TypeAdapter(_annotation(key))
     return adapter.validate_json(text) if text.startswith("[") else adapter.validate_strings(text)
 
 
-def cross_field_mistakes(raw: dict[str, Any]) -> list[str]:
-    """Rules between settings. Takes the raw values, so that they are told together with wrong ranges."""
-    mistakes = []
+def takes_text(key: str) -> bool:
+    """Whether a setting is a text or a path that anybody may choose, so that `2024` is one too."""
     try:
-        k = raw["model"]["compressor"]["output_grid_size"]
-        g = raw["encoder"]["image_size"] // raw["encoder"]["patch_size"]
-        if isinstance(k, int) and k >= g:
-            mistakes.append(f"model.compressor.output_grid_size={k}: must be below the encoder's grid, 1 <= k < {g}")
-        heads, width = raw["model"]["decoder"]["heads"], raw["model"]["decoder"]["width"]
-        if raw["model"]["decoder"]["kind"] == "attention" and width % heads:
-            mistakes.append(f"model.decoder.heads={heads}: must divide model.decoder.width={width} for kind=attention")
-        data = raw["data"]
-        if data["val_fraction"] + data["test_fraction"] >= 1 and data["kind"] != "imagenet":
-            mistakes.append(
-                f"data.val_fraction + data.test_fraction must be below 1, got "
-                f"{data['val_fraction']} + {data['test_fraction']}"
-            )
-        source = SOURCES.get(data["kind"])
-        if source and source.root and not data[source.root]:
-            mistakes.append(
-                f"data.{source.root}: data={data['kind']} needs it, e.g. data.{source.root}=/path/to/pictures"
-            )
-        critic = raw["model"]["critic"]
-        if critic["head"] == "conditional" and critic["pairs"] == "independent":
-            mistakes.append(
-                "model.critic.pairs=independent: head=conditional needs matched pairs, since both stand "
-                "beside one cell's mean"
-            )
-        if raw["loss"]["log_ratio"] is None and raw["loss"]["wgan_weight"] == 0 and raw["loss"]["ae_weight"] == 0:
-            mistakes.append("loss.wgan_weight and loss.ae_weight are both 0: nothing would be trained")
-        for setting, package in (("use_wandb", "wandb"), ("system_metrics", "psutil")):
-            if raw["experiment"][setting] is True and not _installed(package):
-                mistakes.append(f"experiment.{setting}=true: needs the package {package}: pip install {package}")
-    except (KeyError, TypeError, ZeroDivisionError):
-        pass  # the field's own check names it
+        return _is_text(_annotation(key))
+    except (KeyError, AttributeError):
+        return False
+
+
+def _annotation(key: str) -> Any:
+    """The type of a setting, by its dotted name. Raises KeyError or AttributeError where there is none."""
+    found: Any = Settings
+    for part in key.split("."):
+        found = found.model_fields[part].annotation
+    return found
+
+
+def _is_text(annotation: Any) -> bool:
+    return annotation in (str, Path) or (
+        get_origin(annotation) is not Literal and any(map(_is_text, get_args(annotation)))
+    )
+
+
+def cross_field_mistakes(raw: dict[str, Any]) -> list[str]:
+    """Rules between settings. Takes the raw values, so that they are told together with wrong ranges; a rule whose
+    settings are themselves wrong says nothing, since the field's own check names them."""
+    mistakes = []
+    for rule in (_grid_mistakes, _decoder_mistakes, _picture_mistakes, _loss_mistakes, _package_mistakes):
+        with suppress(KeyError, TypeError, ValueError, ArithmeticError):
+            mistakes += list(rule(raw))
     return mistakes
+
+
+def _grid_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    k, encoder = raw["model"]["compressor"]["output_grid_size"], raw["encoder"]
+    image, patch = encoder["image_size"], encoder["patch_size"]
+    g = image // patch
+    if min(image, patch) < 1:
+        return
+    if not 0 < g <= MOST_ON_A_SIDE:
+        yield (
+            f"encoder.image_size={image}: must be 1 to {MOST_ON_A_SIDE} times encoder.patch_size={patch}, the tokens "
+            "along a side"
+        )
+    elif isinstance(k, int) and k >= g:
+        yield f"{GRID_SIZE}={k}: must be below the encoder's grid, 1 <= k < {g}"
+
+
+def _decoder_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    heads, width = raw["model"]["decoder"]["heads"], raw["model"]["decoder"]["width"]
+    if raw["model"]["decoder"]["kind"] == "attention" and width % heads:
+        yield f"model.decoder.heads={heads}: must divide model.decoder.width={width} for kind=attention"
+
+
+def _picture_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    data = raw["data"]
+    source = SOURCES.get(data["kind"])
+    if source and source.root and not data[source.root]:
+        yield f"data.{source.root}: data={data['kind']} needs it, e.g. data.{source.root}=/path/to/pictures"
+    val, test = data["val_fraction"], data["test_fraction"]
+    if val + test >= 1 and data["kind"] != "imagenet":
+        yield f"data.val_fraction + data.test_fraction must be below 1, got {val} + {test}"
+
+
+def _loss_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    critic, loss = raw["model"]["critic"], raw["loss"]
+    if critic["head"] == "conditional" and critic["pairs"] == "independent":
+        yield (
+            "model.critic.pairs=independent: head=conditional needs matched pairs, since both stand beside one "
+            "cell's mean"
+        )
+    if loss["log_ratio"] is None and loss["wgan_weight"] == 0 and loss["ae_weight"] == 0:
+        yield "loss.wgan_weight and loss.ae_weight are both 0: nothing would be trained"
+
+
+def _package_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    for setting, package in (("use_wandb", "wandb"), ("system_metrics", "psutil")):
+        if raw["experiment"][setting] is True and not _installed(package):
+            yield f"experiment.{setting}=true: needs the package {package}: pip install {package}"
 
 
 def _installed(package: str) -> bool:

@@ -1,0 +1,66 @@
+"""The ranges of settings by kind: counts, sizes, weights, paths."""
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+MOST_BYTES, MOST_BYTES_OF_A_NAME = 4095, 255  # of a path, and of each part of it
+
+Positive = Annotated[int, Field(ge=1, le=10**9)]
+Size = Annotated[int, Field(ge=1, le=2**16)]  # channels, pixels, pictures of a batch
+Depth = Annotated[int, Field(ge=0, le=1000)]  # layers one after the other
+Threads = Annotated[int, Field(ge=1, le=1024)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Channel3 = tuple[Finite, Finite, Finite]
+Spread = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Spread3 = tuple[Spread, Spread, Spread]
+
+
+def one_of(known: Collection[str]) -> AfterValidator:
+    """A name among `known`."""
+
+    def check(value: str) -> str:
+        if value not in known:
+            raise PydanticCustomError("one_of", "must be one of {known}", {"known": ", ".join(known)})
+        return value
+
+    return AfterValidator(check)
+
+
+def _expanded(text: str) -> str:
+    """`~` is the home folder, in texts that may name a file. NUL ends a name for the system."""
+    if "\0" in text:
+        raise PydanticCustomError("path", "must not contain the character NUL")
+    return os.path.expanduser(text)
+
+
+def _usable(path: Path) -> Path:
+    """A path that a disk can have."""
+    encoded = os.fsencode(_expanded(str(path)))
+    if len(encoded) > MOST_BYTES or any(len(part) > MOST_BYTES_OF_A_NAME for part in encoded.split(b"/")):
+        raise PydanticCustomError(
+            "path",
+            "must have at most {path} bytes, and {name} between two slashes",
+            {"path": MOST_BYTES, "name": MOST_BYTES_OF_A_NAME},
+        )
+    return Path(os.fsdecode(encoded))
+
+
+def _named(value: Any) -> Any:
+    if value == "":
+        raise PydanticCustomError("path", "must name a file or folder; null is none")
+    return value
+
+
+FileText = Annotated[str, AfterValidator(_expanded)]  # a file, or a name that somebody else knows
+FilePath = Annotated[Path, BeforeValidator(_named), AfterValidator(_usable)]
