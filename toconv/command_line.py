@@ -2,20 +2,24 @@
 
 import argparse
 import gc
+import io
+import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType, ModuleType
 
-from toconv.errors import ExitCode, RequestError, ToconvError
+from toconv.errors import ExitCode, RequestError, ToconvError, first_line, out_of_memory
 
 
 def run_command(load: Callable[[], ModuleType], arguments: list[str]) -> int:
     """Run `main` of the module that `load` gives; whatever stops it, the last line says how to go on."""
     signal.signal(signal.SIGTERM, _interrupt)
     collect_seldom()
+    _print_anything()
     how_to_go_on = same_command
     try:
         command = load()
@@ -31,7 +35,7 @@ def run_command(load: Callable[[], ModuleType], arguments: list[str]) -> int:
         return error.exit_code
     except ModuleNotFoundError as error:
         if str(error.name).startswith("toconv"):
-            raise
+            return _unforeseen(error, how_to_go_on())
         print(
             f"error: {error.name} is not installed, which this command needs beside what a compressor needs; run:\n"
             '  pip install "toconv[sweep]", or in the repository pip install -e ".[sweep]"',
@@ -44,8 +48,22 @@ def run_command(load: Callable[[], ModuleType], arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print(f"\ninterrupted; what was finished is kept\n{how_to_go_on()}", file=sys.stderr)
         return ExitCode.INTERRUPTED
+    except Exception as error:
+        return _unforeseen(error, how_to_go_on())
     finally:
         gc.freeze()  # else the interpreter's end looks through all objects for garbage: three seconds after a sweep
+
+
+def _unforeseen(error: Exception, how_to_go_on: str) -> ExitCode:
+    """What no module foresaw: too little memory, or a fault of ours, which is shown whole. A debugger stops there."""
+    if sys.gettrace() is not None:
+        raise error
+    if out_of_memory(error):
+        print(f"error: out of memory: {first_line(error)}\n{how_to_go_on}", file=sys.stderr)
+        return ExitCode.MACHINERY
+    traceback.print_exception(error)
+    print(f"error: not foreseen, {type(error).__name__}: {first_line(error)}\n{how_to_go_on}", file=sys.stderr)
+    return ExitCode.MACHINERY
 
 
 def parse(parser: argparse.ArgumentParser, arguments: list[str], usage: str) -> tuple[argparse.Namespace, list[str]]:
@@ -58,10 +76,23 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str], usage: str) -> 
 
 
 def one_name(arguments: list[str], usage: str) -> str:
-    """The name of the one sweep that a command is about."""
-    if len(arguments) != 1 or arguments[0].startswith("-"):
+    """The name of the one sweep that a command is about; after `--` it may begin with a hyphen."""
+    words = arguments[1:] if arguments[:1] == ["--"] else arguments
+    if len(words) != 1 or (words == arguments and words[0].startswith("-")):
         raise RequestError(f"give the name of one sweep\n{usage.strip()}")
-    return arguments[0]
+    return words[0]
+
+
+def path_of(word: str) -> Path:
+    """The path that an option names: shells leave `~` in `--to=~/x` as it stands."""
+    return Path(os.path.expanduser(word))
+
+
+def _print_anything() -> None:
+    """Names of files are any bytes, and terminals have their own characters: escapes stand for what they lack."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def collect_seldom() -> None:
@@ -79,7 +110,14 @@ def typed() -> str:
     """The command as it was typed: of the installed command, of `python -m toconv`, or of a script."""
     script, *arguments = sys.argv
     installed = Path(script).suffix != ".py" or Path(script).name == "__main__.py"
-    return shlex.join([*(["toconv"] if installed else ["python", script]), *arguments])
+    return pasteable([*(["toconv"] if installed else ["python", script]), *arguments])
+
+
+def pasteable(words: Iterable[str]) -> str:
+    """A command that bash and zsh split into these words again; zsh looks for a program behind a leading `=`."""
+    return " ".join(
+        f"'{word}'" if word.startswith("=") and shlex.quote(word) == word else shlex.quote(word) for word in words
+    )
 
 
 def same_command() -> str:

@@ -10,7 +10,8 @@ from rich.progress import TimeRemainingColumn as Remaining
 from rich.text import Text
 
 PLAIN_WIDTH = 160  # columns of tables where the output is no terminal
-console = Console(soft_wrap=True, highlight=False, force_terminal=sys.stdout.isatty())
+# what is printed are names and paths of others, in which [red] and :x: stand for themselves
+console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, force_terminal=sys.stdout.isatty())
 if not console.is_terminal:
     console.width = PLAIN_WIDTH
 LIVE = console.is_terminal and not console.is_dumb_terminal and not os.environ.get("CI")  # whether lines may be redrawn
@@ -26,7 +27,8 @@ class Rate(ProgressColumn):
 
 def bar(unit: str) -> Progress:
     """A progress bar of `unit`s with rate and time left; draws nothing where lines cannot be redrawn."""
-    done = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), Rate()
+    told = TextColumn("{task.description}", markup=False)
+    done = told, BarColumn(), MofNCompleteColumn(), TextColumn(unit, markup=False), Rate()
     return Progress(*done, Elapsed(), TextColumn("left"), Remaining(), console=console, disable=not LIVE)
 
 

@@ -13,6 +13,7 @@ from toconv.report.page.html import command
 from toconv.settings import SOURCES
 from toconv.sweep.budget import HOUR
 from toconv.sweep.space import Distribution
+from toconv.tracking.run_facts import ui_command
 
 
 def overview(content: Content) -> str:
@@ -44,9 +45,10 @@ def how_to_reproduce(content: Content) -> str:
         "seed of the search's trainings": str(content.sweep.base.training.seed),
     }
     note = (
-        f"<p>The same command goes on with an unfinished sweep and trains nothing twice. <code>{paths.request}</code> "
-        f"holds the resolved request, <code>{paths.results}</code> every number, <code>{paths.study}</code> Optuna’s "
-        "ledger; <code>mlflow ui</code> shows the runs.</p>"
+        "<p>The same command goes on with an unfinished sweep and trains nothing twice. "
+        f"<code>{escape(str(paths.request))}</code> holds the resolved request, <code>{escape(str(paths.results))}"
+        f"</code> every number, <code>{escape(str(paths.study))}</code> Optuna’s ledger; "
+        f"<code>{escape(ui_command(content.sweep.base.experiment.tracking_uri))}</code> shows the runs.</p>"
     )
     return command(facts["command"]) + _definitions(found) + note
 
