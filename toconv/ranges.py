@@ -12,7 +12,7 @@ MOST_BYTES, MOST_BYTES_OF_A_NAME = 4095, 255  # of a path, and of each part of i
 
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 Size = Annotated[int, Field(ge=1, le=2**16)]  # channels, pixels, pictures of a batch
-Depth = Annotated[int, Field(ge=0, le=1000)]  # layers one after the other
+Depth = Annotated[int, Field(ge=0, le=100)]  # layers one after the other
 Threads = Annotated[int, Field(ge=1, le=1024)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 

@@ -63,11 +63,12 @@ def _what(config: Mapping[str, Any]) -> str:
 
 def _use(config: Mapping[str, Any]) -> str:
     (g, k), e = _sides(config), config["encoder"]
+    named = f"name={json.dumps(e['name'])}, layer={e['layer']}, width={e['width']}"
     return f"""```python
 import toconv
 
 compressor = toconv.load("PATH")  # this folder, or its name on the Hub
-compressor.check_encoder(name={json.dumps(e["name"])}, layer={e["layer"]}, width={e["width"]})  # yours; raises where one differs
+compressor.check_encoder({named})  # yours; raises where one differs
 compressed = compressor(tokens)  # ({g}*{g} tokens: (B, {g * g}, {e["width"]})) -> (B, {k * k}, {e["width"]})
 ```
 

@@ -233,7 +233,7 @@ def _cell_name(fixed: Mapping[str, Any]) -> str:
 def _section(content: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A section of a file as far as it is one."""
     found = content.get(name)
-    return found if isinstance(found, dict) else {}
+    return {key: v for key, v in found.items() if isinstance(key, str)} if isinstance(found, dict) else {}
 
 
 def _first_values(content: Mapping[str, Any]) -> dict[str, Any]:
