@@ -33,7 +33,7 @@ MOST_VALUES = 1000  # in one setting
 LARGEST = 2**63  # whole numbers beyond it are no number of anything here
 SHOWN = 200  # characters of a value in a message
 MOST_GUESSES = 20  # unknown keys that others are looked up for
-KEY = re.compile(r"[\w$-]+([./][\w$-]+)*")
+KEY = re.compile(r"[\w$][\w$-]*([./][\w$-]+)*")
 BARE = re.compile(r"[A-Za-z_/][\w./-]*", re.ASCII)  # needs no quotes within a list
 WORDS_OF_VALUES = {"null", "true", "false", "nan", "inf"}
 

@@ -37,23 +37,28 @@ def one_of(known: Collection[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _expanded(text: str) -> str:
-    """`~` is the home folder, in texts that may name a file. NUL ends a name for the system."""
-    if "\0" in text:
-        raise PydanticCustomError("path", "must not contain the character NUL")
-    return os.path.expanduser(text)
+def _text(value: str) -> str:
+    """Text that can be stored: it is Unicode, and has no NUL, which ends a name for the system."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("text", "must be text in UTF-8") from None
+    if "\0" in value:
+        raise PydanticCustomError("text", "must not contain the character NUL")
+    return value
 
 
 def _usable(path: Path) -> Path:
-    """A path that a disk can have."""
-    encoded = os.fsencode(_expanded(str(path)))
-    if len(encoded) > MOST_BYTES or any(len(part) > MOST_BYTES_OF_A_NAME for part in encoded.split(b"/")):
+    """A path that a disk can have; `~` is the home folder."""
+    expanded = os.path.expanduser(_text(str(path)))
+    parts = expanded.encode().split(b"/")
+    if len(expanded.encode()) > MOST_BYTES or max(map(len, parts)) > MOST_BYTES_OF_A_NAME:
         raise PydanticCustomError(
             "path",
             "must have at most {path} bytes, and {name} between two slashes",
             {"path": MOST_BYTES, "name": MOST_BYTES_OF_A_NAME},
         )
-    return Path(os.fsdecode(encoded))
+    return Path(expanded)
 
 
 def _named(value: Any) -> Any:
@@ -62,5 +67,6 @@ def _named(value: Any) -> Any:
     return value
 
 
-FileText = Annotated[str, AfterValidator(_expanded)]  # a file, or a name that somebody else knows
+Text = Annotated[str, AfterValidator(_text)]
+FileText = Annotated[Text, AfterValidator(os.path.expanduser)]  # a file, or a name that somebody else knows
 FilePath = Annotated[Path, BeforeValidator(_named), AfterValidator(_usable)]

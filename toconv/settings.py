@@ -21,6 +21,7 @@ from toconv.ranges import (
     Seed,
     Size,
     Spread3,
+    Text,
     Threads,
     Weight,
     one_of,
@@ -77,10 +78,10 @@ class Group(BaseModel):
 class EncoderSettings(Group):
     """The frozen vision transformer, and the pixels that it was trained on."""
 
-    name: str
+    name: Text
     architecture: FileText  # an open_clip model name, or an open_clip model config (*.json)
     weights: FileText  # an open_clip tag, a local file, or package:MODULE/FILE
-    sha256: str | None  # of the weights file; checked where it is given
+    sha256: Text | None  # of the weights file; checked where it is given
     layer: Annotated[int, Field(ge=-1000, le=999)]  # index of the block whose output is taken, -1 for the last
     image_size: Size  # pixels
     patch_size: Size  # pixels
@@ -181,7 +182,7 @@ class ExperimentSettings(Group):
     tracking_uri: FileText | None  # null: sqlite:///mlflow.db of the working directory
     checkpoint_dir: FilePath  # of a single training
     use_wandb: bool
-    wandb_project: str
+    wandb_project: Text
     system_metrics: bool = False  # of each trial's machine, by epoch; older checkpoints do not name it
 
 

@@ -148,5 +148,5 @@ def _typed(loader: _Loader, node: yaml.Node, place: tuple[str, ...]) -> Iterator
             yield from _typed(loader, value, (*place, str(number)))
     elif node.tag != TEXT and (read := shown(loader.construct_object(node))) != node.value:
         yield (".".join(place), read), node.value
-        if place[:1] and place[0] in OF_SETTINGS:
+        if len(place) > 1 and place[0] in OF_SETTINGS:
             yield (place[1], read), node.value
