@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tests.properties import any_input_is_taken_or_refused
 from tests.repository import REPOSITORY
 from toconv import config
 from toconv.errors import RequestError
@@ -135,3 +138,124 @@ def test_the_readmes_sweep_file_is_one(tmp_path):
     sweep = load_sweep(tmp_path / "mine.yaml", [])
     assert set(SweepFile.model_fields) - set(yaml.safe_load(text)) == {"resources", "baselines"}
     assert sweep.planned_trials() == 16 and sweep.file.search["model.decoder.heads"].when
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("/data/фото", "/data/фото"),
+        ("/data/x (1)", "/data/x (1)"),
+        ("epoch=1/latest.pt", "epoch=1/latest.pt"),
+        ("a#b", "a#b"),
+        ("a&b", "a&b"),
+        ("it's", "it's"),
+        ("a,b", "a,b"),
+        ("[a]/b", "[a]/b"),
+        ("[a]", "[a]"),
+        ("2024", "2024"),
+        ("range(1,3)", "range(1,3)"),
+        ("'/data/x (1)'", "/data/x (1)"),
+        ("[" * 400, "[" * 400),
+        ("9" * 5000, "9" * 5000),
+        ("x" * 20_000, "x" * 20_000),
+        ("null", None),
+    ],
+)
+def test_what_a_shell_hands_over_is_a_value(typed, value):
+    for key in ("data.root", "resume", "encoder.weights", "experiment.wandb_project"):
+        assert config.parse_overrides([f"{key}={typed}"]) == {key: value}
+
+
+def test_values_of_other_settings_are_read_in_hydras_grammar_where_that_takes_them():
+    texts = ["training.betas=[0.5,0.9]", "training.epochs=4", "loss.log_ratio=null", "training.test=true", "a.b=x#y"]
+    assert list(config.parse_overrides(texts).values()) == [[0.5, 0.9], 4, None, True, "x#y"]
+    (mistake,) = mistakes(lambda: config.compose(config.parse_overrides(["training.epochs=4#"])))
+    assert mistake.startswith("training.epochs=4#: ")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "=", "=3", "a b=3", "~/pics", "[a]=3", "-x=3", "training.epochs", "a@b=3", "++a=3"]
+)
+def test_what_assigns_nothing_is_refused(text):
+    (mistake,) = mistakes(lambda: config.parse_overrides([text]))
+    assert "key=value" in mistake
+
+
+def test_home_is_expanded_in_what_may_name_a_file(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    texts = ["data=folder", "data.root=~/pics", "resume=~/a=b.pt", "encoder.weights=~/w.pt", "experiment.name=a"]
+    made = config.compose(config.parse_overrides(texts))
+    assert (str(made.data.root), str(made.resume), made.encoder.weights) == (
+        "/home/me/pics",
+        "/home/me/a=b.pt",
+        "/home/me/w.pt",
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"training.betas": [[[0.9] * 3] * 3] * 3},
+        {"training.epochs": 10**5000},
+        {"training.epochs": {"a": {"b": 1}}},
+        {3: 4},
+        {(1, 2): 3},
+        {"encoder": ["a"]},
+        {"data.root": "${data.root}"},
+        {"data.root": "${oc.env:"},
+        {"encoder.name": "${no.such}"},
+        {"encoder.name": b"x"},
+        {"encoder.name": "\ud800"},
+        {"x" * 50_000: 1},
+    ],
+)
+def test_values_and_keys_that_no_setting_has_are_refused(given):
+    assert all(len(mistake) < 1000 for mistake in mistakes(lambda: config.compose(given)))
+
+
+def test_lists_within_lists_and_within_themselves_are_refused():
+    deep, endless = [0.9], [0.9]
+    for _ in range(400):
+        deep = [deep]
+    endless.append(endless)
+    for value in (deep, endless):
+        assert "no setting holds" in mistakes(lambda value=value: config.compose({"training.betas": value}))[0]
+
+
+BITS = st.sampled_from(
+    [
+        *"[](){},=~'\"\\$:#& \t\n\0+-@",
+        "${",
+        "oc.env:HOME",
+        "choice(",
+        "range(",
+        "glob(",
+        "int(",
+        "1e999",
+        "nan",
+        "null",
+        "???",
+    ]
+)
+VALUES = st.lists(BITS | st.text(max_size=3) | st.text("9", min_size=4990, max_size=5000), max_size=8).map("".join)
+KEYS = st.sampled_from([*config.flat(config.compose({}).model_dump()), *config.groups()])
+
+
+@given(st.lists(st.tuples(KEYS | VALUES, st.sampled_from("==="), VALUES).map("".join) | st.text(), max_size=4))
+def test_any_words_of_a_command_line_are_taken_or_refused(texts):
+    with any_input_is_taken_or_refused():
+        config.compose(config.parse_overrides(texts))
+
+
+@given(
+    st.sampled_from(["training.betas", "hardware.threads", "model.decoder.kind", "data.root"]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**62), 2**62) | st.floats(allow_nan=False) | st.text() | VALUES,
+        lambda value: st.lists(value, max_size=3),
+        max_leaves=5,
+    ),
+)
+def test_a_written_override_is_read_as_what_it_was(key, value):
+    if config.takes_text(key) and value is not None:
+        value = str(value)
+    assert config.parse_overrides([config.override_text(key, value)]) == {key: value}

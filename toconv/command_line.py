@@ -3,13 +3,15 @@
 import argparse
 import gc
 import io
+import os
 import shlex
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
-from toconv.errors import WRONG_PATHS, ExitCode, RequestError, ToconvError
+from toconv.errors import WRONG_PATHS, ExitCode, RequestError, ToconvError, first_line, out_of_memory
 from toconv.signals import two_end_it
 
 
@@ -17,6 +19,7 @@ def run_command(load: Callable[[], ModuleType], arguments: list[str], says: str 
     """Run `main` of the module that `load` gives. `says` begins the first line; the last line says how to go on,
     whatever stopped it."""
     collect_seldom()
+    _print_anything()
     how_to_go_on = [same_command]
     try:
         if says:
@@ -27,7 +30,7 @@ def run_command(load: Callable[[], ModuleType], arguments: list[str], says: str 
         return _refused(error, how_to_go_on[0])
     except ModuleNotFoundError as error:
         if str(error.name).startswith("toconv"):
-            raise
+            return _unforeseen(error, how_to_go_on[0]())
         print(
             f"error: {error.name} is not installed, which this command needs beside what a compressor needs; run:\n"
             '  pip install "toconv[sweep]", or in the repository pip install -e ".[sweep]"',
@@ -43,6 +46,8 @@ def run_command(load: Callable[[], ModuleType], arguments: list[str], says: str 
     except KeyboardInterrupt:
         print(f"\ninterrupted; what was finished is kept\n{how_to_go_on[0]()}", file=sys.stderr)
         return ExitCode.INTERRUPTED
+    except Exception as error:
+        return _unforeseen(error, how_to_go_on[0]())
     finally:
         gc.freeze()  # else the interpreter's end looks through all objects for garbage: three seconds after a sweep
 
@@ -77,6 +82,18 @@ def _say_first(command: str) -> None:
     print(f"toconv {command}; outputs/, mlflow.db, checkpoints/ and relative paths are of {Path.cwd()}", flush=True)
 
 
+def _unforeseen(error: Exception, how_to_go_on: str) -> ExitCode:
+    """What no module foresaw: too little memory, or a fault of ours, which is shown whole. A debugger stops there."""
+    if sys.gettrace() is not None:
+        raise error
+    if out_of_memory(error):
+        print(f"error: out of memory: {first_line(error)}\n{how_to_go_on}", file=sys.stderr)
+        return ExitCode.MACHINERY
+    traceback.print_exception(error)
+    print(f"error: not foreseen, {type(error).__name__}: {first_line(error)}\n{how_to_go_on}", file=sys.stderr)
+    return ExitCode.MACHINERY
+
+
 def parse(parser: argparse.ArgumentParser, arguments: list[str], usage: str) -> tuple[argparse.Namespace, list[str]]:
     """What was asked, and what of it is no option. Raises RequestError where it cannot be understood at all."""
     try:
@@ -87,10 +104,23 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str], usage: str) -> 
 
 
 def one_name(arguments: list[str], usage: str) -> str:
-    """The name of the one sweep that a command is about."""
-    if len(arguments) != 1 or arguments[0].startswith("-"):
+    """The name of the one sweep that a command is about; after `--` it may begin with a hyphen."""
+    words = arguments[1:] if arguments[:1] == ["--"] else arguments
+    if len(words) != 1 or (words == arguments and words[0].startswith("-")):
         raise RequestError(f"give the name of one sweep\n{usage.strip()}")
-    return arguments[0]
+    return words[0]
+
+
+def path_of(word: str) -> Path:
+    """The path that an option names: shells leave `~` in `--to=~/x` as it stands."""
+    return Path(os.path.expanduser(word))
+
+
+def _print_anything() -> None:
+    """Names of files are any bytes, and terminals have their own characters: escapes stand for what they lack."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def collect_seldom() -> None:
@@ -103,7 +133,14 @@ def typed() -> str:
     """The command as it was typed: of the installed command, of `python -m toconv`, or of a script."""
     script, *arguments = sys.argv
     installed = Path(script).suffix != ".py" or Path(script).name == "__main__.py"
-    return shlex.join([*(["toconv"] if installed else ["python", script]), *arguments])
+    return pasteable([*(["toconv"] if installed else ["python", script]), *arguments])
+
+
+def pasteable(words: Iterable[str]) -> str:
+    """A command that bash and zsh split into these words again; zsh looks for a program behind a leading `=`."""
+    return " ".join(
+        f"'{word}'" if word.startswith("=") and shlex.quote(word) == word else shlex.quote(word) for word in words
+    )
 
 
 def same_command() -> str:

@@ -1,25 +1,41 @@
 """Defaults, then a sweep's settings, then the command line, merged once into typed settings.
 
 The only module that knows Hydra. `compose` collects every mistake before it refuses, so that one run names them all:
-Hydra finds the first unknown key, pydantic the types and ranges it lets pass."""
+unknown keys are found here, types and ranges by pydantic. What a shell hands over is read in Hydra's grammar, and
+literally where that grammar does not take it (`a#b`, `/data/x (1)`); a setting that is text takes no number for it."""
 
 import copy
 import difflib
-from collections.abc import Iterable, Mapping
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
+from itertools import accumulate
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from toconv.errors import RequestError, first_line
 from toconv.paths import CONF
-from toconv.settings import Settings, cross_field_mistakes
+from toconv.settings import Settings, cross_field_mistakes, takes_text
+
+LONGEST = 10_000  # characters of a value that are read in Hydra's grammar
+DEEPEST = 20  # lists within each other
+MOST_VALUES = 1000  # in one setting
+LARGEST = 2**63  # whole numbers beyond it are no number of anything here
+SHOWN = 200  # characters of a value in a message
+MOST_GUESSES = 20  # unknown keys that others are looked up for
+KEY = re.compile(r"[\w$][\w$-]*([./][\w$-]+)*")
+BARE = re.compile(r"[A-Za-z_/][\w./-]*", re.ASCII)  # needs no quotes within a list
+WORDS_OF_VALUES = {"null", "true", "false", "nan", "inf"}
 
 
 def groups() -> dict[str, list[str]]:
@@ -27,27 +43,101 @@ def groups() -> dict[str, list[str]]:
     return {d.name: sorted(f.stem for f in d.glob("*.yaml")) for d in sorted(CONF.iterdir()) if d.is_dir()}
 
 
-def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
-    """`key=value` texts → {key: value}, in Hydra's grammar. The last of a key wins. Raises RequestError that names
-    every text that is no plain assignment."""
-    parser, values, mistakes = OverridesParser.create(), {}, []
+def parse_overrides(texts: Iterable[str], words: Collection[str] = ()) -> dict[str, Any]:
+    """`key=value` texts → {key: value}, in Hydra's grammar and literally where that does not take a value; `words` are
+    keys that take text beside the settings that do. The last of a key wins. Raises RequestError that names every text
+    that is no plain assignment."""
+    values, mistakes = dict[str, Any](), []
     for text in texts:
-        try:
-            override = parser.parse_override(text)
-        except HydraException:
-            mistakes.append(f"{text}: must read key=value, e.g. training.epochs=4")
-            continue
-        if override.is_add() or override.is_delete() or override.is_force_add():
-            mistakes.append(f"{text}: settings are changed, not added or deleted; write key=value")
-        elif override.is_sweep_override():
-            mistakes.append(f"{text}: one value only; several values belong under grid: or search: of a sweep file")
-        elif override.package is not None:
-            mistakes.append(f"{text}: must read key=value, without @")
+        key, assigned, written = text.partition("=")
+        rule = _no_assignment(key, assigned)
+        override = None if rule else _parsed(written)
+        is_text = key in words or takes_text(key)
+        if not rule and not is_text and override and override.is_sweep_override():
+            rule = "one value only; several values belong under grid: or search: of a sweep file"
+        if rule:
+            mistakes.append(f"{_shortened(text)}: {rule}")
         else:
-            values[override.key_or_group] = override.value()
+            values[key] = _value(override, written, is_text)
     if mistakes:
         raise RequestError(*mistakes)
     return values
+
+
+def _no_assignment(key: str, assigned: str) -> str:
+    """The rule that a text breaks which assigns nothing; empty where it does."""
+    if key[:1] in {"+", "~"} and KEY.fullmatch(key.lstrip("+~")):
+        return "settings are changed, not added or deleted; write key=value"
+    if assigned and "@" in key and KEY.fullmatch(key.replace("@", "")):
+        return "must read key=value, without @"
+    if not assigned or not KEY.fullmatch(key):
+        return "must read key=value, e.g. training.epochs=4"
+    return ""
+
+
+def _parsed(written: str) -> Override | None:
+    """A value in Hydra's grammar; None where that does not take it, or would take long over it."""
+    if len(written) > LONGEST or _depth(written) > DEEPEST:
+        return None
+    try:
+        found = OverridesParser.create().parse_override(f"key={written}")
+        return found if found.is_sweep_override() or is_plain(found.value()) else None
+    except (HydraException, RecursionError, ValueError, ArithmeticError):
+        return None
+
+
+def _depth(written: str) -> int:
+    """How many brackets are open at most."""
+    return max(accumulate((character in "[{(") - (character in "]})") for character in written), default=0)
+
+
+def _value(override: Override | None, written: str, is_text: bool) -> Any:
+    if override is None or override.is_sweep_override():
+        return written
+    value = override.value()
+    return written if is_text and not (value is None or isinstance(value, str)) else value
+
+
+def is_plain(value: Any, depth: int = DEEPEST) -> bool:
+    """Whether a value could be one of a setting: no deeper, no longer and no larger than those are."""
+    if isinstance(value, Mapping | list | tuple):
+        items = [*value, *value.values()] if isinstance(value, Mapping) else value
+        return depth > 0 and len(items) <= MOST_VALUES and all(is_plain(item, depth - 1) for item in items)
+    if isinstance(value, int):
+        return abs(value) < LARGEST
+    return value is None or isinstance(value, str | float)
+
+
+def override_text(key: str, value: Any) -> str:
+    """`key=value` in the grammar of the command line: `parse_overrides` reads this value from it."""
+    if isinstance(value, str):
+        if parse_overrides([f"{key}={value}"]) == {key: value}:
+            return f"{key}={value}"
+        return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+    return f"{key}={value_text(value)}"
+
+
+def value_text(value: Any) -> str:
+    """A value in the grammar of the command line, which says null, true and [a,b]."""
+    if isinstance(value, str):
+        bare = BARE.fullmatch(value) and value.lower() not in WORDS_OF_VALUES
+        return value if bare else QuotedString(value, Quote.single).with_quotes()
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{value_text(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(value_text, value))}]"
+    return str(value) if isinstance(value, float) else json.dumps(value)
+
+
+def shown(value: Any) -> str:
+    """A value in a message: as one types it, and not all of it where it is long."""
+    if not is_plain(value):
+        return f"a {type(value).__name__} of this size" if isinstance(value, int | list | dict) else str(value)
+    return _shortened(value if isinstance(value, str) else value_text(value))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -67,26 +157,27 @@ def compose(*layers: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def check(*layers: Mapping[str, Any]) -> tuple[Settings | None, list[str]]:
-    """As `compose`, but returns the mistakes instead of raising; settings are None where there are some."""
-    merged = {key: value for layer in layers for key, value in layer.items()}
+def check(*layers: Mapping[str, Any], typed: Mapping[tuple[str, str], str] = {}) -> tuple[Settings | None, list[str]]:
+    """As `compose`, but returns the mistakes instead of raising; settings are None where there are some. `typed` says
+    how a file writes a value, {(setting, its value as `shown`): text}."""
+    merged = {str(key): value for layer in layers for key, value in layer.items()}
     options, mistakes = groups(), []
     chosen = {key: value for key, value in merged.items() if key in options}
     for key in [key for key in chosen if str(chosen[key]) not in options[key]]:
-        mistakes.append(f"{key}={chosen.pop(key)}: must be one of {', '.join(options[key])}")
-    config = copy.deepcopy(_composed(frozenset(chosen.items())))
-    for key, value in merged.items():
-        if key not in options:
-            mistakes += _assign(config, key, value)
+        mistakes.append(f"{key}={shown(chosen.pop(key))}: must be one of {', '.join(options[key])}")
+    raw = copy.deepcopy(_composed(frozenset(chosen.items())))
+    given = {key: value for key, value in merged.items() if key not in options}
+    unknown = _assign(raw, given)
     try:
-        raw = _plain(config, resolve=True)
-    except OmegaConfBaseException as error:
-        return None, [*mistakes, f"settings do not resolve: {first_line(error)}"]
-    mistakes += cross_field_mistakes(raw)
+        raw = _resolved(raw, given)
+    except (OmegaConfBaseException, RecursionError) as error:
+        return None, [*mistakes, *unknown, f"settings do not resolve: {first_line(error)}"]
+    meant = {names[0] for names in unknown.values() if names}
+    mistakes += [*unknown, *(m for m in cross_field_mistakes(raw) if re.split("[:=]", m)[0] not in meant)]
     try:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
-        return None, mistakes + [_readable(e, merged) for e in error.errors()]
+        return None, mistakes + readable(error.errors(include_url=False), merged, typed)
     return (None if mistakes else settings), mistakes
 
 
@@ -101,36 +192,71 @@ def overrides_of(settings: Settings) -> dict[str, Any]:
 
 
 def _differing(wanted: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    found = flat(_plain(_composed(frozenset(chosen.items()))))
+    found = flat(_composed(frozenset(chosen.items())))
     return {key: value for key, value in wanted.items() if found[key] != value}
 
 
-def _plain(config: DictConfig, resolve: bool = False) -> dict[str, Any]:
-    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=resolve))
-
-
 @cache
-def _composed(chosen: frozenset[tuple[str, Any]]) -> DictConfig:
+def _composed(chosen: frozenset[tuple[str, Any]]) -> dict[str, Any]:
     """The defaults of these groups, for every caller the same object: a sweep asks for them once a trial and more."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra_compose("config", overrides=[f"{group}={choice}" for group, choice in sorted(chosen)])
+        config = hydra_compose("config", overrides=[f"{group}={choice}" for group, choice in sorted(chosen)])
+    return cast(dict[str, Any], OmegaConf.to_container(config))
 
 
-def _assign(config: DictConfig, key: str, value: Any) -> list[str]:
-    leaves = list(flat(_plain(config)))
-    if key in leaves:
-        OmegaConf.update(config, key, value, merge=False)
+def _assign(raw: dict[str, Any], given: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Lay settings over the defaults, in place. Returns {mistake: the settings that its key may have meant}."""
+    leaves, mistakes = list(flat(raw)), dict[str, list[str]]()
+    for key, value in given.items():
+        below = [leaf for leaf in flat(raw) if leaf.startswith(f"{key}.")] if key not in leaves else []
+        if below:
+            mistakes[f"{key}: is a group of settings; set one of {', '.join(below)}"] = below
+        elif key not in leaves:
+            near = _near(key, leaves) if len(mistakes) < MOST_GUESSES else []
+            guess = f"; did you mean {' or '.join(near)}?" if near else ""
+            mistakes[f"{_shortened(key)}: no such setting{guess}"] = near
+        elif not is_plain(value):
+            mistakes[
+                f"{key}={shown(value)}: no setting holds more than {MOST_VALUES} values, or lists {DEEPEST} deep"
+            ] = []
+        else:
+            *path, name = key.split(".")
+            group = raw
+            for part in path:
+                group = group[part]
+            group[name] = value
+    return mistakes
+
+
+def _near(key: str, leaves: Collection[str]) -> list[str]:
+    """Settings that a key may have meant."""
+    if len(key) > SHOWN:
         return []
-    if any(leaf.startswith(f"{key}.") for leaf in leaves):
-        return [f"{key}: is a group of settings; set one of {', '.join(x for x in leaves if x.startswith(key + '.'))}"]
     near = difflib.get_close_matches(key, leaves, n=3, cutoff=0.5)
-    near += [leaf for leaf in leaves if leaf.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1] and leaf not in near]
-    return [f"{key}: no such setting" + (f"; did you mean {' or '.join(near)}?" if near else "")]
+    end = key.rsplit(".", 1)[-1]
+    return near + [leaf for leaf in leaves if leaf.rsplit(".", 1)[-1] == end and leaf not in near]
 
 
-def _readable(error: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """One pydantic error as `key=value: rule`."""
-    path = [str(part) for part in error["loc"]]
-    key = next((".".join(path[:n]) for n in range(len(path), 0, -1) if ".".join(path[:n]) in given), ".".join(path))
-    rule = error["msg"][0].lower() + error["msg"][1:]
-    return f"{key}={error['input']}: {rule}"
+def _resolved(raw: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """With what `${…}` stands for."""
+    if not any("${" in value_text(value) for value in given.values() if is_plain(value)):
+        return raw
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(raw), resolve=True))
+
+
+def readable(errors: Iterable[ErrorDetails], given: Collection[str], typed: Mapping[tuple[str, str], str]) -> list[str]:
+    """pydantic's errors as `key=value: rule`, each key (one of those `given`, where one is) once, as it was `typed`."""
+    rules: dict[str, list[str]] = {}
+    for error in errors:
+        path = [str(part) for part in error["loc"] if part != "[key]"]
+        whole = ".".join(path)
+        key = next((".".join(path[:n]) for n in range(len(path), 0, -1) if ".".join(path[:n]) in given), whole)
+        value, rule = shown(error["input"]), error["msg"].removeprefix("Value error, ")
+        told = typed.get((key, value), value)
+        if error["type"] in {"string_type", "path_type"} and not isinstance(error["input"], list | Mapping):
+            rule = f'must be text, which it is in quotes: "{told}"'
+            rule += "" if told == value else f"; without them it is read as {value}"
+        bare = error["type"] == "missing" or error["loc"][-1:] == ("[key]",) or isinstance(error["input"], Mapping)
+        where = key if bare else f"{key}={told}"
+        rules.setdefault(where or "sweep file", []).append(rule[:1].lower() + rule[1:])
+    return [f"{where}: {', or '.join(dict.fromkeys(found))}" for where, found in rules.items()]

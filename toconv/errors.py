@@ -94,5 +94,14 @@ def told(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """torch has a class for CUDA's and none for the CPU's."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
+
+
 def first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0]

@@ -29,7 +29,8 @@ class SpokenConsole(Console):
         self.spoke = time.monotonic()
 
 
-console = SpokenConsole(soft_wrap=True, highlight=False, force_terminal=sys.stdout.isatty())
+# what is printed are names and paths of others, in which [red] and :x: stand for themselves
+console = SpokenConsole(soft_wrap=True, highlight=False, markup=False, emoji=False, force_terminal=sys.stdout.isatty())
 if not console.is_terminal:
     console.width = PLAIN_WIDTH
 LIVE = console.is_terminal and not console.is_dumb_terminal and not os.environ.get("CI")  # whether lines may be redrawn
@@ -46,7 +47,8 @@ class Rate(ProgressColumn):
 @contextmanager
 def bar(unit: str) -> Iterator[Progress]:
     """A progress bar of `unit`s with rate and time left; where lines cannot be redrawn, heartbeats tell of it."""
-    done = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), Rate()
+    described = TextColumn("{task.description}", markup=False)
+    done = described, BarColumn(), MofNCompleteColumn(), TextColumn(unit, markup=False), Rate()
     progress = Progress(*done, Elapsed(), TextColumn("left"), Remaining(), console=console, disable=not LIVE)
     with progress, phase(lambda: told(progress, unit)):
         yield progress

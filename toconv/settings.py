@@ -1,32 +1,36 @@
 """Typed settings with their ranges. Needs pydantic alone, so that a wrong request is refused at once."""
 
 import importlib.util
-from collections.abc import Collection
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from toconv.ranges import (
+    Beta,
+    Channel3,
+    Depth,
+    FilePath,
+    FileText,
+    Fraction,
+    Positive,
+    Rate,
+    Seed,
+    Size,
+    Spread3,
+    Text,
+    Threads,
+    Weight,
+    one_of,
+)
 from toconv.tracking_address import address_mistake
-
-# Upper ends are far beyond what a machine can hold or a person can wait for: a slip of the keyboard is refused at once.
-Positive = Annotated[int, Field(ge=1, le=10**9)]
-Size = Annotated[int, Field(ge=1, le=10**5)]  # pixels, channels, tokens; of one dimension of a tensor
-Few = Annotated[int, Field(ge=1, le=1000)]  # layers, heads, threads, seeds
-Index = Annotated[int, Field(ge=-1000, le=1000)]
-Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, le=1e38, allow_inf_nan=False)]  # finite in fp32
-Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Mean = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]  # of a colour, pixels being in [0, 1]
-Deviation = Annotated[float, Field(ge=1e-3, le=1000, allow_inf_nan=False)]
-Text = Annotated[str, Field(min_length=1, max_length=4096)]
 
 GRID_SIZE = "model.compressor.output_grid_size"  # k, by its dotted name
 SEED, TEST, CRITIC_WEIGHT = "training.seed", "training.test", "loss.wgan_weight"
+MOST_ON_A_SIDE = 256  # tokens along one side of an encoder's grid
 CHANGE_NO_NUMBER = (  # settings, and groups of them, that no metric depends on
     "hardware.",
     "experiment.",
@@ -66,17 +70,6 @@ def named_object(text: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def one_of(known: Collection[str]) -> AfterValidator:
-    """A name among `known`."""
-
-    def check(value: str) -> str:
-        if value not in known:
-            raise PydanticCustomError("one_of", "must be one of {known}", {"known": ", ".join(known)})
-        return value
-
-    return AfterValidator(check)
-
-
 class Group(BaseModel):
     """A group of settings: no key that is not declared, nothing changed after it was made."""
 
@@ -87,15 +80,15 @@ class EncoderSettings(Group):
     """The frozen vision transformer, and the pixels that it was trained on."""
 
     name: Text
-    architecture: Text  # an open_clip model name, or an open_clip model config (*.json)
-    weights: Text  # an open_clip tag, a local file, or package:MODULE/FILE
-    sha256: str | None  # of the weights file; checked where it is given
-    layer: Index  # index of the block whose output is taken, -1 for the last
+    architecture: FileText  # an open_clip model name, or an open_clip model config (*.json)
+    weights: FileText  # an open_clip tag, a local file, or package:MODULE/FILE
+    sha256: Text | None  # of the weights file; checked where it is given
+    layer: Annotated[int, Field(ge=-1000, le=999)]  # index of the block whose output is taken, -1 for the last
     image_size: Size  # pixels
     patch_size: Size  # pixels
     width: Size  # channels of a token
-    mean: tuple[Mean, Mean, Mean]
-    std: tuple[Deviation, Deviation, Deviation]
+    mean: Channel3
+    std: Spread3
     dtype: Literal["auto", "bf16", "fp32"]
     batch_size: Size
 
@@ -109,8 +102,8 @@ class DataSettings(Group):
     """The pictures of a run, and how they are split."""
 
     kind: Annotated[str, one_of(SOURCES)]
-    root: Path | None  # data=folder
-    imagenet_root: Path | None  # data=imagenet
+    root: FilePath | None  # data=folder
+    imagenet_root: FilePath | None  # data=imagenet
     crops: Size  # fixed crops of each picture; 1 is the centre crop
     seed: Seed  # of the split and of the crops
     val_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
@@ -118,8 +111,8 @@ class DataSettings(Group):
     train_pictures: Positive | None  # at most so many, drawn with the seed; null: all
     val_pictures: Positive | None
     test_pictures: Positive | None
-    tokens_dir: Path  # where token stores are kept
-    workers: Few  # threads that decode pictures
+    tokens_dir: FilePath  # where token stores are kept
+    workers: Threads  # threads that decode pictures
 
 
 class CompressorSettings(Group):
@@ -127,21 +120,21 @@ class CompressorSettings(Group):
     output_grid_size: Positive  # k
     init: Literal["pool", "pca"]  # what it does before it is trained
     width: Size  # channels inside the residual branch
-    blocks: Annotated[int, Field(ge=0, le=1000)]  # residual blocks on the k×k grid
+    blocks: Depth  # residual blocks on the k×k grid
 
 
 class DecoderSettings(Group):
     kind: Annotated[str, one_of(DECODERS)]
     width: Size
-    blocks: Annotated[int, Field(ge=0, le=1000)]
-    heads: Few  # of decoder.kind=attention
+    blocks: Depth
+    heads: Size  # of decoder.kind=attention
 
 
 class CriticSettings(Group):
     head: Literal["token", "grid", "conditional"]  # what it scores
     pairs: Literal["independent", "matched"]  # which real and fake samples the penalty interpolates
     width: Size
-    layers: Few  # hidden layers
+    layers: Annotated[Depth, Field(ge=1)]  # hidden layers
     tokens_per_image: Positive  # scored in each critic step; all k² where there are fewer
 
 
@@ -179,19 +172,19 @@ class TrainingSettings(Group):
 
 class HardwareSettings(Group):
     device: Literal["auto", "cpu", "cuda"]
-    cuda_device: Annotated[int, Field(ge=0, le=1000)]
+    cuda_device: Annotated[int, Field(ge=0, le=1023)]
     mixed_precision: bool | Literal["auto"]  # bf16 for compressor and decoder
     compile: bool
-    threads: Few | None  # CPU threads of one training; null: all that it is given
+    threads: Threads | None  # CPU threads of one training; null: all that it is given
 
 
 class ExperimentSettings(Group):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None  # MLflow's experiment; null: the sweep's name
     # null: MLFLOW_TRACKING_URI of the environment, else sqlite:///mlflow.db of the working directory
-    tracking_uri: str | None
-    checkpoint_dir: Path  # of a single training
+    tracking_uri: FileText | None
+    checkpoint_dir: FilePath  # of a single training
     use_wandb: bool
-    wandb_project: Annotated[str, Field(pattern=r"^[^/\\#?%:]{1,128}$")]
+    wandb_project: Annotated[Text, Field(pattern=r"^[^/\\#?%:]{1,128}$")]
     system_metrics: bool = False  # of each trial's machine, by epoch; older checkpoints do not name it
 
 
@@ -205,7 +198,7 @@ class Settings(Group):
     training: TrainingSettings
     hardware: HardwareSettings
     experiment: ExperimentSettings
-    resume: Path | None  # a checkpoint to go on from
+    resume: FilePath | None  # a checkpoint to go on from
 
 
 def changes_a_number(key: str) -> bool:
@@ -215,53 +208,91 @@ def changes_a_number(key: str) -> bool:
 
 def parse_setting(key: str, text: str) -> Any:
     """The value of a setting from its text, as `str` writes it; the type is the one that its group declares."""
-    group: Any = Settings
-    *groups, name = key.split(".")
-    for part in groups:
-        group = group.model_fields[part].annotation
-    adapter = TypeAdapter(group.model_fields[name].annotation)
+    adapter = TypeAdapter(_annotation(key))
     return adapter.validate_json(text) if text.startswith("[") else adapter.validate_strings(text)
 
 
-def cross_field_mistakes(raw: dict[str, Any]) -> list[str]:
-    """Rules between settings. Takes the raw values, so that they are told together with wrong ranges."""
-    mistakes = []
+def takes_text(key: str) -> bool:
+    """Whether a setting is a text or a path that anybody may choose, so that `2024` is one too."""
     try:
-        k = raw["model"]["compressor"]["output_grid_size"]
-        g = raw["encoder"]["image_size"] // raw["encoder"]["patch_size"]
-        if isinstance(k, int) and k >= g:
-            mistakes.append(f"model.compressor.output_grid_size={k}: must be below the encoder's grid, 1 <= k < {g}")
-        heads, width = raw["model"]["decoder"]["heads"], raw["model"]["decoder"]["width"]
-        if raw["model"]["decoder"]["kind"] == "attention" and width % heads:
-            mistakes.append(f"model.decoder.heads={heads}: must divide model.decoder.width={width} for kind=attention")
-        data = raw["data"]
-        if data["val_fraction"] + data["test_fraction"] >= 1 and data["kind"] != "imagenet":
-            mistakes.append(
-                f"data.val_fraction + data.test_fraction must be below 1, got "
-                f"{data['val_fraction']} + {data['test_fraction']}"
-            )
-        source = SOURCES.get(data["kind"])
-        if source and source.root and not data[source.root]:
-            mistakes.append(
-                f"data.{source.root}: data={data['kind']} needs it, e.g. data.{source.root}=/path/to/pictures"
-            )
-        critic = raw["model"]["critic"]
-        if critic["head"] == "conditional" and critic["pairs"] == "independent":
-            mistakes.append(
-                "model.critic.pairs=independent: head=conditional needs matched pairs, since both stand "
-                "beside one cell's mean"
-            )
-        if raw["loss"]["log_ratio"] is None and raw["loss"]["wgan_weight"] == 0 and raw["loss"]["ae_weight"] == 0:
-            mistakes.append("loss.wgan_weight and loss.ae_weight are both 0: nothing would be trained")
-        address = raw["experiment"]["tracking_uri"]
-        if isinstance(address, str) and (mistake := address_mistake(address)):
-            mistakes.append(f"experiment.tracking_uri: {mistake}")
-        for setting, package in (("use_wandb", "wandb"), ("system_metrics", "psutil")):
-            if raw["experiment"][setting] is True and not _installed(package):
-                mistakes.append(f"experiment.{setting}=true: needs the package {package}: pip install {package}")
-    except (KeyError, TypeError, ZeroDivisionError):
-        pass  # the field's own check names it
+        return _is_text(_annotation(key))
+    except (KeyError, AttributeError):
+        return False
+
+
+def _annotation(key: str) -> Any:
+    """The type of a setting, by its dotted name. Raises KeyError or AttributeError where there is none."""
+    found: Any = Settings
+    for part in key.split("."):
+        found = found.model_fields[part].annotation
+    return found
+
+
+def _is_text(annotation: Any) -> bool:
+    return annotation in (str, Path) or (
+        get_origin(annotation) is not Literal and any(map(_is_text, get_args(annotation)))
+    )
+
+
+def cross_field_mistakes(raw: dict[str, Any]) -> list[str]:
+    """Rules between settings. Takes the raw values, so that they are told together with wrong ranges; a rule whose
+    settings are themselves wrong says nothing, since the field's own check names them."""
+    mistakes = []
+    for rule in (_grid_mistakes, _decoder_mistakes, _picture_mistakes, _loss_mistakes, _experiment_mistakes):
+        with suppress(KeyError, TypeError, ValueError, ArithmeticError):
+            mistakes += list(rule(raw))
     return mistakes
+
+
+def _grid_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    k, encoder = raw["model"]["compressor"]["output_grid_size"], raw["encoder"]
+    image, patch = encoder["image_size"], encoder["patch_size"]
+    g = image // patch
+    if min(image, patch) < 1:
+        return
+    if not 0 < g <= MOST_ON_A_SIDE:
+        yield (
+            f"encoder.image_size={image}: must be 1 to {MOST_ON_A_SIDE} times encoder.patch_size={patch}, the tokens "
+            "along a side"
+        )
+    elif isinstance(k, int) and k >= g:
+        yield f"{GRID_SIZE}={k}: must be below the encoder's grid, 1 <= k < {g}"
+
+
+def _decoder_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    heads, width = raw["model"]["decoder"]["heads"], raw["model"]["decoder"]["width"]
+    if raw["model"]["decoder"]["kind"] == "attention" and width % heads:
+        yield f"model.decoder.heads={heads}: must divide model.decoder.width={width} for kind=attention"
+
+
+def _picture_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    data = raw["data"]
+    source = SOURCES.get(data["kind"])
+    if source and source.root and not data[source.root]:
+        yield f"data.{source.root}: data={data['kind']} needs it, e.g. data.{source.root}=/path/to/pictures"
+    val, test = data["val_fraction"], data["test_fraction"]
+    if val + test >= 1 and data["kind"] != "imagenet":
+        yield f"data.val_fraction + data.test_fraction must be below 1, got {val} + {test}"
+
+
+def _loss_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    critic, loss = raw["model"]["critic"], raw["loss"]
+    if critic["head"] == "conditional" and critic["pairs"] == "independent":
+        yield (
+            "model.critic.pairs=independent: head=conditional needs matched pairs, since both stand beside one "
+            "cell's mean"
+        )
+    if loss["log_ratio"] is None and loss["wgan_weight"] == 0 and loss["ae_weight"] == 0:
+        yield "loss.wgan_weight and loss.ae_weight are both 0: nothing would be trained"
+
+
+def _experiment_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    address = raw["experiment"]["tracking_uri"]
+    if isinstance(address, str) and (mistake := address_mistake(address)):
+        yield f"experiment.tracking_uri: {mistake}"
+    for setting, package in (("use_wandb", "wandb"), ("system_metrics", "psutil")):
+        if raw["experiment"][setting] is True and not _installed(package):
+            yield f"experiment.{setting}=true: needs the package {package}: pip install {package}"
 
 
 def _installed(package: str) -> bool:

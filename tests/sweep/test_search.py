@@ -172,3 +172,16 @@ def test_a_finalist_is_its_trial_with_another_seed_and_enters_once(ledger):
     one.complete(first, {"distortion": 1.0, "perception": 2.0})
     entry = one.trials()[-1]
     assert entry.proposal == first and entry.values == {"distortion": 1.0, "perception": 2.0}
+
+
+def test_lists_null_and_uneven_steps_among_the_choices_give_no_warning(ledger, tmp_path, recwarn):
+    search = {
+        "training.betas": {"choices": [[0.9, 0.95], [0.5, 0.9]]},
+        "hardware.threads": {"choices": [None, 1]},
+        LAMBDA: {"low": 0, "high": 1, "step": 0.3},
+    }
+    found = fill(ledger(tmp_path / "study.db", trials=2, search=search), lambda params: params[LAMBDA])
+    again = ledger(tmp_path / "study.db", trials=3, search=search)
+    assert [t.proposal for t in again.trials()] == sorted(found, key=lambda p: (p.cell, p.number))
+    assert again.propose({}).params["training.betas"] in search["training.betas"]["choices"]
+    assert [str(warning.message) for warning in recwarn] == []

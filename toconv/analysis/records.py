@@ -1,11 +1,14 @@
 """A trial, a finalist or a baseline as tracking and the report see it, and the label by which people recognise it."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from toconv.command_line import pasteable
+from toconv.config import override_text
 from toconv.paths import TrialPaths
 from toconv.settings import CRITIC_WEIGHT, GRID_SIZE, SEED, TEST
 
@@ -62,8 +65,11 @@ class TrialRecord:
         return TrialPaths(self.folder)
 
     def debug_command(self, command: str) -> str:
-        """The sweep's command for this trial alone, in one process."""
-        return f"{command} --debug {' '.join(f'trial.{key}={value}' for key, value in self.params.items())}"
+        """The sweep's command for this trial alone, in one process. Behind `--` stand no options."""
+        words = shlex.split(command)
+        options = words.index("--") if "--" in words else len(words)
+        trial = (f"trial.{override_text(key, value)}" for key, value in self.params.items())
+        return pasteable([*words[:options], "--debug", *words[options:], *trial])
 
     @property
     def is_complete_trial(self) -> bool:

@@ -1,11 +1,12 @@
 """`toconv compress`: pictures → compressed tokens and a map of their errors."""
 
 import argparse
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from toconv.command_line import parse
+from toconv.command_line import parse, path_of
 from toconv.config import parse_overrides
 from toconv.errors import ExitCode, RequestError, disk
 from toconv.paths import unwritable, write_atomic
@@ -33,8 +34,8 @@ def main(arguments: list[str]) -> ExitCode:
     """Raises RequestError on a wrong request, EncoderMismatch where the encoder is not the compressor's own."""
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     parser.add_argument("words", nargs="*")
-    parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--output", default=Path(), type=Path)
+    parser.add_argument("--checkpoint", required=True, type=os.path.expanduser)
+    parser.add_argument("--output", default=Path(), type=path_of)
     asked, mistakes = parse(parser, arguments, USAGE)
     settings = [word for word in asked.words if word.partition("=")[1] and word.split("=")[0].split(".")[0] in GROUPS]
     pictures = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from toconv.analysis.pareto import recommended
 from toconv.analysis.records import Kind, TrialRecord
-from toconv.command_line import parse
+from toconv.command_line import parse, path_of
 from toconv.errors import CheckpointError, ExitCode, RequestError
 from toconv.paths import SweepPaths, unwritable
 from toconv.progress import console
@@ -58,7 +58,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("name")
     parser.add_argument("--k", type=int)
     parser.add_argument("--trial")
-    parser.add_argument("--to", required=True, type=Path)
+    parser.add_argument("--to", required=True, type=path_of)
     parser.add_argument("--onnx", action="store_true")
     parser.add_argument("--torch-export", action="store_true")
     asked, mistakes = parse(parser, arguments, USAGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from toconv.analysis.records import Kind, State
-from toconv.command_line import same_command, typed
+from toconv.command_line import path_of, same_command, typed
 from toconv.errors import ExitCode, RequestError
 from toconv.paths import SweepPaths
 from toconv.progress import console, duration, phase
@@ -37,22 +38,15 @@ usage: python run_sweep.py SWEEP.yaml [key=value ...] [--dry-run | --debug [tria
 Run the same command again to go on where it stopped.
 Exit codes: 0 done, 2 wrong request, 3 done with failed trials, 4 the machinery gave way, 130 interrupted.
 """
+OPTIONS = ("--dry-run", "--debug")
 # whose versions are recorded with a sweep
 LIBRARIES = ("torch", "torchvision", "open_clip_torch", "ray", "optuna", "mlflow", "hydra-core")
 
 
 def main(arguments: list[str]) -> ExitCode:
     """Raises RequestError on a wrong request before any work starts."""
-    flags = {a for a in arguments if a.startswith("-")}
-    words = [a.removeprefix("trial.") for a in arguments if not a.startswith("-")]
-    unknown = [
-        f"{f}: no such option; --dry-run and --debug are there" for f in sorted(flags - {"--dry-run", "--debug"})
-    ]
-    if not words or "=" in words[0]:
-        unknown.append("the first argument must be a sweep file, e.g. sweeps/grid_sizes.yaml")
-    if unknown or len(flags) > 1:
-        raise RequestError(*unknown or ["--dry-run and --debug exclude each other"])
-    asked = load_sweep(Path(words[0]), words[1:])
+    flags, file, texts = _understood(arguments)
+    asked = load_sweep(file, texts)
     paths = SweepPaths.named(asked.file.name)
     check_folders(asked, paths)
     if "--debug" in flags:
@@ -65,6 +59,24 @@ def main(arguments: list[str]) -> ExitCode:
         return ExitCode.DONE
     with only_driver(paths), ray_ahead(paths) as cluster:
         return _run(asked, paths, cluster)
+
+
+def _understood(arguments: list[str]) -> tuple[set[str], Path, list[str]]:
+    """Options, the sweep file and overrides. A word that begins with a hyphen is no option where it names a sweep file
+    (`-lead.yaml`) or stands behind `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    flags = {a for a in arguments[:end] if a.startswith("-") and (a in OPTIONS or not _is_sweep_file(a))}
+    words = [a for a in arguments[:end] if a not in flags] + arguments[end + 1 :]
+    unknown = [f"{flag}: no such option; {' and '.join(OPTIONS)} are there" for flag in sorted(flags - set(OPTIONS))]
+    if not words or ("=" in words[0] and not _is_sweep_file(words[0])):
+        unknown.append("the first argument must be a sweep file, e.g. sweeps/grid_sizes.yaml")
+    if unknown or len(flags) > 1:
+        raise RequestError(*unknown or [f"{' and '.join(OPTIONS)} exclude each other"])
+    return flags, path_of(words[0]), [word.removeprefix("trial.") for word in words[1:]]
+
+
+def _is_sweep_file(word: str) -> bool:
+    return word.endswith((".yaml", ".yml")) or os.path.isfile(word)
 
 
 def _debug(asked: Sweep, paths: SweepPaths) -> ExitCode:

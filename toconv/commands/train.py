@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toconv import config
 from toconv.analysis.records import SYMBOLS, Kind, State, TrialRecord
-from toconv.command_line import same_command
+from toconv.command_line import path_of, same_command
 from toconv.errors import CheckpointError, ExitCode, MachineryError, RequestError, told
 from toconv.machine import EpochMeter
 from toconv.paths import TrialPaths, unwritable
@@ -70,10 +69,12 @@ def main(arguments: list[str]) -> ExitCode:
 
 def how_to_go_on() -> str:
     """The same command with the latest checkpoint, or from the start where there is none yet."""
-    folders = [a.partition("=")[2] for a in sys.argv if a.startswith("experiment.checkpoint_dir=")]
-    latest = TrialPaths(Path(*folders[-1:] or ["checkpoints"])).latest
+    given = config.parse_overrides(a for a in sys.argv if a.startswith("experiment.checkpoint_dir="))
+    latest = TrialPaths(path_of(given.get("experiment.checkpoint_dir") or "checkpoints")).latest
     sys.argv[1:] = [a for a in sys.argv[1:] if not a.startswith("resume=")]
-    return same_command() + (f" resume={latest}" if latest.exists() else "")
+    if latest.exists():
+        sys.argv.append(config.override_text("resume", str(latest)))
+    return same_command()
 
 
 def settings_of(overrides: dict[str, Any]) -> Settings:

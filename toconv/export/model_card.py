@@ -1,10 +1,10 @@
 """The model card of an exported compressor, written from its config.json alone."""
 
 import json
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from toconv.command_line import pasteable
 from toconv.evaluation.metrics import HELD_OUT, METRICS
 from toconv.settings import SOURCES
 
@@ -63,11 +63,12 @@ def _what(config: Mapping[str, Any]) -> str:
 
 def _use(config: Mapping[str, Any]) -> str:
     (g, k), e = _sides(config), config["encoder"]
+    named = f"name={json.dumps(e['name'])}, layer={e['layer']}, width={e['width']}"
     return f"""```python
 import toconv
 
 compressor = toconv.load("PATH")  # this folder, or its name on the Hub
-compressor.check_encoder(name="{e["name"]}", layer={e["layer"]}, width={e["width"]})  # yours; raises where one differs
+compressor.check_encoder({named})  # yours; raises where one differs
 compressed = compressor(tokens)  # ({g}*{g} tokens: (B, {g * g}, {e["width"]})) -> (B, {k * k}, {e["width"]})
 ```
 
@@ -166,7 +167,7 @@ def _limits(config: Mapping[str, Any]) -> str:
 
 def _reproduce(config: Mapping[str, Any]) -> str:
     found = config["reproduce"]
-    command = shlex.join(["python", "train.py", *found["settings"]])
+    command = pasteable(["python", "train.py", *found["settings"]])
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     return (
         f"```\n{command}\n```\n\ntoconv {config['toconv']}, commit {found['commit'] or 'unknown'}, training code "

@@ -133,12 +133,7 @@ def reproduce(settings: Settings) -> list[str]:
     """The `key=value`s that train these weights anew; folders of this machine are left open."""
     given = {key: value for key, value in config.overrides_of(settings).items() if changes_a_number(key)}
     hidden = {key for key in given if key in PRIVATE and Path(str(given[key])).is_absolute()}
-    return [f"{key}={'PATH' if key in hidden else _text(value)}" for key, value in given.items()]
-
-
-def _text(value: Any) -> str:
-    """A value in the grammar of the command line."""
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    return [config.override_text(key, "PATH" if key in hidden else value) for key, value in given.items()]
 
 
 def _facts(paths: SweepPaths) -> dict[str, Any]:

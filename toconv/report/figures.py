@@ -178,7 +178,7 @@ def error_maps(maps: ErrorMaps) -> Figure:
     places = figure.subplots(len(maps.pictures), columns, squeeze=False)
     for row, picture in zip(places, maps.pictures, strict=True):
         row[0].imshow(picture.image_HW3)
-        row[0].set_title(picture.name.rsplit("/", 1)[-1].rsplit(".", 1)[0][-18:], fontsize=4.5)
+        row[0].set_title(picture.name.rsplit("/", 1)[-1].rsplit(".", 1)[0][-18:], fontsize=4.5, parse_math=False)
         pairs = [(kind, n, found[n]) for n in sizes for kind, found in picture.kinds.items()]
         for axes, (kind, n, values_gg) in zip(row[1:], pairs, strict=True):
             drawn = axes.imshow(values_gg, cmap="magma", vmin=0, vmax=maps.most)

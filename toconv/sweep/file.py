@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from toconv import config
-from toconv.errors import RequestError, told
+from toconv.errors import RequestError
 from toconv.evaluation.metrics import objectives
-from toconv.settings import GRID_SIZE, SEED, Few, Group, Positive, Settings, one_of
-from toconv.sweep.space import MOST_VALUES, Space, condition_mistakes, size, start_mistakes
+from toconv.settings import GRID_SIZE, SEED, Group, Positive, Settings, one_of
+from toconv.sweep.space import MOST_VALUES, Choices, Distribution, Space, condition_mistakes, size, start_mistakes
+from toconv.sweep.yaml_text import read_document
 
-MOST_TRIALS, MOST_CELLS = 10**6, 10**4  # of a cell, of a sweep
 SMALLEST_SHARE = 0.0001  # of a CPU or GPU
 FINALISTS = "finalists"  # their study, which no cell may be called
+MOST_CELLS, MOST_TRIALS = 10_000, 100_000  # of a sweep, all cells together
 SECTIONS = {"settings", "grid", "search", "objectives", "early_stopping", "resources", "budget", "finalists"}
 
 
@@ -31,7 +31,7 @@ class EarlyStopping(Group):
 
 
 class Resources(Group):
-    gpu: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 1
+    gpu: Annotated[float, Field(ge=0, le=1024, allow_inf_nan=False)] = 1
     cpu: Annotated[float, Field(ge=SMALLEST_SHARE, le=10_000, allow_inf_nan=False)] = 1
 
     @field_validator("gpu", "cpu")
@@ -49,7 +49,7 @@ class Budget(Group):
 
 
 class Finalists(Group):
-    seeds: Few
+    seeds: Annotated[int, Field(ge=1, le=1000)]
 
 
 class SweepFile(Group):
@@ -57,7 +57,7 @@ class SweepFile(Group):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     settings: dict[str, Any] = {}
-    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    grid: dict[str, Choices] = {}
     search: Space = {}
     start_with: list[dict[str, Any]] = []
     objectives: Annotated[
@@ -83,9 +83,6 @@ class SweepFile(Group):
 
     @model_validator(mode="after")
     def _consistent(self) -> SweepFile:
-        cells = math.prod(map(len, self.grid.values()))
-        if cells > MOST_CELLS:
-            raise ValueError(f"grid: has {cells} cells; at most {MOST_CELLS} must hold")
         both = sorted(set(self.grid) & set(self.search))
         if both:
             raise ValueError(f"{', '.join(both)}: under grid or under search, not both")
@@ -95,6 +92,15 @@ class SweepFile(Group):
                 raise ValueError(
                     f"sampler: grid needs choices or a step, and at most {MOST_VALUES} values, for {', '.join(endless)}"
                 )
+            points = math.prod(len(d.values() or ()) for d in self.search.values())
+            if points > MOST_TRIALS:
+                raise ValueError(f"sampler: grid has {points} points in each cell; at most {MOST_TRIALS} can be walked")
+        cells = math.prod(map(len, self.grid.values()))
+        if cells > MOST_CELLS or cells * self.trials > MOST_TRIALS:
+            raise ValueError(
+                f"trials: {cells} cell(s) with {self.trials} trials each; a sweep has at most {MOST_CELLS} cells and "
+                f"{MOST_TRIALS} trials in all of them"
+            )
         return self
 
 
@@ -153,7 +159,8 @@ def load_sweep(path: Path, texts: list[str]) -> Sweep:
     """Read a sweep file and the command line's `key=value`s. The sweep's own keys and settings of conf/ are overridden
     alike; a setting given on the command line that the file enumerates or searches is fixed to that value. Raises
     RequestError that names every mistake."""
-    content, given = read_yaml(path), config.parse_overrides(texts)
+    document, given = read_document(path), config.parse_overrides(texts, words={"name"})
+    content = dict(document.content)
     own = {key: value for key, value in given.items() if key.split(".")[0] in SweepFile.model_fields}
     line = {key: value for key, value in given.items() if key not in own}
     mistakes = _apply(content, own)
@@ -163,58 +170,32 @@ def load_sweep(path: Path, texts: list[str]) -> Sweep:
     try:
         file = SweepFile.model_validate(content)
     except ValidationError as error:
-        mistakes += [_readable(e) for e in error.errors()]
-        given_settings = content.get("settings")
-        _, more = config.check(given_settings if isinstance(given_settings, dict) else {}, line)
-        raise RequestError(*mistakes, *more) from None
+        mistakes += _readable(error, document.typed)
+        _, more = config.check(_section(content, "settings"), line, _first_values(content), typed=document.typed)
+        raise RequestError(*dict.fromkeys([*mistakes, *more])) from None
     overrides = {**file.settings, **line}
-    base, more = config.check(overrides, _first_point(file))
-    mistakes += more + _space_mistakes(file, overrides, set(more)) + start_mistakes(file.search, file.start_with)
-    if line.get("resume") or file.settings.get("resume"):
+    base, more = config.check(overrides, _first_point(file), typed=document.typed)
+    mistakes += more + _space_mistakes(file, overrides, set(more), document.typed)
+    mistakes += start_mistakes(file.search, file.start_with)
+    if overrides.get("resume"):
         mistakes.append(f"resume={overrides['resume']}: is for train.py; a sweep goes on by itself where it stopped")
     if base is not None:
         mistakes += _seed_mistakes(file, base)
         mistakes += condition_mistakes(file.search, config.flat(base.model_dump(mode="json")))
     if mistakes or base is None:
         raise RequestError(*dict.fromkeys(mistakes))
-    return Sweep(file, overrides, base, leading_comment(path.read_text()))
+    return Sweep(file, overrides, base, leading_comment(document.text))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The content of a sweep file as it stands there, unchecked. Raises RequestError where it is no YAML."""
+    return read_document(path).content
 
 
 def leading_comment(text: str) -> str:
     """The lines that begin with # before anything else, as one paragraph."""
     lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
     return " ".join(line.lstrip("# ").rstrip() for line in lines).strip()
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A mapping from a YAML file: `1e-4` is a number, a key given twice is refused."""
-    try:
-        content = yaml.load(path.read_text(), Loader=_Loader)
-    except FileNotFoundError:
-        raise RequestError(f"{path}: no such sweep file") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise RequestError(f"{path}: not readable as YAML: {told(error)}") from None
-    if not isinstance(content, dict):
-        raise RequestError(f"{path}: a sweep file is a mapping of name, settings, grid, search, …")
-    return content
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML reads `1e-4` as a string and lets the last of two equal keys win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} is given twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
 
 
 def _apply(content: dict[str, Any], own: Mapping[str, Any]) -> list[str]:
@@ -232,16 +213,18 @@ def _apply(content: dict[str, Any], own: Mapping[str, Any]) -> list[str]:
     return mistakes
 
 
-def _space_mistakes(file: SweepFile, overrides: Mapping[str, Any], known: set[str]) -> list[str]:
+def _space_mistakes(
+    file: SweepFile, overrides: Mapping[str, Any], known: set[str], typed: Mapping[tuple[str, str], str]
+) -> list[str]:
     """Every enumerated or searched value must be one that a training accepts."""
     candidates = [(key, v) for key, values in file.grid.items() for v in values]
     candidates += [(key, v) for key, d in file.search.items() for v in d.extremes()]
     found = []
     for key, value in candidates:
-        _, mistakes = config.check(overrides, _first_point(file), {key: value})
+        _, mistakes = config.check(overrides, _first_point(file), {key: value}, typed=typed)
         found += [m for m in mistakes if m not in known]
     twice = {key: values for key, values in file.grid.items() if len(set(map(str, values))) < len(values)}
-    return found + [f"grid.{key}: a value is given twice: {values}" for key, values in twice.items()]
+    return found + [f"grid.{key}: a value is given twice: {config.shown(values)}" for key, values in twice.items()]
 
 
 def _seed_mistakes(file: SweepFile, base: Settings) -> list[str]:
@@ -266,10 +249,49 @@ def _cell_name(fixed: Mapping[str, Any]) -> str:
     return ",".join(f"{'k' if key == GRID_SIZE else key.rsplit('.', 1)[-1]}={value}" for key, value in fixed.items())
 
 
-def _readable(error: Mapping[str, Any]) -> str:
-    where = ".".join(str(part) for part in error["loc"]) or "sweep file"
-    rule = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        return f"{where}: no such key; a sweep file has {', '.join(SweepFile.model_fields)}"
-    shown = "" if error["type"] in {"missing", "value_error"} else f"={error['input']}"
-    return f"{where}{shown}: {rule[0].lower()}{rule[1:]}"
+def _section(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A section of a file as far as it is one."""
+    found = content.get(name)
+    return {key: v for key, v in found.items() if isinstance(key, str)} if isinstance(found, dict) else {}
+
+
+def _first_values(content: Mapping[str, Any]) -> dict[str, Any]:
+    """As `_first_point`, of a file that has mistakes, so that its settings are not told to be wrong without it."""
+    choices = {key: d.get("choices") for key, d in _section(content, "search").items() if isinstance(d, dict)}
+    axes = {**_section(content, "grid"), **choices}
+    return {key: values[0] for key, values in axes.items() if isinstance(values, list) and values}
+
+
+def _readable(error: ValidationError, typed: Mapping[tuple[str, str], str]) -> list[str]:
+    """Every mistake. A key that is not known and close to one that is missing is one mistake, not two."""
+    errors = error.errors(include_url=False)
+    missing = {e["loc"]: str(e["loc"][-1]) for e in errors if e["type"] == "missing"}
+    mistakes = []
+    for unknown in [e for e in errors if e["type"] == "extra_forbidden"]:
+        *path, key = unknown["loc"]
+        beside = {loc: name for loc, name in missing.items() if list(loc[:-1]) == path}
+        near = difflib.get_close_matches(str(key)[: config.SHOWN], list(beside.values()), n=1)
+        missing = {loc: name for loc, name in missing.items() if loc not in beside or name not in near}
+        where = ".".join(map(str, unknown["loc"]))
+        mistakes.append(
+            f"{config.shown(where)}: no such key"
+            + (f"; did you mean {near[0]}?" if near else f"; {_owner(path)} has {', '.join(_keys(path))}")
+        )
+    rest = [e for e in errors if e["type"] != "extra_forbidden" and (e["type"] != "missing" or e["loc"] in missing)]
+    return mistakes + config.readable(rest, (), typed)
+
+
+def _owner(path: list[int | str]) -> str:
+    return ".".join(map(str, path)) or "a sweep file"
+
+
+def _keys(path: list[int | str]) -> list[str]:
+    """The keys that may stand at a place of a sweep file where not every text may."""
+    kinds: dict[str, type[Group]] = {
+        "early_stopping": EarlyStopping,
+        "resources": Resources,
+        "budget": Budget,
+        "finalists": Finalists,
+        "search": Distribution,
+    }
+    return list((kinds[str(path[0])] if path else SweepFile).model_fields)

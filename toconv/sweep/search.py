@@ -40,6 +40,10 @@ SAMPLERS: dict[str, Callable[..., optuna.samplers.BaseSampler]] = {
     "nsga2": optuna.samplers.NSGAIISampler,
     "random": optuna.samplers.RandomSampler,
 }
+OF_NO_USE = (  # Optuna's warnings at each reading of a trial: lists come back from its storage as what they were
+    "Choices for a categorical distribution should be",
+    "The distribution is specified by",  # a step that ends below high, as `Distribution.values` does
+)
 STATES = {theirs: ours for ours, theirs in OPTUNA_STATES.items()}
 
 
@@ -48,6 +52,8 @@ class Ledger:
 
     def __init__(self, sweep: Sweep, path: Path | None, identify: Callable[[Mapping[str, Any]], str]) -> None:
         """`identify` gives the trial_id of parameters. The storage is made if it is not there; None: in memory."""
+        for message in OF_NO_USE:
+            warnings.filterwarnings("ignore", message=message, category=UserWarning)
         self.sweep, self._identify = sweep, identify
         self._objectives = dict(sweep.file.objectives)
         self._cells = {cell.name: cell for cell in sweep.cells()}

@@ -2,6 +2,7 @@
 
 from toconv.analysis.records import Kind
 from toconv.analysis.results import read_results
+from toconv.command_line import pasteable
 from toconv.config import flat
 from toconv.paths import SweepPaths
 from toconv.progress import console, phase
@@ -44,13 +45,18 @@ def deliver(driver: Driver, tracker: BackgroundTracker, seconds: float) -> int:
     return undelivered
 
 
+def sync_command(name: str) -> str:
+    """What delivers by hand; a name that begins with a hyphen is no option."""
+    return pasteable(["toconv", "sync", *(["--"] if name.startswith("-") else []), name])
+
+
 def stop_tracking(driver: Driver, tracker: BackgroundTracker, status: str) -> None:
     """Deliver what is left, end the parent run with the files that tell of the sweep."""
     undelivered = deliver(driver, tracker, FLUSH_SECONDS)
     if undelivered:
         console.print(
             f"MLflow: {undelivered} record(s) not delivered ({tracker.error}); the next start of this "
-            f"command delivers them, or toconv sync {driver.sweep.file.name}"
+            f"command delivers them, or {sync_command(driver.sweep.file.name)}"
         )
     with phase("closing the sweep's run in MLflow"):
         tracker.close(status, driver.records(), driver.paths.told())

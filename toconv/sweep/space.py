@@ -9,11 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from toconv.config import shown
 from toconv.settings import Group
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 MOST_VALUES = 10**5  # that are enumerated
 Params = dict[str, Any]
+MOST_CHOICES = 1000
+Choices = Annotated[list[Any], Field(min_length=1, max_length=MOST_CHOICES)]
 
 
 class Distribution(Group):
@@ -25,7 +28,7 @@ class Distribution(Group):
     log: bool = False
     step: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     type: Literal["float", "int"] = "float"
-    choices: Annotated[list[Any], Field(min_length=1)] | None = None
+    choices: Choices | None = None
     when: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -60,8 +63,7 @@ class Distribution(Group):
         """Every value where they can be enumerated and are not more than MOST_VALUES, else None."""
         if self.choices is not None:
             return self.choices
-        step = self.step or (1 if self.type == "int" and not self.log else None)
-        low, high = self.range
+        step, (low, high) = self._step, self.range
         if step is None or (high - low) / step >= MOST_VALUES:
             return None
         values = [low + i * step for i in range(int((high - low) / step + 1e-9) + 1)]
@@ -71,12 +73,16 @@ class Distribution(Group):
         """Whether a search could propose this value."""
         if self.choices is not None:
             return value in self.choices
-        if isinstance(value, bool) or not isinstance(value, int | float) or not self.range[0] <= value <= self.range[1]:
+        low, high = self.range
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             return False
-        values = self.values()
-        return (self.type == "float" or value % 1 == 0) and (
-            values is None or any(math.isclose(value, v) for v in values)
-        )
+        nearest = low + round((value - low) / self._step) * self._step if self._step else value
+        return (self.type == "float" or value % 1 == 0) and math.isclose(value, nearest)
+
+    @property
+    def _step(self) -> float | None:
+        """Between two values that may be proposed; None where any may."""
+        return self.step or (1 if self.type == "int" and not self.log else None)
 
     def active(self, known: Mapping[str, Any]) -> bool:
         """Whether every condition holds among the values known so far."""
@@ -105,13 +111,18 @@ def size(space: Space, fixed: Mapping[str, Any], most: int) -> int:
 
 
 def points(space: Space, fixed: Mapping[str, Any]) -> Iterator[Params]:
-    """Every different point of a space that can be enumerated, the last setting changing fastest."""
-    seen: set[str] = set()
-    for values in itertools.product(*(d.values() or [] for d in space.values())):
-        point = active_only(space, fixed, dict(zip(space, values, strict=True)))
-        if repr(point) not in seen:
-            seen.add(repr(point))
-            yield point
+    """Every different point of a space that can be enumerated, the last setting changing fastest. A setting counts only
+    where its conditions hold, which are about settings above it."""
+    if not space:
+        yield {}
+        return
+    (key, distribution), *rest = space.items()
+    if not distribution.active(fixed):
+        yield from points(dict(rest), fixed)
+        return
+    for value in {repr(value): value for value in distribution.values() or []}.values():
+        for below in points(dict(rest), {**fixed, key: value}):
+            yield {key: value, **below}
 
 
 def condition_mistakes(space: Space, settings: Mapping[str, Any]) -> list[str]:
@@ -135,5 +146,5 @@ def start_mistakes(space: Space, points: list[Params]) -> list[str]:
             if key not in space:
                 mistakes.append(f"start_with[{number}].{key}: is not searched; searched are {', '.join(space)}")
             elif not space[key].allows(value):
-                mistakes.append(f"start_with[{number}].{key}={value}: lies outside what search.{key} allows")
+                mistakes.append(f"start_with[{number}].{key}={shown(value)}: lies outside what search.{key} allows")
     return mistakes

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 
-from toconv.errors import MachineryError, TrainingFailed, first_line
+from toconv.errors import MachineryError, TrainingFailed, first_line, out_of_memory
 from toconv.hardware import keep_freed_memory, limit_threads, resolve_device
 from toconv.machine import EpochMeter
 from toconv.paths import TrialPaths, write_atomic
@@ -80,8 +79,3 @@ def step(trial: RunningTrial) -> dict[str, Any]:
         write_atomic(trial.paths.error, traceback.format_exc())
         return {"failed": f"{type(error).__name__}: {first_line(error)}"}
     return {"row": epoch.as_row(), "complete": epoch.epoch >= trial.epochs_asked}
-
-
-def out_of_memory(error: Exception) -> bool:
-    """torch has a class for CUDA's and none for the CPU's."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -8,6 +8,7 @@ from typing import Any
 
 from toconv.analysis.pareto import recommended
 from toconv.analysis.records import TrialRecord
+from toconv.command_line import pasteable
 from toconv.machine import read_means
 from toconv.tracking.provenance import Provenance
 from toconv.training.epochs import Epoch, read_epochs
@@ -120,7 +121,8 @@ def sweep_note(records: Sequence[TrialRecord]) -> str:
     """The parent's description: which file to take at each number of tokens."""
     lines = ["| tokens | lowest distortion | trial | take it with |", "|---|---|---|---|"]
     for tokens, record in recommended(records).items():
-        command = f"toconv compress IMAGE --checkpoint {record.folder}" if record.kept else "not kept"
+        compress = pasteable(["toconv", "compress", "IMAGE", "--checkpoint", str(record.folder)])
+        command = compress if record.kept else "not kept"
         lines.append(f"| {tokens} | {record.values['distortion']:.4f} | {record.name}: {record.label} | `{command}` |")
     table = "\n".join(lines) if len(lines) > 2 else "No trial is complete yet."
     return f"{table}\n\n{STEPS}"

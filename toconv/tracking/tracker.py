@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from toconv.analysis.records import TrialRecord
+from toconv.command_line import pasteable
 from toconv.progress import console
 from toconv.settings import ExperimentSettings, named_object
 from toconv.tracking.provenance import Provenance
@@ -72,8 +73,8 @@ def how_to_look(settings: ExperimentSettings) -> str:
     store = store_in_use(settings.tracking_uri)
     if store.is_default:
         return "mlflow ui"
-    address = redact(store.address)
-    return address if is_server(store.address) else f"mlflow ui --backend-store-uri {address}"
+    command = pasteable(["mlflow", "ui", "--backend-store-uri", store.address])
+    return redact(store.address if is_server(store.address) else command)
 
 
 def check_access(settings: ExperimentSettings) -> None:

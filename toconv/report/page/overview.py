@@ -13,6 +13,7 @@ from toconv.report.page.html import command
 from toconv.settings import SOURCES
 from toconv.sweep.budget import HOUR
 from toconv.sweep.space import Distribution
+from toconv.tracking.tracker import how_to_look
 
 
 def overview(content: Content) -> str:
@@ -44,9 +45,10 @@ def how_to_reproduce(content: Content) -> str:
         "seed of the search's trainings": str(content.sweep.base.training.seed),
     }
     note = (
-        f"<p>The same command goes on with an unfinished sweep and trains nothing twice. <code>{paths.request}</code> "
-        f"holds the resolved request, <code>{paths.results}</code> every number, <code>{paths.study}</code> Optuna’s "
-        "ledger; <code>mlflow ui</code> shows the runs.</p>"
+        "<p>The same command goes on with an unfinished sweep and trains nothing twice. "
+        f"<code>{escape(str(paths.request))}</code> holds the resolved request, <code>{escape(str(paths.results))}"
+        f"</code> every number, <code>{escape(str(paths.study))}</code> Optuna’s ledger; "
+        f"<code>{escape(how_to_look(content.sweep.base.experiment))}</code> shows the runs.</p>"
     )
     return command(facts["command"]) + _definitions(found) + note
 

@@ -1,5 +1,6 @@
 """Which compressor to take at each budget of tokens, and where a baseline is the better choice."""
 
+import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from math import isqrt
@@ -7,6 +8,7 @@ from math import isqrt
 from toconv.analysis.pareto import REFERENCES
 from toconv.analysis.records import TrialRecord, baselines_at, settings_text
 from toconv.analysis.seeds import CONFIDENCE, Estimate, SeedGroup, compare
+from toconv.command_line import pasteable
 from toconv.evaluation.metrics import COST, VALIDATION, Place, names_in
 from toconv.report.content import Content
 from toconv.report.front_data import Measured
@@ -66,8 +68,9 @@ def _commands(content: Content, k: int, trial: TrialRecord) -> str:
     if not trial.kept:
         return "<p>Its checkpoint was not kept, so that there is nothing to load.</p>"
     folder = content.paths.recommended_at(k)
-    in_python = f'import toconv\ncompressor = toconv.load("{folder}")'
-    return command(f"toconv compress PICTURE --checkpoint {folder}") + command(in_python)
+    in_python = f"import toconv\ncompressor = toconv.load({json.dumps(str(folder), ensure_ascii=False)})"
+    in_shell = pasteable(["toconv", "compress", "PICTURE", "--checkpoint", str(folder)])
+    return command(in_shell) + command(in_python)
 
 
 def _cost(trial: TrialRecord) -> str:

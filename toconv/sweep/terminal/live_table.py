@@ -128,7 +128,9 @@ def _table(view: View, shown: Sequence[Line], width: int) -> Table:
             name, justify="right" if right else "left", no_wrap=not fold, overflow="fold" if fold else "ellipsis"
         )
     for line, row in zip(lines, rows, strict=True):
-        table.add_row(*(row[name] for name in columns), style="cyan" if line.running else STYLES.get(line.state, ""))
+        table.add_row(
+            *(Text(row[name]) for name in columns), style="cyan" if line.running else STYLES.get(line.state, "")
+        )
     return table
 
 

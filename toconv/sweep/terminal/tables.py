@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from toconv.analysis.pareto import front
 from toconv.analysis.records import Kind, TrialRecord, baselines_at, settings_text
@@ -27,9 +28,9 @@ def front_table(records: Sequence[TrialRecord], objectives: Mapping[str, str]) -
     best = front(records, objectives)
     for tokens in sorted({r.tokens for r in [*best, *(r for r in records if r.kind == Kind.BASELINE)]}):
         for record in (r for r in best if r.tokens == tokens):
-            table.add_row(*_cells(record), settings_text(record.params), style="bold")
+            table.add_row(*map(Text, [*_cells(record), settings_text(record.params)]), style="bold")
         for record in baselines_at(records, tokens).values():
-            table.add_row(*_cells(record), "", style="dim")
+            table.add_row(*map(Text, [*_cells(record), ""]), style="dim")
         table.add_section()
     return table
 
@@ -49,9 +50,9 @@ def finalists_table(records: Sequence[TrialRecord]) -> Table | None:
     )
     for tokens in sorted({f.trial.tokens for f in finalists}):
         for f in (f for f in finalists if f.trial.tokens == tokens):
-            table.add_row(
-                str(tokens), f.trial.name, str(f.seeds), *(str(f.metrics[name]) for name in TESTED), style="bold"
-            )
+            values = [str(f.metrics[name]) for name in TESTED]
+            table.add_row(*map(Text, [str(tokens), f.trial.name, str(f.seeds), *values]), style="bold")
         for r in baselines_at(records, tokens).values():
-            table.add_row(str(tokens), r.name, "", *(f"{r.values[name]:.4f}" for name in TESTED), style="dim")
+            values = [f"{r.values[name]:.4f}" for name in TESTED]
+            table.add_row(*map(Text, [str(tokens), r.name, "", *values]), style="dim")
     return table if finalists else None
