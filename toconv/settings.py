@@ -17,14 +17,18 @@ Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Channel3 = tuple[float, float, float]
 
+MAX_PIXELS = 100_000_000  # of a picture, unless data.max_pixels says otherwise
+
 GRID_SIZE = "model.compressor.output_grid_size"  # k, by its dotted name
 SEED, TEST, CRITIC_WEIGHT = "training.seed", "training.test", "loss.wgan_weight"
+USED_PICTURES = ("data.unreadable", "data.max_pixels")  # decide which are used, and these are in the fingerprint
 CHANGE_NO_NUMBER = (  # settings, and groups of them, that no metric depends on
     "hardware.",
     "experiment.",
     "resume",
     "data.tokens_dir",
     "data.workers",
+    *USED_PICTURES,
     "training.log_every",
     "training.checkpoint_every",
     "training.keep_last_n",
@@ -112,6 +116,8 @@ class DataSettings(Group):
     test_pictures: Positive | None
     tokens_dir: Path  # where token stores are kept
     workers: Positive  # threads that decode pictures
+    unreadable: Literal["refuse", "skip"] = "refuse"  # pictures that cannot be read; older checkpoints name neither
+    max_pixels: Positive = MAX_PIXELS  # of a picture; a larger one is not read
 
 
 class CompressorSettings(Group):

@@ -16,7 +16,7 @@ from toconv.export.from_checkpoint import build_module
 from toconv.export.module import TokenCompressor
 from toconv.paths import SweepPaths, whole_folder
 from toconv.progress import console
-from toconv.settings import Settings, changes_a_number
+from toconv.settings import USED_PICTURES, Settings, changes_a_number
 from toconv.sweep.driver import Driver
 from toconv.sweep.request import read_request
 from toconv.tokens.images import SPLITS
@@ -131,7 +131,8 @@ def _estimates(runs: Sequence[Mapping[str, float]], split: Split) -> dict[str, l
 
 def reproduce(settings: Settings) -> list[str]:
     """The `key=value`s that train these weights anew; folders of this machine are left open."""
-    given = {key: value for key, value in config.overrides_of(settings).items() if changes_a_number(key)}
+    asked = config.overrides_of(settings)
+    given = {key: value for key, value in asked.items() if changes_a_number(key) or key in USED_PICTURES}
     hidden = {key for key in given if key in PRIVATE and Path(str(given[key])).is_absolute()}
     return [f"{key}={'PATH' if key in hidden else _text(value)}" for key, value in given.items()]
 
