@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from toconv.analysis.records import Kind, State
 from toconv.command_line import same_command, typed
 from toconv.errors import ExitCode, RequestError
+from toconv.own_files import check_sweep_folder
 from toconv.paths import SweepPaths
 from toconv.progress import console, duration
 from toconv.sweep.file import Sweep, load_sweep
@@ -53,6 +54,7 @@ def main(arguments: list[str]) -> ExitCode:
         raise RequestError(*unknown or ["--dry-run and --debug exclude each other"])
     asked = load_sweep(Path(words[0]), words[1:])
     paths = SweepPaths.named(asked.file.name)
+    check_sweep_folder(paths)
     if "--dry-run" in flags:
         from toconv.sweep.plan import show_plan  # start-up: torch
 

@@ -37,15 +37,16 @@ def main(arguments: list[str]) -> ExitCode:
     from toconv.tracking.provenance import provenance
     from toconv.tracking.tracker import check_access, trackers
     from toconv.training.loop import Training
-    from toconv.training.resumable import ResumableTraining
+    from toconv.training.resumable import ResumableTraining, check_folder
 
+    paths = TrialPaths(settings.experiment.checkpoint_dir.resolve())
+    check_folder(paths)
     check_access(settings.experiment)
     limit_threads(settings.hardware)
     keep_freed_memory()
     device = resolve_device(settings.hardware)
     store = TokenStore(prepare_store(settings))
     training = Training(settings, store, device)
-    paths = TrialPaths(settings.experiment.checkpoint_dir.resolve())
     asked = trackers(settings.experiment, provenance("", paths.folder, store.folder))
     resumable = ResumableTraining(training, paths, resume=settings.resume)
     console.print(

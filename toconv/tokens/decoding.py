@@ -1,4 +1,4 @@
-"""Picture files → RGB pixels, decoded by processes of their own, so that a damaged file costs one picture. Needs no torch."""
+"""Picture files → RGB pixels, decoded in processes of their own: a damaged file costs one picture. Needs no torch."""
 
 import atexit
 import json
@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -52,7 +51,7 @@ class Decoder:
             )
 
     def decode(self, path: Path, max_pixels: int) -> Rgb:
-        """Raises DataError that names a picture which cannot be read, and DecoderEndedError where this process ended."""
+        """Raises DataError that names a picture which cannot be read, DecoderEndedError where the process ended."""
         limits = {
             "max_pixels": max_pixels,
             "memory": max(LEAST_MEMORY, BYTES_A_PIXEL * max_pixels),
@@ -85,10 +84,8 @@ class Decoder:
     def end(self) -> None:
         """Its process ends with its input."""
         for pipe in (self._process.stdin, self._process.stdout):
-            try:
+            with suppress(BrokenPipeError):
                 _pipe(pipe).close()
-            except BrokenPipeError:
-                pass
         self._process.wait()
 
 
@@ -101,8 +98,8 @@ _idle: SimpleQueue[Decoder] = SimpleQueue()  # of this process
 
 
 def decode(path: Path, max_pixels: int = MAX_PIXELS) -> Rgb:
-    """The first frame of a picture in 8 bits, turned as EXIF says. Raises DataError that names a picture which cannot be
-    read, is larger, or takes too much memory or time. Threads that call it have a process each."""
+    """The first frame of a picture in 8 bits, turned as EXIF says. Raises DataError that names a picture which cannot
+    be read, is larger, or takes too much memory or time. Threads that call it have a process each."""
     try:
         decoder = _idle.get_nowait()
     except Empty:

@@ -7,8 +7,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from toconv.errors import RequestError
+from toconv.own_files import is_marked
 from toconv.tokens.images import Picture, named
-from toconv.tokens.listing import SUFFIXES, pictures_below
+from toconv.tokens.listing import SUFFIXES, pictures_below, say_left_out
 
 
 def gather(words: Iterable[str]) -> list[Picture]:
@@ -20,6 +21,9 @@ def gather(words: Iterable[str]) -> list[Picture]:
     for word in words:
         pictures, root = _pictures(word)
         roots.append(os.path.abspath(root))
+        maps = {path for path in pictures if is_marked(path)}
+        say_left_out(root, {"a map that toconv compress drew": sorted(maps)} if maps else {})
+        pictures = [path for path in pictures if path not in maps]
         for path in pictures:
             found.setdefault(os.path.abspath(path), path)
         if not pictures:
@@ -29,9 +33,7 @@ def gather(words: Iterable[str]) -> list[Picture]:
     if mistakes:
         raise RequestError(*mistakes)
     common = os.path.commonpath(roots)
-    keyed = [
-        Picture(named(Path(absolute).with_suffix(""), Path(common)), path) for absolute, path in found.items()
-    ]
+    keyed = [Picture(named(Path(absolute).with_suffix(""), Path(common)), path) for absolute, path in found.items()]
     _refuse_collisions(keyed)
     return keyed
 

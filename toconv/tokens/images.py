@@ -36,7 +36,7 @@ class Picture:
 
     @property
     def sha256(self) -> str:
-        """Of its bytes, which a process reads once as long as size and time stay; where they cannot be read, its name."""
+        """Of its bytes, read once as long as size and time stay; its name where they cannot be read."""
         try:
             found = self.path.stat()
             return _sha256(self.path, found.st_size, found.st_mtime_ns)
@@ -142,8 +142,8 @@ def imagenet_splits(data: DataSettings) -> Splits:
         if not pictures:
             part = "train" if name == "train" else "val"
             raise DataError(
-                f"data.imagenet_root={data.imagenet_root}: no pictures for {name}; {part}/ has {len(found[part])} in its "
-                "class folders" + (", which val and test share" if part == "val" else "")
+                f"data.imagenet_root={data.imagenet_root}: no pictures for {name}; {part}/ has {len(found[part])} in "
+                "its class folders" + (", which val and test share" if part == "val" else "")
             )
     return {name: sorted(pictures, key=lambda p: p.key) for name, pictures in splits.items()}
 
@@ -174,8 +174,9 @@ def _with_classes(imagenet_root: Path, flat: list[Path]) -> list[Picture]:
     places = [path for path in found if path.is_file()]
     if not places:
         raise DataError(
-            f"{imagenet_root / 'val'}: {len(flat)} pictures lie in it directly, and not in class folders; move each into "
-            f"the folder of its class, or put the devkit with {GROUND_TRUTH} (ILSVRC2012_devkit_t12) into {imagenet_root}"
+            f"{imagenet_root / 'val'}: its {len(flat)} pictures lie in it directly, not in class folders; move each into "
+            f"the folder of its class, or put the devkit (ILSVRC2012_devkit_t12, with {GROUND_TRUTH}) into "
+            f"{imagenet_root}"
         )
     classes = places[0].read_text(errors="replace").split()
     numbers = {path: int(match[1]) for path in flat if (match := VAL_NAME.match(path.name))}

@@ -1,8 +1,8 @@
 """Picture files → RGB pixels, one after the other, in a process of its own: a picture that ends it costs that picture.
 
-The only module that knows Pillow. `tokens/decoding.py` starts it as a script; it imports nothing of toconv, so that it is
-ready in a tenth of a second. A request is a line of JSON: path, max_pixels, bytes of memory, seconds of CPU time. The answer
-is a line with the `size` (width, height), then height·width·3 bytes; or a line with the `reason` why there are none."""
+The only module that knows Pillow. `tokens/decoding.py` starts it as a script; it imports nothing of toconv, so that it
+is ready in a tenth of a second. A request is a line of JSON: path, max_pixels, memory in bytes, seconds of CPU time. The
+answer is a line with the `size` (width, height), then height·width·3 bytes; or with the `reason` why there are none."""
 
 import json
 import os
@@ -96,10 +96,10 @@ def read(file: IO[bytes], max_pixels: int) -> Image.Image:
     return eight_bits.transpose(turn) if turn is not None else eight_bits
 
 
-def _orientation(image: Image.Image) -> object:
+def _orientation(image: Image.Image) -> int:
     """EXIF's, 1 where that is damaged: it decides nothing but the side that is up."""
     try:
-        return image.getexif().get(ORIENTATION, 1)
+        return int(image.getexif().get(ORIENTATION, 1))
     except Exception:
         return 1
 
