@@ -174,11 +174,11 @@ def _with_classes(imagenet_root: Path, flat: list[Path]) -> list[Picture]:
     places = [path for path in found if path.is_file()]
     if not places:
         raise DataError(
-            f"{imagenet_root / 'val'}: its {len(flat)} pictures lie in it directly, not in class folders; move each into "
-            f"the folder of its class, or put the devkit (ILSVRC2012_devkit_t12, with {GROUND_TRUTH}) into "
+            f"{imagenet_root / 'val'}: its {len(flat)} pictures lie in it directly, not in class folders; move each "
+            f"into the folder of its class, or put the devkit (ILSVRC2012_devkit_t12, with {GROUND_TRUTH}) into "
             f"{imagenet_root}"
         )
-    classes = places[0].read_text(errors="replace").split()
+    classes = [text for text in places[0].read_text(errors="replace").split() if text.isdecimal()]
     numbers = {path: int(match[1]) for path in flat if (match := VAL_NAME.match(path.name))}
     strangers = [path.name for path in flat if not 1 <= numbers.get(path, 0) <= len(classes)]
     if strangers:

@@ -1,7 +1,7 @@
 """Which files of a folder are pictures: one rule for data=folder, data=imagenet and `toconv compress`.
 
-Links are followed, to files and to folders; each folder is read once, so that loops end. Whatever might be a picture and
-is left out has its reason."""
+Links are followed, to files and to folders; each folder is read once, so that loops end. Whatever might be a picture
+and is left out has its reason."""
 
 import os
 from collections import defaultdict

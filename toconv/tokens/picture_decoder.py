@@ -1,7 +1,7 @@
 """Picture files → RGB pixels, one after the other, in a process of its own: a picture that ends it costs that picture.
 
 The only module that knows Pillow. `tokens/decoding.py` starts it as a script; it imports nothing of toconv, so that it
-is ready in a tenth of a second. A request is a line of JSON: path, max_pixels, memory in bytes, seconds of CPU time. The
+is ready in a tenth of a second. A request is a line of JSON: path, max_pixels, memory in bytes, seconds of CPU. The
 answer is a line with the `size` (width, height), then height·width·3 bytes; or with the `reason` why there are none."""
 
 import json
