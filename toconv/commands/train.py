@@ -40,7 +40,8 @@ def main(arguments: list[str]) -> ExitCode:
     from toconv.training.resumable import ResumableTraining, check_folder
 
     paths = TrialPaths(settings.experiment.checkpoint_dir.resolve())
-    check_folder(paths)
+    if settings.resume is None or settings.resume.resolve().parent != paths.folder:
+        check_folder(paths)
     check_access(settings.experiment)
     limit_threads(settings.hardware)
     keep_freed_memory()
