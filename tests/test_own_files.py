@@ -129,3 +129,10 @@ def test_a_folder_that_is_no_sweeps_is_refused(tmp_path):
         check_sweep_folder(paths)
     paths.request.touch()
     check_sweep_folder(paths)
+
+
+def test_a_picture_whose_name_reads_like_a_setting_is_a_picture(photos):
+    (photos / "encoder.name=a.png").write_bytes((photos / "holiday.png").read_bytes())
+    found = refused("encoder.name=a.png", "data.max_pixels=9", "--output", ".")
+    assert len(found) == 1 and "encoder.name=a.png: not written: it is" in found[0]
+    assert refused("holiday.png", "data.max_pixels=9", "data.crops=3") == ["data.crops=3: no picture there"]
