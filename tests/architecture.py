@@ -40,6 +40,7 @@ WALLS: dict[str, tuple[str, ...]] = {  # an outside library: the modules, and th
     "timm": ("tokens.encoders",),
     "onnx": ("tokens.onnx_weights",),
     "torchvision": ("tokens.pixels",),
+    "PIL": ("tokens.picture_decoder",),
     "optuna": ("sweep.search",),
     "mlflow": ("tracking.mlflow_runs",),
     "sqlalchemy": ("tracking.mlflow_runs",),

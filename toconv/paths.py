@@ -99,7 +99,7 @@ def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
     """Write beside `path`, flush to the disk, then move into place: a reader sees the old or the new whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = data.encode() if isinstance(data, str) else data
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".tmp")  # 255 bytes
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

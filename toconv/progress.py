@@ -105,3 +105,13 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
+
+
+def say(line: str) -> None:
+    """Print a line that holds names of files: nothing in it is markup, and what cannot be shown is escaped."""
+    console.print(printable(line), markup=False, emoji=False)
+
+
+def printable(text: str) -> str:
+    """With escapes for bytes that are not UTF-8 and for what would steer a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1].replace("\\udc", "\\x") for c in text)

@@ -28,15 +28,19 @@ from toconv.ranges import (
 )
 from toconv.tracking_address import address_mistake
 
+MAX_PIXELS = 100_000_000  # of a picture, unless data.max_pixels says otherwise
+
 GRID_SIZE = "model.compressor.output_grid_size"  # k, by its dotted name
 SEED, TEST, CRITIC_WEIGHT = "training.seed", "training.test", "loss.wgan_weight"
 MOST_ON_A_SIDE = 256  # tokens along one side of an encoder's grid
+USED_PICTURES = ("data.unreadable", "data.max_pixels")  # decide which are used, and these are in the fingerprint
 CHANGE_NO_NUMBER = (  # settings, and groups of them, that no metric depends on
     "hardware.",
     "experiment.",
     "resume",
     "data.tokens_dir",
     "data.workers",
+    *USED_PICTURES,
     "training.log_every",
     "training.checkpoint_every",
     "training.keep_last_n",
@@ -113,6 +117,8 @@ class DataSettings(Group):
     test_pictures: Positive | None
     tokens_dir: FilePath  # where token stores are kept
     workers: Threads  # threads that decode pictures
+    unreadable: Literal["refuse", "skip"] = "refuse"  # pictures that cannot be read; older checkpoints name neither
+    max_pixels: Positive = MAX_PIXELS  # of a picture; a larger one is not read
 
 
 class CompressorSettings(Group):

@@ -15,8 +15,9 @@ import toconv
 from tests.repository import REPOSITORY
 from tests.running import toconv_command
 from toconv import config
+from toconv.commands import compress
 from toconv.config import parse_overrides
-from toconv.errors import EncoderMismatch, RequestError
+from toconv.errors import EncoderMismatch, ExitCode, RequestError
 from toconv.evaluation.distortion import Distortion
 from toconv.export.from_checkpoint import from_checkpoint
 from toconv.export.pictures import open_compressor
@@ -209,3 +210,21 @@ def test_without_the_sweeps_libraries_the_command_says_what_to_install(trained, 
     assert (
         done.returncode == 2 and "hydra is not installed" in done.stderr and 'pip install -e ".[sweep]"' in done.stderr
     )
+
+
+def test_the_same_command_twice_writes_over_its_own_outputs_alone(trained, photographs, tmp_path, monkeypatch, capsys):
+    _, trial, _ = trained
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(photographs / "01.png", "holiday.png")
+    Image.fromarray(torch.arange(6400, dtype=torch.int32).mul(10).view(80, 80).numpy().astype("uint16")).save("16.png")
+    (tmp_path / os.fsdecode(b"\xff[b] :x:.jpg")).write_bytes((photographs / "00.jpg").read_bytes())
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for _ in range(2):
+        assert compress.main([".", "--checkpoint", str(trial)]) == ExitCode.DONE
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    written = sorted(path.name for path in (tmp_path / "compressed").iterdir())
+    keys = ("16", r"\xff[b] :x:", "holiday")
+    assert written == sorted(f"{key}{suffix}" for key in keys for suffix in (".png", ".safetensors"))
+    said = capsys.readouterr().out
+    assert said.count("3 picture(s) compressed, 0 skipped") == 2 and "a map that toconv compress drew" in said
+    assert r"\xff[b] :x:.jpg: " in said

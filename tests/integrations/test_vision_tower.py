@@ -167,3 +167,12 @@ def test_both_image_processors_prepare_pictures_as_the_token_store_does(settings
             found = theirs.preprocess(picture.convert("RGB"), return_tensors="pt")["pixel_values"]
         assert found.shape == expected.shape
         assert (found - expected).abs().mean() < 2 / 255 / min(facts.std)  # decoders and resizing round differently
+
+
+def test_a_picture_of_16_bits_is_scaled_for_the_image_processor(facts):
+    from PIL import Image
+
+    grey = (torch.arange(40 * 30, dtype=torch.int32) * 50).view(30, 40)
+    found = ImageProcessor(facts).preprocess(Image.fromarray(grey.numpy().astype("uint16")))["pixel_values"]
+    expected = ImageProcessor(facts).preprocess((grey >> 8).to(torch.uint8).expand(3, -1, -1))["pixel_values"]
+    assert torch.equal(found, expected)

@@ -186,3 +186,10 @@ def test_a_metric_that_is_added_to_the_registry_is_shown(monkeypatch):
     assert "a new title (dB), validation pictures; higher is better" in text
     assert "Distortion against perception and a new title" in text and "above it for a new title" in text
     assert [m.name for m in made.measured] == ["distortion", "perception", "new_metric"]
+
+
+def test_skipped_pictures_are_counted_and_named():
+    skipped = {f"<{number}>.png": "the file is empty" for number in range(5)}
+    found = page(content([*many(0), *baselines(16, pool=0.6)], skipped=skipped))
+    assert "5 picture(s) that cannot be read: &lt;0&gt;.png: the file is empty, " in found and "and 2 more" in found
+    assert "cannot be read" not in page(content([*many(0), *baselines(16, pool=0.6)]))

@@ -194,7 +194,8 @@ def test_a_range_of_a_billion_whole_numbers_is_a_range(load):
 def test_home_is_expanded_in_a_file_too(load, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     base = load(
-        HEAD + "settings: {data: folder, data.root: ~/pics, encoder.weights: ~/w.pt, data.tokens_dir: '~no.such.user/x'}"
+        HEAD
+        + "settings: {data: folder, data.root: ~/pics, encoder.weights: ~/w.pt, data.tokens_dir: '~no.such.user/x'}"
     ).base
     assert (str(base.data.root), base.encoder.weights) == ("/home/me/pics", "/home/me/w.pt")
     assert str(base.data.tokens_dir) == "~no.such.user/x"

@@ -1,14 +1,17 @@
 """Splits and crops."""
 
+import os
 import shutil
 
 import pytest
 import torch
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
 
 from toconv import config
 from toconv.errors import DataError
-from toconv.tokens.images import list_splits
-from toconv.tokens.pixels import crops, decode
+from toconv.tokens.images import GROUND_TRUTH, list_splits, listed_and_skipped
+from toconv.tokens.pixels import centre_view, crops, decode
 
 
 def keys(splits):
@@ -77,4 +80,111 @@ def test_pictures_are_decoded_as_pillow_decodes_them(settings):
 
     for picture in (p for pictures in list_splits(settings.data).values() for p in pictures):
         reference = np.asarray(Image.open(picture.path).convert("RGB"), dtype=int)
-        assert np.abs(decode(picture).permute(1, 2, 0).numpy().astype(int) - reference).max() <= 3
+        assert np.abs(decode(picture).permute(1, 2, 0).numpy().astype(int) - reference).max() == 0
+
+
+def imagenet(root, *names):
+    """An ImageNet folder with train/ as it should be, and these pictures in val/."""
+    for name in ("train/n01440764/a.JPEG", *(f"val/{name}" for name in names)):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    return config.compose({"data": "imagenet", "data.imagenet_root": str(root)}).data
+
+
+FLAT = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in (1, 2, 3, 4)]
+
+
+def test_a_flat_val_is_refused_with_what_to_do(tmp_path):
+    with pytest.raises(DataError, match="val: its 4 pictures lie in it directly, not in class folders; move each into"):
+        list_splits(imagenet(tmp_path, *FLAT))
+
+
+@pytest.mark.parametrize("place", ["", "ILSVRC2012_devkit_t12/data/", "val/"])
+def test_a_flat_val_beside_the_devkit_has_its_classes(tmp_path, place):
+    data = imagenet(tmp_path, *FLAT)
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    (tmp_path / place / GROUND_TRUTH).write_text("490\n361\n171\n822\n")
+    splits = keys(list_splits(data))
+    assert sorted(splits["val"] + splits["test"]) == [
+        f"val/171/{FLAT[2]}",
+        f"val/361/{FLAT[1]}",
+        f"val/490/{FLAT[0]}",
+        f"val/822/{FLAT[3]}",
+    ]
+
+
+@pytest.mark.parametrize("classes", ["490\n361\n171\n", "", "a b c d"])
+def test_a_devkit_of_other_pictures_is_refused(tmp_path, classes):
+    data = imagenet(tmp_path, *FLAT)
+    (tmp_path / GROUND_TRUTH).write_text(classes)
+    with pytest.raises(DataError, match=GROUND_TRUTH):
+        list_splits(data)
+
+
+def test_pictures_beside_class_folders_are_left_out_and_said(tmp_path, capsys):
+    splits = keys(list_splits(imagenet(tmp_path, "n1/a.JPEG", "n2/deeper/b.JPEG", "preview.png")))
+    assert sorted(splits["val"] + splits["test"]) == ["val/n1/a.JPEG", "val/n2/deeper/b.JPEG"]
+    assert "left out (in no class folder): preview.png" in capsys.readouterr().out
+
+
+def test_a_flat_train_is_refused_with_what_to_do(tmp_path):
+    data = imagenet(tmp_path, "n1/a.JPEG", "n1/b.JPEG")
+    (tmp_path / "train/n01440764/a.JPEG").rename(tmp_path / "train/a.JPEG")
+    with pytest.raises(DataError, match="train: its 1 picture.s. lie in it directly; move each into a folder"):
+        list_splits(data)
+
+
+def test_imagenet_follows_links_and_ends_loops_as_a_folder_does(tmp_path):
+    data = imagenet(tmp_path, "n1/a.JPEG", "n1/b.JPEG")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/c.JPEG").touch()
+    (tmp_path / "train/n2").symlink_to("../elsewhere")
+    (tmp_path / "train/n2/round").symlink_to("..")
+    (tmp_path / "train/n3").symlink_to("nowhere")
+    assert keys(list_splits(data))["train"] == ["train/n01440764/a.JPEG", "train/n2/c.JPEG"]
+
+
+def test_a_name_that_is_not_utf_8_is_a_key_that_can_be_written(photographs, tmp_path, tiny):
+    for number, path in enumerate(sorted(photographs.iterdir())):
+        shutil.copy(path, tmp_path / os.fsdecode(b"\xff\n%d" % number + os.fsencode(path.suffix)))
+    settings = config.compose({**tiny, "data.root": str(tmp_path)})
+    splits = list_splits(settings.data)
+    assert "\\xff\n0.jpg" in [key for names in keys(splits).values() for key in names]
+    for picture in splits["train"]:
+        assert picture.key.encode() and crops(picture, settings.data, settings.encoder).shape == (3, 3, 24, 24)
+
+
+@pytest.mark.parametrize("shape", [(1, 50_000), (50_000, 1), (2, 100_000), (1, 1)])
+def test_a_picture_of_any_shape_has_a_centre(shape):
+    image_3HW = torch.arange(3 * shape[0] * shape[1], dtype=torch.float32).view(3, *shape).remainder(251).byte()
+    assert centre_view(image_3HW, 336).shape == (3, 336, 336)
+
+
+def test_the_centre_of_a_long_picture_is_that_of_the_whole():
+    generator = torch.Generator().manual_seed(0)
+    image_3HW = torch.randint(0, 256, (3, 40, 16 * 40 + 400), dtype=torch.uint8, generator=generator)
+    whole = F.center_crop(F.resize(image_3HW, [80], InterpolationMode.BICUBIC, antialias=True), [80, 80])
+    assert torch.equal(centre_view(image_3HW, 80), whole)
+
+
+@pytest.mark.parametrize("unreadable", ["refuse", "skip"])
+def test_pictures_that_cannot_be_read_are_listed_unless_they_are_skipped(photographs, tmp_path, unreadable, tiny):
+    for path in photographs.iterdir():
+        shutil.copy(path, tmp_path / path.name)
+    for number in range(6):
+        (tmp_path / f"bad{number}.jpg").write_bytes(b"no picture %d" % number)
+    data = config.compose(
+        {**tiny, "data.root": str(tmp_path), "data.unreadable": unreadable, "data.max_pixels": 120 * 90}
+    ).data
+    splits, skipped = listed_and_skipped(data)
+    bad = {key for names in keys(splits).values() for key in names if key.startswith("bad")}
+    assert len(bad) + len(skipped) == 6 and len(bad) == (6 if unreadable == "refuse" else 0)
+    assert all("not a picture that can be read" in why for why in skipped.values())
+
+
+def test_a_split_of_which_nothing_can_be_read_is_named(photographs, tmp_path, tiny):
+    for path in photographs.iterdir():
+        shutil.copy(path, tmp_path / path.name)
+    data = config.compose({**tiny, "data.root": str(tmp_path), "data.unreadable": "skip", "data.max_pixels": 1000}).data
+    with pytest.raises(DataError, match=r"(?s)for val can be read.*00.jpg: 10800 pixels, data.max_pixels=1000"):
+        list_splits(data)

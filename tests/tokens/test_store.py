@@ -140,6 +140,43 @@ def test_a_picture_that_cannot_be_read_is_named(tiny, photographs, tmp_path, con
         prepare_store(config.compose({**tiny, "data.root": str(tmp_path), "data.tokens_dir": str(tmp_path / "t")}))
 
 
+def with_bad_pictures(photographs, folder):
+    for path in photographs.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    for number in range(5):
+        (folder / f"bad{number}.png").write_bytes(b"no picture %d" % number)
+
+
+def test_all_pictures_that_cannot_be_read_are_named_in_one_message(tiny, photographs, tmp_path, small_shards):
+    (tmp_path / "p").mkdir()
+    with_bad_pictures(photographs, tmp_path / "p")
+    with pytest.raises(DataError, match="data.unreadable=skip goes on without$") as caught:
+        prepare_store(config.compose({**tiny, "data.root": str(tmp_path / "p")}))
+    assert len(caught.value.mistakes) == 5
+    assert all(any(f"bad{number}.png: not a picture" in line for line in caught.value.mistakes) for number in range(5))
+
+
+def test_skipped_pictures_are_said_and_the_tokens_are_those_of_the_others(tiny, photographs, tmp_path, capsys):
+    (tmp_path / "p").mkdir()
+    with_bad_pictures(photographs, tmp_path / "p")
+    overrides = {**tiny, "data.root": str(tmp_path / "p"), "data.unreadable": "skip", "data.seed": 1}
+    settings = config.compose(overrides)
+    folder = prepare_store(settings)
+    assert capsys.readouterr().out.count("skipped: ") == 5
+    store, splits = TokenStore(folder), list_splits(settings.data)
+    assert {split: store.count(split) // 3 for split in splits} == {split: len(p) for split, p in splits.items()}
+    assert sum(map(len, splits.values())) == 12
+    before = stamps(folder)
+    assert prepare_store(settings) == folder == find_store(settings, splits) and stamps(folder) == before
+
+
+def test_settings_that_change_no_pixel_change_no_fingerprint(settings, tiny):
+    folder = prepare_store(settings)
+    for changes in ({"data.unreadable": "skip"}, {"data.max_pixels": 120 * 90}):
+        changed = config.compose({**tiny, **changes})
+        assert find_store(changed, list_splits(changed.data)) == folder
+
+
 def test_a_damaged_manifest_is_named(settings):
     folder = prepare_store(settings)
     (folder / "manifest.json").write_text(json.dumps({"complete": True})[:-3])

@@ -70,11 +70,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _check_target(target: Path) -> None:
-    """An earlier export may be replaced, and nothing else."""
+    """An earlier export may be replaced, and nothing else: a folder with its config.json and files of an export's."""
     from toconv.export.module import read_config  # start-up: torch
+    from toconv.export.recommended import check_replaceable
 
-    if target.exists() and not target.is_dir():
-        raise RequestError(f"--to {target}: is a file; name a folder")
+    around = next(path for path in (target.absolute(), *target.absolute().parents) if path.exists())
+    if not around.is_dir():
+        raise RequestError(f"--to {target}: {around} is a file; name a folder")
     if reason := unwritable(target.absolute().parent):
         raise RequestError(f"--to {target}: cannot be written ({reason})")
     if target.is_dir() and any(target.iterdir()):
@@ -84,6 +86,7 @@ def _check_target(target: Path) -> None:
             raise RequestError(
                 f"--to {target}: holds something else than an earlier export ({error}); name another folder"
             ) from error
+        check_replaceable(target)
 
 
 def _extras(asked: argparse.Namespace) -> dict[str, Callable[[TokenCompressor, Path], object]]:

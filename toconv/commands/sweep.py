@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from toconv.analysis.records import Kind, State
 from toconv.command_line import path_of, same_command, typed
 from toconv.errors import ExitCode, RequestError
+from toconv.own_files import check_sweep_folder
 from toconv.paths import SweepPaths
 from toconv.progress import console, duration, phase
 from toconv.sweep.file import Sweep, load_sweep
@@ -48,6 +49,7 @@ def main(arguments: list[str]) -> ExitCode:
     flags, file, texts = _understood(arguments)
     asked = load_sweep(file, texts)
     paths = SweepPaths.named(asked.file.name)
+    check_sweep_folder(paths)
     check_folders(asked, paths)
     if "--debug" in flags:
         return _debug(asked, paths)

@@ -38,9 +38,12 @@ def main(arguments: list[str]) -> ExitCode:
     from toconv.tracking.provenance import provenance
     from toconv.tracking.tracker import check_access, say_store, trackers
     from toconv.training.loop import Training
-    from toconv.training.resumable import ResumableTraining
+    from toconv.training.resumable import ResumableTraining, check_folder
 
     say_store(settings.experiment)
+    paths = TrialPaths(settings.experiment.checkpoint_dir.resolve())
+    if settings.resume is None or settings.resume.resolve().parent != paths.folder:
+        check_folder(paths)
     check_access(settings.experiment)
     check_folders(settings)
     limit_threads(settings.hardware)
@@ -48,7 +51,6 @@ def main(arguments: list[str]) -> ExitCode:
     device = resolve_device(settings.hardware)
     store = TokenStore(prepare_store(settings, lambda fingerprint: _same_tokens(settings, fingerprint)))
     training = Training(settings, store, device)
-    paths = TrialPaths(settings.experiment.checkpoint_dir.resolve())
     asked = trackers(settings.experiment, provenance("", paths.folder, store.folder))
     resumable = ResumableTraining(training, paths, resume=settings.resume)
     console.print(

@@ -10,13 +10,14 @@ from toconv import checkpoint, config
 from toconv.analysis.pareto import recommended
 from toconv.analysis.records import TrialRecord, baselines_at, finalists_of
 from toconv.analysis.seeds import estimate
-from toconv.errors import CheckpointError, StoreError, ToconvError
+from toconv.errors import CheckpointError, RequestError, StoreError, ToconvError
 from toconv.evaluation.metrics import COST, HELD_OUT, Place, Split, names_in
 from toconv.export.from_checkpoint import build_module
-from toconv.export.module import TokenCompressor
+from toconv.export.graphs import EXPORT_FILE, ONNX_FILE
+from toconv.export.module import CONFIG_NAME, SAFETENSORS_SINGLE_FILE, TokenCompressor
 from toconv.paths import SweepPaths, whole_folder
 from toconv.progress import console
-from toconv.settings import Settings, changes_a_number
+from toconv.settings import USED_PICTURES, Settings, changes_a_number
 from toconv.sweep.driver import Driver
 from toconv.sweep.request import read_request
 from toconv.tokens.images import SPLITS
@@ -24,6 +25,8 @@ from toconv.tokens.store import TokenStore
 from toconv.training.epochs import Epoch
 
 PRIVATE = ("data.root", "data.imagenet_root", "encoder.weights", "encoder.architecture")  # may be local paths
+
+FILES = {CONFIG_NAME, SAFETENSORS_SINGLE_FILE, "README.md", ONNX_FILE, EXPORT_FILE}  # of an export
 
 Extra = Callable[[TokenCompressor, Path], object]  # writes a file
 
@@ -59,7 +62,9 @@ def export_trial(
     driver: Driver, trial: TrialRecord, records: Sequence[TrialRecord], target: Path, extras: Mapping[str, Extra] = {}
 ) -> TokenCompressor:
     """Make `target` an export of that trial, whole or not at all; `extras` write files of it, by name. Raises
-    CheckpointError where the trial's checkpoint is gone or damaged, EncoderError where the encoder's weights are."""
+    as `check_replaceable` does, CheckpointError where the trial's checkpoint is gone or damaged, EncoderError where the
+    encoder's weights are."""
+    check_replaceable(target)
     latest = trial.paths.latest
     if not latest.exists():
         who = f"trial {trial.name} ({trial.trial_id})"
@@ -69,11 +74,21 @@ def export_trial(
     state = checkpoint.load(latest)
     settings, last = Settings.model_validate(state["settings"]), Epoch(**state["epochs"][-1])
     compressor = build_module(state, settings, latest, about(driver, trial, records, settings, last))
-    with whole_folder(target) as folder:
+    with whole_folder(target.resolve()) as folder:
         compressor.save_pretrained(folder)
         for name, write in extras.items():
             write(compressor, folder / name)
     return compressor
+
+
+def check_replaceable(target: Path) -> None:
+    """Raises RequestError where the folder holds files that no export has: they would be gone."""
+    strangers = sorted(path.name for path in target.iterdir() if path.name not in FILES) if target.is_dir() else []
+    if strangers:
+        raise RequestError(
+            f"{target}: holds what is no part of an export, and is not replaced: {', '.join(strangers)}; move it away, "
+            "or name another folder"
+        )
 
 
 def about(
@@ -131,7 +146,8 @@ def _estimates(runs: Sequence[Mapping[str, float]], split: Split) -> dict[str, l
 
 def reproduce(settings: Settings) -> list[str]:
     """The `key=value`s that train these weights anew; folders of this machine are left open."""
-    given = {key: value for key, value in config.overrides_of(settings).items() if changes_a_number(key)}
+    asked = config.overrides_of(settings)
+    given = {key: value for key, value in asked.items() if changes_a_number(key) or key in USED_PICTURES}
     hidden = {key for key in given if key in PRIVATE and Path(str(given[key])).is_absolute()}
     return [config.override_text(key, "PATH" if key in hidden else value) for key, value in given.items()]
 

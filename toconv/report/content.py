@@ -8,12 +8,15 @@ from typing import Any
 from toconv.analysis.pareto import front, recommended
 from toconv.analysis.records import Kind, TrialRecord
 from toconv.analysis.seeds import SeedGroup
+from toconv.errors import ToconvError
 from toconv.paths import OUTPUTS, SweepPaths
+from toconv.progress import printable
 from toconv.report.error_maps import ErrorMaps, compute_error_maps
 from toconv.report.front_data import Results
+from toconv.settings import DataSettings
 from toconv.sweep.driver import Driver
 from toconv.sweep.file import Sweep
-from toconv.tokens.images import SPLITS
+from toconv.tokens.images import SPLITS, listed_and_skipped
 from toconv.tokens.store import TokenStore
 from toconv.training.epochs import Epoch, read_epochs
 
@@ -30,6 +33,7 @@ class Content(Results):
     hours: float = 0.0  # of all starts
     epochs: Mapping[str, Sequence[Epoch]] = field(default_factory=dict)  # {trial_id: of its training}
     error_maps: ErrorMaps = field(default_factory=ErrorMaps)
+    skipped: Mapping[str, str] = field(default_factory=dict)  # {picture: why}, with data.unreadable=skip
 
     @property
     def paths(self) -> SweepPaths:
@@ -71,4 +75,13 @@ def gather(driver: Driver, facts: Mapping[str, Any]) -> Content:
         hours=driver.spent.hours,
         epochs={r.trial_id: read_epochs(r.paths.metrics) for r in records if r.folder},
         error_maps=compute_error_maps(driver.sweep.base, driver.store, recommended(records)),
+        skipped=_skipped(driver.sweep.base.data),
     )
+
+
+def _skipped(data: DataSettings) -> dict[str, str]:
+    """By their paths, as far as the pictures are still there."""
+    try:
+        return {printable(str(path)): why for path, why in listed_and_skipped(data)[1].items()}
+    except (ToconvError, OSError):
+        return {}

@@ -3,7 +3,7 @@
 # C channels, H W pixels, g×g tokens
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -19,6 +19,7 @@ from toconv.analysis.ablation import training
 from toconv.analysis.records import TrialRecord
 from toconv.evaluation.metrics import VALIDATION
 from toconv.export.module import TokenCompressor
+from toconv.own_files import MARK, MARK_KEY
 from toconv.paths import write_atomic
 from toconv.report.error_maps import ErrorMaps, denormalised
 from toconv.report.front_data import SHAPE_OF, Mean, Measured, Plot, Point, Results, panel_plot, tokens_plot
@@ -61,9 +62,9 @@ def _save(path: Path, figure: Figure, kind: str) -> Path:
     return path
 
 
-def _image(figure: Figure, kind: str, dpi: int) -> bytes:
+def _image(figure: Figure, kind: str, dpi: int, metadata: Mapping[str, str] = {}) -> bytes:
     image = io.BytesIO()
-    figure.savefig(image, format=kind, dpi=dpi, metadata={"CreationDate": None} if kind == "pdf" else {})
+    figure.savefig(image, format=kind, dpi=dpi, metadata={"CreationDate": None} if kind == "pdf" else dict(metadata))
     return image.getvalue()
 
 
@@ -205,4 +206,4 @@ def error_map(pixels_3HW: torch.Tensor, error_gg: torch.Tensor, compressor: Toke
     figure.colorbar(drawn, ax=right, label="squared error over mean variance", shrink=0.9)
     for axes in (left, right):
         axes.set_axis_off()
-    return _image(figure, "png", SCREEN_DPI)
+    return _image(figure, "png", SCREEN_DPI, {MARK_KEY: MARK})

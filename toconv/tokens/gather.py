@@ -2,11 +2,14 @@
 
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from toconv.errors import RequestError
-from toconv.tokens.images import SUFFIXES, Picture
+from toconv.own_files import is_marked
+from toconv.tokens.images import Picture, named
+from toconv.tokens.listing import SUFFIXES, pictures_below, say_left_out
 
 
 def gather(words: Iterable[str]) -> list[Picture]:
@@ -18,6 +21,9 @@ def gather(words: Iterable[str]) -> list[Picture]:
     for word in words:
         pictures, root = _pictures(word)
         roots.append(os.path.abspath(root))
+        maps = {path for path in pictures if is_marked(path)}
+        say_left_out(root, {"a map that toconv compress drew": sorted(maps)} if maps else {})
+        pictures = [path for path in pictures if path not in maps]
         for path in pictures:
             found.setdefault(os.path.abspath(path), path)
         if not pictures:
@@ -27,8 +33,7 @@ def gather(words: Iterable[str]) -> list[Picture]:
     if mistakes:
         raise RequestError(*mistakes)
     common = os.path.commonpath(roots)
-    below = {Path(os.path.relpath(absolute, common)): path for absolute, path in found.items()}
-    keyed = [Picture(name.with_suffix("").as_posix(), path) for name, path in below.items()]
+    keyed = [Picture(named(Path(absolute).with_suffix(""), Path(common)), path) for absolute, path in found.items()]
     _refuse_collisions(keyed)
     return keyed
 
@@ -39,16 +44,34 @@ def _pictures(word: str) -> tuple[list[Path], Path]:
     if path.is_file():
         return [path], path.parent
     if path.is_dir():
-        return _below(path), path
+        return pictures_below(path), path
+    if "**" in path.parts:
+        root = _fixed_part(path)
+        pattern = path.parts[len(root.parts) :]
+        return [p for p in pictures_below(root) if _matches(p.relative_to(root).parts, pattern)], root
     if glob.has_magic(word):
-        matches = [Path(match) for match in sorted(glob.glob(word, recursive=True))]
-        return [p for match in matches for p in _below(match)], _fixed_part(path)
+        return [p for match in sorted(glob.glob(word)) for p in _matched(Path(match))], _fixed_part(path)
     return [], path.parent
 
 
-def _below(path: Path) -> list[Path]:
-    candidates = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [p for p in candidates if p.suffix.lower() in SUFFIXES and p.is_file()]
+def _matched(path: Path) -> list[Path]:
+    if path.is_dir():
+        return pictures_below(path)
+    return [path] if path.suffix.lower() in SUFFIXES and path.is_file() else []
+
+
+def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path or a folder around it matches a glob's parts; `**` are any folders."""
+    at = {0}  # how many parts of the pattern may lie behind
+    for part in (*parts, ""):
+        for i, of_pattern in enumerate(pattern):
+            if of_pattern == "**" and i in at:
+                at.add(i + 1)
+        if len(pattern) in at:
+            return True
+        stay, step = {i for i in at if pattern[i] == "**"}, {i + 1 for i in at if fnmatchcase(part, pattern[i])}
+        at = stay | step
+    return False
 
 
 def _fixed_part(pattern: Path) -> Path:

@@ -1,7 +1,9 @@
 """Where pictures come from, and how they are split: by picture, never by crop. Needs no torch."""
 
 import importlib.util
+import os
 import random
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -10,8 +12,9 @@ from pathlib import Path
 from toconv.errors import SAMPLES_COMMAND, DataError
 from toconv.paths import sha256
 from toconv.settings import SOURCES, DataSettings, named_object
+from toconv.tokens.listing import pictures_below, say_left_out, some
+from toconv.tokens.readable import unreadable
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 SPLITS = ("train", "val", "test")
 SAMPLE = {  # package: glob patterns of the photographs that it ships
     "foolbox": ["data/imagenet_*.jpg"],
@@ -22,6 +25,10 @@ SAMPLE = {  # package: glob patterns of the photographs that it ships
 }
 
 
+VAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.", re.I)  # of ImageNet's flat val/: the line of its class
+GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"  # of its devkit: a class a line
+
+
 @dataclass(frozen=True)
 class Picture:
     key: str  # its name below its root, the same on every machine
@@ -29,9 +36,12 @@ class Picture:
 
     @property
     def sha256(self) -> str:
-        """Of its bytes, which a process reads once as long as size and time stay."""
-        found = self.path.stat()
-        return _sha256(self.path, found.st_size, found.st_mtime_ns)
+        """Of its bytes, read once as long as size and time stay; its name where they cannot be read."""
+        try:
+            found = self.path.stat()
+            return _sha256(self.path, found.st_size, found.st_mtime_ns)
+        except OSError:
+            return f"unreadable {self.key}"
 
 
 @cache
@@ -39,11 +49,37 @@ def _sha256(path: Path, size: int, modified: int) -> str:
     return sha256(path)
 
 
+def named(path: Path, root: Path) -> str:
+    """The key of a picture below `root`; what is not UTF-8 in its name is escaped."""
+    return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
+
+
 Splits = dict[str, list[Picture]]  # train, val, test
 
 
 def list_splits(data: DataSettings) -> Splits:
-    """{train, val, test: pictures}. Raises DataError where there are none, or too few for three splits."""
+    """{train, val, test: pictures}, with data.unreadable=skip those that can be read. Raises DataError where there are
+    none, or too few for three splits."""
+    return listed_and_skipped(data)[0]
+
+
+def listed_and_skipped(data: DataSettings) -> tuple[Splits, dict[Path, str]]:
+    """As `list_splits`, and why each of the others was skipped. A picture's split does not depend on the others."""
+    splits = _listed(data)
+    if data.unreadable == "refuse":
+        return splits, {}
+    skipped = unreadable({p.path: p.sha256 for pictures in splits.values() for p in pictures}, data)
+    left = {name: [p for p in pictures if p.path not in skipped] for name, pictures in splits.items()}
+    empty = [name for name, pictures in left.items() if not pictures]
+    if empty:
+        raise DataError(
+            *(f"data={data.kind}: none of the {len(splits[name])} picture(s) for {name} can be read" for name in empty),
+            *(f"{path}: {why}" for path, why in skipped.items()),
+        )
+    return left, skipped
+
+
+def _listed(data: DataSettings) -> Splits:
     splits: Splits = named_object(SOURCES[data.kind].lists)(data)
     limits = {"train": data.train_pictures, "val": data.val_pictures, "test": data.test_pictures}
     return {name: _limited(pictures, limits[name], data.seed) for name, pictures in splits.items()}
@@ -73,8 +109,7 @@ def folder_splits(data: DataSettings) -> Splits:
 def _folder(root: Path) -> list[Picture]:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder of pictures")
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return [Picture(path.relative_to(root).as_posix(), path) for path in paths]
+    return [Picture(named(path, root), path) for path in pictures_below(root)]
 
 
 def divided(pictures: list[Picture], data: DataSettings) -> Splits:
@@ -98,21 +133,60 @@ def divided(pictures: list[Picture], data: DataSettings) -> Splits:
 def imagenet_splits(data: DataSettings) -> Splits:
     """train/ is the training split; val/ is divided between val and test by the ratio of their fractions."""
     assert data.imagenet_root is not None  # cross_field_mistakes
-    found = {}
-    for part in ("train", "val"):
-        root = data.imagenet_root / part
-        if not root.is_dir():
-            raise DataError(f"data.imagenet_root={data.imagenet_root}: needs a folder {part}/ of class folders")
-        paths = sorted(p for p in root.glob("*/*") if p.suffix.lower() in SUFFIXES)
-        found[part] = [Picture(f"{part}/{p.relative_to(root).as_posix()}", p) for p in paths]
+    found = {part: _imagenet_part(data.imagenet_root, part) for part in ("train", "val")}
     held_out = found["val"]
     random.Random(data.seed).shuffle(held_out)
     count = round(len(held_out) * data.val_fraction / (data.val_fraction + data.test_fraction))
     splits = {"train": found["train"], "val": held_out[:count], "test": held_out[count:]}
     for name, pictures in splits.items():
         if not pictures:
-            raise DataError(f"data.imagenet_root={data.imagenet_root}: no pictures for {name}")
+            part = "train" if name == "train" else "val"
+            raise DataError(
+                f"data.imagenet_root={data.imagenet_root}: no pictures for {name}; {part}/ has {len(found[part])} in "
+                "its class folders" + (", which val and test share" if part == "val" else "")
+            )
     return {name: sorted(pictures, key=lambda p: p.key) for name, pictures in splits.items()}
+
+
+def _imagenet_part(imagenet_root: Path, part: str) -> list[Picture]:
+    """The pictures in the class folders of train/ or val/, or of a flat val/ with the classes of the devkit."""
+    root = imagenet_root / part
+    if not root.is_dir():
+        raise DataError(f"data.imagenet_root={imagenet_root}: needs a folder {part}/ of class folders")
+    paths = pictures_below(root)
+    flat = [path for path in paths if path.parent == root]
+    if flat and len(flat) < len(paths):
+        say_left_out(root, {"in no class folder": flat})
+        paths = [path for path in paths if path.parent != root]
+    elif flat and part == "val":
+        return _with_classes(imagenet_root, flat)
+    elif flat:
+        raise DataError(
+            f"{root}: its {len(flat)} picture(s) lie in it directly; move each into a folder of its class, as in "
+            f"train/n01440764/{flat[0].name}"
+        )
+    return [Picture(f"{part}/{named(path, root)}", path) for path in paths]
+
+
+def _with_classes(imagenet_root: Path, flat: list[Path]) -> list[Picture]:
+    """Pictures of a flat val/, below the numbers of their classes. Raises DataError where those are not known."""
+    found = (path for folder in ("", "*/", "*/data/") for path in imagenet_root.glob(folder + GROUND_TRUTH))
+    places = [path for path in found if path.is_file()]
+    if not places:
+        raise DataError(
+            f"{imagenet_root / 'val'}: its {len(flat)} pictures lie in it directly, not in class folders; move each "
+            f"into the folder of its class, or put the devkit (ILSVRC2012_devkit_t12, with {GROUND_TRUTH}) into "
+            f"{imagenet_root}"
+        )
+    classes = [text for text in places[0].read_text(errors="replace").split() if text.isdecimal()]
+    numbers = {path: int(match[1]) for path in flat if (match := VAL_NAME.match(path.name))}
+    strangers = [path.name for path in flat if not 1 <= numbers.get(path, 0) <= len(classes)]
+    if strangers:
+        raise DataError(
+            f"{imagenet_root / 'val'}: {places[0]} has {len(classes)} classes, for ILSVRC2012_val_00000001 to "
+            f"ILSVRC2012_val_{len(classes):08d}; {len(strangers)} picture(s) have another name: {some(strangers)}"
+        )
+    return [Picture(f"val/{classes[number - 1]}/{named(path, path.parent)}", path) for path, number in numbers.items()]
 
 
 def _limited(pictures: list[Picture], limit: int | None, seed: int) -> list[Picture]:

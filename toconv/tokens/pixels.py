@@ -3,22 +3,21 @@
 # K crops of a picture, H W pixels
 
 import random
-import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import torch
-from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from toconv.errors import DataError
-from toconv.settings import DataSettings, EncoderSettings
+from toconv.settings import MAX_PIXELS, DataSettings, EncoderSettings
+from toconv.tokens import decoding
 from toconv.tokens.images import Picture
 
 CROP_AREA, CROP_RATIO = (0.25, 1.0), (3 / 4, 4 / 3)  # of a picture; drawn where there are several crops
+LONGEST = 16  # times its shorter side is what of a picture's longer side is looked at for its centre
 
 
 class Normalisation(Protocol):
@@ -46,7 +45,7 @@ def pixels(pictures: list[Picture], data: DataSettings, encoder: EncoderSettings
 def crops(picture: Picture, data: DataSettings, encoder: EncoderSettings) -> torch.Tensor:
     """One crop: the encoder's own preprocessing (shorter side resized, centre cropped). Several: resized
     crops and flips that the seed, the picture's key and the crop's number decide."""
-    image_3HW, size = decode(picture), encoder.image_size
+    image_3HW, size = decode(picture, data.max_pixels), encoder.image_size
     bicubic = {"interpolation": InterpolationMode.BICUBIC, "antialias": True}
     if data.crops == 1:
         views = [centre_view(image_3HW, size)]
@@ -60,7 +59,11 @@ def crops(picture: Picture, data: DataSettings, encoder: EncoderSettings) -> tor
 
 
 def centre_view(image_3HW: torch.Tensor, size: int) -> torch.Tensor:
-    """(3, size, size): the shorter side resized, the centre cropped."""
+    """(3, size, size): the shorter side resized, the centre cropped. What lies farther out than a picture's longest
+    sensible side is cut off first, since resized it would fill the memory."""
+    longest = LONGEST * min(image_3HW.shape[1:])
+    if max(image_3HW.shape[1:]) > longest:
+        image_3HW = F.center_crop(image_3HW, [min(side, longest) for side in image_3HW.shape[1:]])
     resized = F.resize(image_3HW, [size], interpolation=InterpolationMode.BICUBIC, antialias=True)
     return F.center_crop(resized, [size, size])
 
@@ -83,19 +86,15 @@ def _box(key: str, number: int, seed: int, shape: Sequence[int]) -> tuple[int, i
 
 
 def as_uint8(image: Any) -> torch.Tensor:
-    """(3, H, W) of one of Pillow's images; a tensor stays as it is."""
-    return image if isinstance(image, torch.Tensor) else F.pil_to_tensor(image.convert("RGB"))
+    """(3, H, W) of one of Pillow's images, the high byte of 16-bit grey; a tensor stays as it is."""
+    if isinstance(image, torch.Tensor):
+        return image
+    if image.mode.startswith("I;16"):
+        return (F.pil_to_tensor(image).int() >> 8).to(torch.uint8).expand(3, -1, -1)
+    return F.pil_to_tensor(image.convert("RGB"))
 
 
-def decode(picture: Picture) -> torch.Tensor:
+def decode(picture: Picture, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
     """(3, H, W) uint8, turned as EXIF says. Raises DataError that names a picture which cannot be read."""
-    content = picture.path.read_bytes()
-    if not content:
-        raise DataError(f"{picture.path}: the file is empty")
-    try:
-        data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        image = decode_image(data, ImageReadMode.RGB, apply_exif_orientation=True)
-    except RuntimeError as error:
-        reason = re.sub(r".*\.cpp:\d+, ", "", str(error).splitlines()[0])  # less torchvision's line of its source
-        raise DataError(f"{picture.path}: not a picture that can be read ({reason})") from error
-    return image if image.dtype == torch.uint8 else (image >> 8).to(torch.uint8)
+    found = decoding.decode(picture.path, max_pixels)
+    return torch.frombuffer(found.content, dtype=torch.uint8).view(found.height, found.width, 3).permute(2, 0, 1)

@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from toconv.errors import EncoderError, MachineryError, StoreError, disk
+from toconv.errors import DataError, EncoderError, MachineryError, StoreError, disk
 from toconv.hardware import resolve_device
 from toconv.paths import free_bytes, sha256, write_atomic
-from toconv.progress import bar, console, duration, phase
+from toconv.progress import bar, console, duration, phase, say
 from toconv.settings import DataSettings, Settings
 from toconv.tokens.encoders import architecture_identity, count_blocks, load_encoder, resolve_dtype, weights_identity
-from toconv.tokens.images import SPLITS, Picture, Splits, digests, list_splits
+from toconv.tokens.images import SPLITS, Picture, Splits, digests, listed_and_skipped
+from toconv.tokens.readable import keep_reasons, unreadable
 
 FORMAT = 1
 SHARD_CROPS = 128
@@ -62,10 +63,10 @@ def fingerprint(parts: dict[str, Any]) -> str:
 
 def prepare_store(settings: Settings, before_encoding: Callable[[str], object] = lambda _: None) -> Path:
     """The folder of the settings' token store; encodes what is missing or damaged, once, with progress, after
-    `before_encoding`, told the fingerprint, has made sure of what comes behind it. Raises EncoderError, DataError (a
-    picture that cannot be read) or MachineryError (a full disk); shards finished before stay."""
+    `before_encoding`, told the fingerprint, has made sure of what comes behind it. Raises EncoderError, DataError (all
+    pictures that cannot be read) or MachineryError (a full disk); shards finished before stay."""
     with phase("listing and hashing pictures"):
-        splits = list_splits(settings.data)
+        splits = _splits(settings.data)
         parts = fingerprint_parts(settings, splits)
     folder = settings.data.tokens_dir.resolve() / fingerprint(parts)
     with phase(f"waiting for {folder}, which another process encodes"):
@@ -90,6 +91,17 @@ def prepare_store(settings: Settings, before_encoding: Callable[[str], object] =
             f"{parts['dtype'].removeprefix('torch.')}); {encoded}; {folder}"
         )
     return folder
+
+
+def _splits(data: DataSettings) -> Splits:
+    """Says which pictures are skipped, and keeps that for the next start."""
+    splits, skipped = listed_and_skipped(data)
+    for path, why in skipped.items():
+        say(f"skipped: {path}: {why}")
+    if data.unreadable == "skip":
+        with disk(f"{data.tokens_dir}: not written"):
+            keep_reasons(data)
+    return splits
 
 
 def find_store(settings: Settings, splits: Splits) -> Path | None:
@@ -159,6 +171,20 @@ def _intact(folder: Path, entry: dict[str, Any] | None) -> bool:
 def _encode(settings: Settings, folder: Path, manifest: dict[str, Any], missing: list[Shard]) -> None:
     if not missing:
         return
+    try:
+        _encode_shards(settings, folder, manifest, missing)
+    except DataError as error:
+        raise _all_unreadable(settings.data, missing) or error from error
+
+
+def _all_unreadable(data: DataSettings, shards: list[Shard]) -> DataError | None:
+    """One has been met: decode the rest too, so that one message names them all."""
+    found = unreadable({p.path: p.sha256 for shard in shards for p in shard.pictures}, data)
+    lines = [f"{path}: {why}" for path, why in found.items()]
+    return DataError(*lines[:-1], f"{lines[-1]}; data.unreadable=skip goes on without") if lines else None
+
+
+def _encode_shards(settings: Settings, folder: Path, manifest: dict[str, Any], missing: list[Shard]) -> None:
     from toconv.tokens.pixels import pixels  # start-up: torchvision, where nothing is encoded
 
     device = resolve_device(settings.hardware)

@@ -12,10 +12,27 @@ from pathlib import Path
 import yaml
 
 from toconv import checkpoint
-from toconv.errors import CheckpointError, disk
+from toconv.errors import CheckpointError, RequestError, disk
 from toconv.paths import TrialPaths, append_line, link, write_atomic
+from toconv.settings import Settings
 from toconv.training.epochs import Epoch
 from toconv.training.loop import OnLog, Training
+
+
+def check_folder(paths: TrialPaths) -> None:
+    """Raises RequestError where a file that a training would write is there, and no config.yaml with its settings by
+    which the folder is known as a training's."""
+    files = [paths.config, paths.latest, paths.best, paths.machine, *epoch_checkpoints(paths)]
+    there = [path.name for path in (*files, paths.metrics) if path.exists() and path.stat().st_size]
+    try:
+        config = yaml.safe_load(paths.config.read_text()) if paths.config.exists() else None
+    except (OSError, ValueError, yaml.YAMLError):
+        config = None
+    if there and not (isinstance(config, dict) and set(Settings.model_fields) <= config.keys()):
+        raise RequestError(
+            f"experiment.checkpoint_dir={paths.folder}: holds {', '.join(there)} of something else than a training; "
+            "name another folder"
+        )
 
 
 class ResumableTraining:

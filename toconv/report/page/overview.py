@@ -13,6 +13,7 @@ from toconv.report.page.html import command
 from toconv.settings import SOURCES
 from toconv.sweep.budget import HOUR
 from toconv.sweep.space import Distribution
+from toconv.tokens.listing import some
 from toconv.tracking.tracker import how_to_look
 
 
@@ -23,6 +24,7 @@ def overview(content: Content) -> str:
         "encoder": f"{encoder.name} ({encoder.weights}), tokens of layer {encoder.layer}: {g}×{g} of width "
         f"{encoder.width}",
         "pictures": _pictures(content),
+        "skipped": _skipped(content.skipped),
         "settings of every trial": _listed(sweep.overrides) or "the defaults of conf/",
         "enumerated": _listed({key: ", ".join(map(str, values)) for key, values in file.grid.items()}),
         "searched": _listed({key: _range(d) for key, d in file.search.items()}),
@@ -60,6 +62,11 @@ def _pictures(content: Content) -> str:
     crops = f"{data.crops} crops of each" if data.crops > 1 else "one crop of each"
     counts = ", ".join(f"{n // data.crops} {split}" for split, n in content.images.items())
     return f"data={data.kind}{folder}; {counts} pictures, {crops}, split by picture"
+
+
+def _skipped(skipped: Mapping[str, str]) -> str:
+    count = f"{len(skipped)} picture(s) that cannot be read: " if skipped else ""
+    return count + some([f"{path}: {why}" for path, why in skipped.items()])
 
 
 def _trials(content: Content) -> str:

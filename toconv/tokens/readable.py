@@ -1,0 +1,56 @@
+"""Which pictures cannot be read, and why. Each is decoded once; what was found is kept beside the token stores."""
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from toconv.code_version import code_version
+from toconv.errors import DataError
+from toconv.paths import write_atomic
+from toconv.progress import bar
+from toconv.settings import DataSettings
+from toconv.tokens.decoding import decode
+
+CODE = ("tokens/picture_decoder.py",)  # decides it
+Reasons = dict[str, str | None]  # {sha256: why it cannot be read, None where it can}
+_found: dict[int, Reasons] = {}  # by data.max_pixels
+
+
+def unreadable(digests: Mapping[Path, str], data: DataSettings) -> dict[Path, str]:
+    """{path: why} of the pictures that cannot be read, of {path: sha256}."""
+    known = _known(data)
+    fresh = {digest: path for path, digest in digests.items() if digest not in known}
+    with bar("pictures") as progress, ThreadPoolExecutor(data.workers) as pool:
+        task = progress.add_task("reading", total=len(fresh))
+        for digest, why in zip(fresh, pool.map(lambda path: _why(path, data.max_pixels), fresh.values()), strict=True):
+            known[digest] = why
+            progress.advance(task)
+    return {path: why for path, digest in digests.items() if (why := known[digest]) is not None}
+
+
+def keep_reasons(data: DataSettings) -> None:
+    """Write what was found, so that no later process decodes a picture to know."""
+    write_atomic(_file(data), json.dumps(_known(data)))
+
+
+def _why(path: Path, max_pixels: int) -> str | None:
+    try:
+        decode(path, max_pixels)
+    except DataError as error:
+        return str(error).removeprefix(f"{path}: ")
+    return None
+
+
+def _known(data: DataSettings) -> Reasons:
+    if data.max_pixels not in _found:
+        try:
+            kept = json.loads(_file(data).read_text())
+        except (OSError, ValueError):
+            kept = {}
+        _found[data.max_pixels] = kept if isinstance(kept, dict) else {}
+    return _found[data.max_pixels]
+
+
+def _file(data: DataSettings) -> Path:
+    return data.tokens_dir / f"readable-{data.max_pixels}-{code_version(CODE)}.json"
