@@ -212,12 +212,13 @@ def recorded(tiny_encoder, photographs, once):
 
 
 @pytest.fixture(scope="session")
-def finalists(tiny_encoder, photographs, once):
+def finalists(tiny_encoder, photographs, shared, once):
     """A sweep with finalists that ended."""
     from tests.running import run, write_sweep
 
     def make(folder):
-        file = write_sweep(folder, quick(tiny_encoder, photographs, folder), finalists={"seeds": 2}, trials=4)
+        settings = {**quick(tiny_encoder, photographs, folder), "data.tokens_dir": str(shared / "tokens")}
+        file = write_sweep(folder, settings, finalists={"seeds": 2}, trials=4)
         file.write_text("# Which k is <enough>?\n" + file.read_text())
         done = run(folder, file)
         assert done.returncode == 0, done.stdout + done.stderr

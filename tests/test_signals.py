@@ -34,6 +34,7 @@ def test_two_signals_end_a_command_that_hangs_in_compiled_code(number):
         [sys.executable, "-c", HANGS], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "hangs\n"
+    time.sleep(0.5)  # until it does
     process.send_signal(number)
     time.sleep(0.2)
     assert process.poll() is None

@@ -1,6 +1,7 @@
 """A whole sweep as a user runs it: real Ray, Optuna and MLflow, in processes of their own."""
 
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -219,7 +220,9 @@ def test_checkpoints_stay_for_the_front_alone_in_folders_and_in_mlflow(finalists
 
 
 def on_two_logical_gpus(folder, *arguments):
-    return Forked(folder, REPOSITORY / "tests" / "commands" / "two_logical_gpus.py", arguments).completed(300)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}  # for workers: the script lies elsewhere
+    script = REPOSITORY / "tests" / "commands" / "two_logical_gpus.py"
+    return Forked(folder, script, arguments, environment).completed(300)
 
 
 def test_spent_gpu_hours_end_trials_at_a_checkpoint_and_more_of_them_goes_on(overrides, tmp_path):
