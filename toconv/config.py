@@ -67,9 +67,24 @@ def compose(*layers: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def check(*layers: Mapping[str, Any]) -> tuple[Settings | None, list[str]]:
-    """As `compose`, but returns the mistakes instead of raising; settings are None where there are some."""
+def check(*layers: Mapping[str, Any], between: bool = True) -> tuple[Settings | None, list[str]]:
+    """As `compose`, but returns the mistakes instead of raising; settings are None where there are some. Without
+    `between`, rules between settings are left out."""
     merged = {key: value for layer in layers for key, value in layer.items()}
+    raw, mistakes = resolved(merged)
+    if raw is None:
+        return None, mistakes
+    mistakes += cross_field_mistakes(raw) if between else []
+    try:
+        settings = Settings.model_validate(raw)
+    except ValidationError as error:
+        return None, mistakes + [_readable(e, merged) for e in error.errors()]
+    return (None if mistakes else settings), mistakes
+
+
+def resolved(merged: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[str]]:
+    """conf/ with {dotted name or group: value} laid over it, as a tree of plain values that no range was held against;
+    None where it does not resolve. And the mistakes: unknown keys and choices."""
     options, mistakes = groups(), []
     chosen = {key: value for key, value in merged.items() if key in options}
     for key in [key for key in chosen if str(chosen[key]) not in options[key]]:
@@ -79,15 +94,9 @@ def check(*layers: Mapping[str, Any]) -> tuple[Settings | None, list[str]]:
         if key not in options:
             mistakes += _assign(config, key, value)
     try:
-        raw = _plain(config, resolve=True)
+        return _plain(config, resolve=True), mistakes
     except OmegaConfBaseException as error:
         return None, [*mistakes, f"settings do not resolve: {first_line(error)}"]
-    mistakes += cross_field_mistakes(raw)
-    try:
-        settings = Settings.model_validate(raw)
-    except ValidationError as error:
-        return None, mistakes + [_readable(e, merged) for e in error.errors()]
-    return (None if mistakes else settings), mistakes
 
 
 def overrides_of(settings: Settings) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """Typed settings with their ranges. Needs pydantic alone, so that a wrong request is refused at once."""
 
 import importlib.util
+import math
+import sys
 from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 Positive = Annotated[int, Field(ge=1)]
@@ -206,12 +209,43 @@ def changes_a_number(key: str) -> bool:
 
 def parse_setting(key: str, text: str) -> Any:
     """The value of a setting from its text, as `str` writes it; the type is the one that its group declares."""
-    group: Any = Settings
-    *groups, name = key.split(".")
-    for part in groups:
-        group = group.model_fields[part].annotation
-    adapter = TypeAdapter(group.model_fields[name].annotation)
+    adapter = TypeAdapter(_declared(key))
     return adapter.validate_json(text) if text.startswith("[") else adapter.validate_strings(text)
+
+
+def as_declared(key: str, value: Any) -> Any:
+    """The value as the setting of this dotted name holds it (1.0 is 1 where it is a whole number); `value` itself where
+    it is none of its values, or there is no such setting."""
+    try:
+        return TypeAdapter(_declared(key)).validate_python(value)
+    except (KeyError, ValidationError):
+        return value
+
+
+def number_type(key: str) -> type | None:
+    """int or float where the setting of this dotted name is a number, else None. Raises KeyError where there is none of
+    that name."""
+    kinds = _alternatives(_declared(key))
+    return next((kind for kind in (int, float) if kind in kinds), None)
+
+
+def _declared(key: str) -> Any:
+    """The type of a setting. Raises KeyError where there is none of that name."""
+    group: Any = Settings
+    for part in key.split("."):
+        if not (isinstance(group, type) and issubclass(group, Group)):
+            raise KeyError(key)
+        group = group.model_fields[part].annotation
+    return group
+
+
+def _alternatives(annotation: Any) -> set[Any]:
+    """The types that a value may have."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return {kind for part in get_args(annotation) for kind in _alternatives(part)}
+    return {annotation}
 
 
 def cross_field_mistakes(raw: dict[str, Any]) -> list[str]:
@@ -242,14 +276,27 @@ def cross_field_mistakes(raw: dict[str, Any]) -> list[str]:
                 "model.critic.pairs=independent: head=conditional needs matched pairs, since both stand "
                 "beside one cell's mean"
             )
-        if raw["loss"]["log_ratio"] is None and raw["loss"]["wgan_weight"] == 0 and raw["loss"]["ae_weight"] == 0:
-            mistakes.append("loss.wgan_weight and loss.ae_weight are both 0: nothing would be trained")
+        mistakes += _weight_mistakes(**{name: raw["loss"][name] for name in ("wgan_weight", "ae_weight", "log_ratio")})
         for setting, package in (("use_wandb", "wandb"), ("system_metrics", "psutil")):
             if raw["experiment"][setting] is True and not _installed(package):
                 mistakes.append(f"experiment.{setting}=true: needs the package {package}: pip install {package}")
-    except (KeyError, TypeError, ZeroDivisionError):
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         pass  # the field's own check names it
     return mistakes
+
+
+def _weight_mistakes(wgan_weight: float, ae_weight: float, log_ratio: float | None) -> list[str]:
+    """The range of a weight holds for that which `log_ratio` makes of `ae_weight` too."""
+    if ae_weight == 0 and (wgan_weight == 0 or log_ratio is not None):
+        zero = "loss.wgan_weight" if log_ratio is None else "with loss.log_ratio the weight of L_gen"
+        return [f"{zero} and loss.ae_weight are both 0: nothing would be trained"]
+    most = sys.float_info.max_10_exp
+    if log_ratio is None or ae_weight <= 0 or max(0.0, math.log10(ae_weight)) + log_ratio < most:
+        return []
+    return [
+        f"loss.log_ratio={log_ratio}: the weight of L_gen, loss.ae_weight={ae_weight} times 10 to that power, must be "
+        f"below 1e{most}"
+    ]
 
 
 def _installed(package: str) -> bool:

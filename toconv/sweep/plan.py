@@ -13,6 +13,7 @@ from toconv.models.families import build_compressor, build_decoder
 from toconv.paths import SweepPaths
 from toconv.progress import console, duration
 from toconv.settings import Settings
+from toconv.sweep.feasible import refusals
 from toconv.sweep.file import Sweep
 from toconv.tokens.images import list_splits
 from toconv.tokens.store import estimated_bytes, find_store
@@ -48,6 +49,9 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     images = ", ".join(f"{n} {split}" for split, n in splits.items())
     console.print(f"encoder {base.encoder.name}: {g}x{g} tokens of width {c}; images: {images}")
     console.print(_table(sweep, costs))
+    refused = refusals(sweep.surveys)
+    if refused:
+        console.print(f"{refused}; what is drawn of them is drawn again")
     device, bf16 = resolve_device(base.hardware), mixed_precision(base.hardware)
     rate = gemm_rate(device, torch.bfloat16 if bf16 else torch.float32) * max(1, torch.cuda.device_count())
     steps = base.training.epochs * -(-splits["train"] // base.training.batch_size)

@@ -19,15 +19,21 @@ DEFINING = ("grid", "search", "objectives", "sampler", "start_with", "early_stop
 
 def definition(sweep: Sweep, fingerprint: str) -> dict[str, Any]:
     """What makes this sweep this sweep. Trials, budget and resources may change between two starts."""
-    file = sweep.file.model_dump(mode="json", include=set(DEFINING))
-    return {"settings": deciding(sweep.base), "fingerprint": fingerprint, "code": training_code(), **file}
+    fixed = {"settings": deciding(sweep.base), "fingerprint": fingerprint, "code": training_code()}
+    return {**fixed, **_defining(sweep.file)}
+
+
+def _defining(file: SweepFile) -> dict[str, Any]:
+    """Of an earlier version's file too, as this version takes it: ranges of whole-number settings in whole numbers."""
+    return file.model_dump(mode="json", include=set(DEFINING))
 
 
 def record_request(sweep: Sweep, paths: SweepPaths, fingerprint: str, facts: Mapping[str, Any]) -> None:
     """Write sweep.yaml. Raises RequestError where the folder holds a sweep that is defined otherwise."""
     wanted = definition(sweep, fingerprint)
     if paths.request.exists():
-        found = read_request(paths)["definition"]
+        earlier = read_request(paths)
+        found = {**earlier["definition"], **_defining(SweepFile.model_validate(earlier["request"]))}
         changed = [f"{key}: was {was!r}, now {now!r}" for key, was, now in _differences(found, wanted)]
         if changed:
             raise RequestError(
