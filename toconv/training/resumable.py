@@ -4,7 +4,6 @@ A checkpoint holds its epochs; metrics.jsonl is what others read of them, and ne
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import yaml
 from toconv import checkpoint
 from toconv.errors import CheckpointError, disk
 from toconv.paths import TrialPaths, append_line, link, write_atomic
-from toconv.training.epochs import Epoch
+from toconv.training.epochs import TRAINED, Epoch, epochs_in
 from toconv.training.loop import OnLog, Training
 
 
@@ -27,9 +26,9 @@ class ResumableTraining:
         self._epochs: list[Epoch] = []
         paths.folder.mkdir(parents=True, exist_ok=True)
         if resume:
-            state = checkpoint.load(resume)
+            state = checkpoint.load(resume, TRAINED)
             training.load_state_dict(state)
-            self._epochs = [Epoch(**row) for row in state["epochs"]]
+            self._epochs = epochs_in(state, resume)
             if resume == paths.latest:
                 self._name_checkpoint()  # an interruption may have come between a save and its names
         write_atomic(paths.metrics, "".join(epoch.as_line() for epoch in self._epochs))
@@ -80,12 +79,11 @@ class ResumableTraining:
                 link(paths.latest, paths.best)
             if training.epoch % t.checkpoint_every == 0 or training.epoch == t.epochs:
                 link(paths.latest, paths.epoch(training.epoch))
-        for superseded in epoch_checkpoints(paths)[: -t.keep_last_n]:
+        own = [path for n, path in paths.by_epoch().items() if n <= training.epoch]  # none that it has yet to reach
+        for superseded in own[: -t.keep_last_n]:
             superseded.unlink()
 
 
 def epoch_checkpoints(paths: TrialPaths) -> list[Path]:
     """checkpoint_epoch_N.pt of the folder, by rising N."""
-    named = ((p, re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", p.name)) for p in paths.folder.glob("*.pt"))
-    found = {int(match[1]): path for path, match in named if match}
-    return [found[n] for n in sorted(found)]
+    return list(paths.by_epoch().values())
