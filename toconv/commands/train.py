@@ -25,29 +25,42 @@ usage: python train.py [key=value ...]
   key=value      a setting of conf/, e.g. model.compressor.output_grid_size=8 training.batch_size=16
   resume=PATH    go on from a checkpoint, with its settings where none are given
 
-Leaves latest.pt, best_model.pt, checkpoint_epoch_N.pt and metrics.jsonl in ./checkpoints.
+Leaves latest.pt, best_model.pt, checkpoint_epoch_N.pt and metrics.jsonl in ./checkpoints. A folder that holds another
+training is refused: experiment.checkpoint_dir=FOLDER names another one.
 """
 
 
 def main(arguments: list[str]) -> ExitCode:
-    """Raises RequestError on a wrong request before any work starts."""
+    """Raises RequestError on a wrong request, and on a folder that holds another training, before any work starts."""
     settings = settings_of(config.parse_overrides(arguments))
-    from toconv.hardware import describe, keep_freed_memory, limit_threads, resolve_device  # start-up: torch
-    from toconv.tokens.store import TokenStore, prepare_store
-    from toconv.tracking.provenance import provenance
-    from toconv.tracking.tracker import check_access, trackers
-    from toconv.training.loop import Training
-    from toconv.training.resumable import ResumableTraining
+    from toconv.hardware import keep_freed_memory, limit_threads  # start-up: torch
+    from toconv.tracking.tracker import check_access
+    from toconv.training.folder import check_folder, only_training
 
     check_access(settings.experiment)
     limit_threads(settings.hardware)
     keep_freed_memory()
+    paths = TrialPaths(settings.experiment.checkpoint_dir.resolve())
+    with only_training(paths):
+        check_folder(paths, settings, settings.resume)
+        return _train(settings, paths)
+
+
+def _train(settings: Settings, paths: TrialPaths) -> ExitCode:
+    from toconv.hardware import describe, resolve_device  # start-up: torch
+    from toconv.tokens.store import TokenStore, prepare_store
+    from toconv.tracking.provenance import provenance
+    from toconv.tracking.tracker import trackers
+    from toconv.training.folder import check_folder
+    from toconv.training.loop import Training
+    from toconv.training.resumable import ResumableTraining
+
     device = resolve_device(settings.hardware)
     store = TokenStore(prepare_store(settings))
+    check_folder(paths, settings, settings.resume, store.fingerprint)
     training = Training(settings, store, device)
-    paths = TrialPaths(settings.experiment.checkpoint_dir.resolve())
     asked = trackers(settings.experiment, provenance("", paths.folder, store.folder))
-    resumable = ResumableTraining(training, paths, resume=settings.resume)
+    resumable = ResumableTraining(training, paths, resume=settings.resume and settings.resume.resolve())
     console.print(
         f"training {training.k}x{training.k} of {store.grid_size}x{store.grid_size} tokens on "
         f"{describe(device)}; {store.count('train')} train and {store.count('val')} val images; "
@@ -80,15 +93,16 @@ def settings_of(overrides: dict[str, Any]) -> Settings:
     if settings.resume is None:
         return settings
     from toconv import checkpoint  # start-up: torch
+    from toconv.training.epochs import TRAINED
 
-    saved = config.flat(checkpoint.load(settings.resume)["settings"])
+    saved = config.flat(checkpoint.load(settings.resume, TRAINED)["settings"])
     groups = set(config.groups())
     chosen = overrides.keys() - groups
     now, deciding = config.flat(settings.model_dump(mode="json")), filter(changes_a_number, sorted(chosen))
-    changed = [key for key in deciding if key != "training.epochs" and now[key] != saved[key]]
+    changed = [key for key in deciding if key != "training.epochs" and now[key] != saved.get(key)]
     if changed:
         raise RequestError(
-            *(f"{key}={overrides[key]}: the checkpoint was trained with {saved[key]}" for key in changed)
+            *(f"{key}={overrides[key]}: the checkpoint was trained with {saved.get(key)}" for key in changed)
         )
     kept = {key: value for key, value in saved.items() if not key.startswith(("resume", "experiment."))}
     return config.compose({key: overrides[key] for key in overrides if key in groups}, kept, overrides)

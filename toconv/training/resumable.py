@@ -14,6 +14,7 @@ from toconv import checkpoint
 from toconv.errors import CheckpointError, disk
 from toconv.paths import TrialPaths, append_line, link, write_atomic
 from toconv.training.epochs import TRAINED, Epoch, epochs_in
+from toconv.training.folder import differences
 from toconv.training.loop import OnLog, Training
 
 
@@ -42,6 +43,7 @@ class ResumableTraining:
         for candidate in [paths.latest, *reversed(epoch_checkpoints(paths))]:
             try:
                 if candidate.exists():
+                    _check_owner(candidate, training)
                     resumable = cls(training, paths, resume=candidate)
                     break
             except CheckpointError as error:
@@ -87,3 +89,10 @@ class ResumableTraining:
 def epoch_checkpoints(paths: TrialPaths) -> list[Path]:
     """checkpoint_epoch_N.pt of the folder, by rising N."""
     return list(paths.by_epoch().values())
+
+
+def _check_owner(path: Path, training: Training) -> None:
+    """Raises CheckpointError where the checkpoint is of a training with other settings."""
+    differing = differences(checkpoint.glance(path, TRAINED), training.settings)
+    if differing:
+        raise CheckpointError(f"{path}: is of another training ({', '.join(differing)} differ)")
