@@ -88,7 +88,7 @@ class SweepPaths:
 
     def trial(self, trial_id: str) -> TrialPaths:
         """Raises DamagedFile where it would lie elsewhere: the ledger was altered."""
-        if Path(trial_id).name != trial_id:
+        if Path(trial_id).name != trial_id or trial_id in {"", ".."}:
             raise DamagedFile(self.study, f"a trial's id must be a folder's name, is {trial_id!r}")
         return TrialPaths(self.root / "trials" / trial_id)
 

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from toconv.errors import DamagedFile, first_line
 
 MOST_BYTES = 64 * 2**20
-MOST_PARTS = 1_000_000  # keys and values of a file of settings, with what aliases repeat
+MOST_PARTS = 100_000  # keys and values of a file of settings, with what aliases repeat
 MOST_DEPTH = 50
 T = TypeVar("T")
 
@@ -49,7 +49,9 @@ def read_json_lines(path: Path, kind: TypeAdapter[T]) -> list[T]:
 def read_yaml(path: Path, kind: TypeAdapter[T], remedy: str = "") -> T:
     """Raises DamagedFile where the file is no YAML of that kind."""
     try:
-        content = yaml.safe_load(read_bytes(path, remedy))
+        text = read_bytes(path, remedy)
+        _count_levels(text)
+        content = yaml.safe_load(text)
         _count_parts(content)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:  # what PyYAML raises
         raise DamagedFile(path, f"not readable as YAML ({first_line(error)})", remedy) from error
@@ -64,17 +66,25 @@ def as_kind(content: Any, kind: TypeAdapter[T], path: Path, remedy: str = "") ->
         raise DamagedFile(path, f"not what toconv writes ({_told(error)})", remedy) from error
 
 
+def _count_levels(text: bytes) -> None:
+    """Raises ValueError on more levels than anybody wrote, of which PyYAML makes something only level by level."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_DEPTH:
+            raise ValueError(f"more than {MOST_DEPTH} levels")
+
+
 def _count_parts(content: Any) -> None:
-    """Raises ValueError on more than anybody wrote: aliases of aliases, nesting without end."""
-    waiting, count = [(content, 0)], 0
+    """Raises ValueError on more values than anybody wrote: aliases of aliases, or of themselves."""
+    waiting, count = [content], 0
     while waiting:
-        node, depth = waiting.pop()
+        node = waiting.pop()
         count += 1
-        if count > MOST_PARTS or depth > MOST_DEPTH:
-            raise ValueError(f"more than {MOST_PARTS} values, or more than {MOST_DEPTH} levels")
+        if count > MOST_PARTS:
+            raise ValueError(f"more than {MOST_PARTS} values")
         if isinstance(node, dict | list | tuple | set):
-            parts = [*node, *node.values()] if isinstance(node, dict) else list(node)
-            waiting += [(part, depth + 1) for part in parts]
+            waiting += [*node, *node.values()] if isinstance(node, dict) else list(node)
 
 
 def _told(error: ValidationError) -> str:
