@@ -1,6 +1,7 @@
 """Proposals and the ledger, on Optuna itself."""
 
 import itertools
+import sqlite3
 from ast import literal_eval
 from functools import cache
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.running import write_sweep
 from toconv.analysis.records import State
-from toconv.errors import RequestError
+from toconv.errors import MachineryError, RequestError
 from toconv.sweep.file import load_sweep
 from toconv.sweep.search import FAILURES_PER_CELL, Ledger
 from toconv.sweep.space import Distribution, active_only, size
@@ -253,3 +254,22 @@ def test_a_study_that_began_with_another_kind_of_range_goes_on(composing, tmp_pa
     one.complete(one.propose({}), {"distortion": 1.0, "perception": 0.0})
     again = composing(path, search=search, trials=3)
     assert len(fill(again)) == 2 and len(again.trials()) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("content", [b"garbage" * 99, b"SQLite format 3\x00" + b"\xff" * 5000, None])
+def test_a_study_that_is_none_is_named_with_what_to_do(ledger, tmp_path, content):
+    path = tmp_path / "study.db"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(MachineryError, match="study.db.* cannot be opened: .*; where the file is damaged, put a copy"):
+        ledger(path)
+
+
+@pytest.mark.slow
+def test_a_study_without_the_facts_of_its_trials_is_named(ledger, tmp_path):
+    path = tmp_path / "study.db"
+    ledger(path).propose({})
+    with sqlite3.connect(path) as study:
+        study.execute("delete from trial_user_attributes")
+    with pytest.raises(MachineryError, match="cannot be read"):
+        ledger(path).trials()
