@@ -25,7 +25,7 @@ from toconv.training.folder import check_folder
 
 KIND = TypeAdapter(dict[str, float])
 ROW = b'{"epoch": 1, "timestamp": 2, "seconds": 1.5, "metrics": {"distortion": 0.5}}\n'
-NESTED = [b"[" * 100_000, b"{" * 3_000, b'{"a":' * 50_000, b"- " * 3_000]
+NESTED = [b"[" * 100_000, b'{"a":' * 50_000, b"- " * 3_000]
 BOMB = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
     b"%c: &%c [%s]\n" % (i + 1, i + 1, b",".join([b"*%c" % i] * 9)) for i in range(97, 107)
 )

@@ -18,14 +18,13 @@ from typing import Annotated, Any, Literal
 
 import torch
 from filelock import FileLock
-from pydantic import Field, FiniteFloat, TypeAdapter, model_validator
+from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
-from toconv.errors import DamagedFile, StoreError, disk
+from toconv.errors import StoreError, disk, told
 from toconv.hardware import resolve_device
 from toconv.paths import sha256, write_atomic
 from toconv.progress import bar, console, duration
 from toconv.settings import DataSettings, Group, Positive, Settings
-from toconv.state_files import read_json
 from toconv.tokens.encoders import architecture_identity, count_blocks, load_encoder, resolve_dtype, weights_identity
 from toconv.tokens.images import SPLITS, Picture, Splits, digests, list_splits
 
@@ -151,10 +150,12 @@ def _lock(folder: Path) -> FileLock:
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
     path = folder / "manifest.json"
     try:
-        found = read_json(path, TypeAdapter(Manifest), "remove the folder to encode anew") if path.exists() else None
-    except DamagedFile as error:
-        raise StoreError(str(error)) from error
-    return found.model_dump(exclude_unset=True) if found else None
+        found = Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValidationError, OSError) as error:
+        raise StoreError(f"{path}: damaged ({told(error)}); remove the folder to encode anew") from error
+    return found.model_dump(exclude_unset=True)
 
 
 def _intact(folder: Path, entry: dict[str, Any] | None) -> bool:
