@@ -1,6 +1,8 @@
 """What commands import sooner or later, and what that sets in the environment."""
 
+import io
 import os
+from contextlib import redirect_stdout
 from importlib import import_module
 
 MODULES = (  # those of ours first: some set what a library reads when it is imported
@@ -18,6 +20,7 @@ MODULES = (  # those of ours first: some set what a library reads when it is imp
     "sklearn",
 )
 _before = dict(os.environ)
-for module in MODULES:
-    import_module(module)
+with redirect_stdout(io.StringIO()):  # a terminal of the tests is none of the commands'
+    for module in MODULES:
+        import_module(module)
 ENVIRONMENT = {key: value for key, value in os.environ.items() if _before.get(key) != value}

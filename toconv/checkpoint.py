@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,37 @@ def save(path: Path, state: dict[str, Any]) -> None:
         write_atomic(path, buffer.getbuffer())
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint to CPU tensors. Raises CheckpointError where the file is missing, truncated, altered, or not a
-    checkpoint of toconv."""
+def load(path: Path, parts: Collection[str] = ()) -> dict[str, Any]:
+    """Read a checkpoint to CPU tensors. Raises CheckpointError where the file is missing, truncated, altered, not a
+    checkpoint of toconv, or one that has not all of the `parts`."""
+    content = _content(path)
+    if checksum(content["state"]) != content["checksum"]:
+        raise CheckpointError(f"{path}: checksum differs; the file was altered after it was written")
+    return _with_parts(content["state"], parts, path)
+
+
+def glance(path: Path, parts: Collection[str]) -> dict[str, Any]:
+    """As `load`, but tensors are not read, and hence not held against the checksum: milliseconds, whatever the size."""
+    return _with_parts(_content(path, mmap=True)["state"], parts, path)
+
+
+def _content(path: Path, **how: Any) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, **how)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint") from error
     except Exception as error:  # torch raises many kinds for a damaged archive
         raise CheckpointError(f"{path}: not readable as a checkpoint ({type(error).__name__})") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") != FORMAT or not {"checksum", "state"} <= content.keys():
         raise CheckpointError(f"{path}: not a checkpoint of this version of toconv (format {FORMAT})")
-    if checksum(content["state"]) != content["checksum"]:
-        raise CheckpointError(f"{path}: checksum differs; the file was altered after it was written")
-    return content["state"]
+    return content
+
+
+def _with_parts(state: Any, parts: Collection[str], path: Path) -> dict[str, Any]:
+    lacking = [part for part in parts if not isinstance(state, dict) or part not in state]
+    if lacking:
+        raise CheckpointError(f"{path}: is no checkpoint of a training (it has no {', '.join(lacking)})")
+    return state
 
 
 def checksum(state: Any) -> str:

@@ -157,10 +157,32 @@ def compose(*layers: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def check(*layers: Mapping[str, Any], typed: Mapping[tuple[str, str], str] = {}) -> tuple[Settings | None, list[str]]:
-    """As `compose`, but returns the mistakes instead of raising; settings are None where there are some. `typed` says
-    how a file writes a value, {(setting, its value as `shown`): text}."""
+def check(
+    *layers: Mapping[str, Any], between: bool = True, typed: Mapping[tuple[str, str], str] = {}
+) -> tuple[Settings | None, list[str]]:
+    """As `compose`, but returns the mistakes instead of raising; settings are None where there are some. Without
+    `between`, rules between settings are left out. `typed` says how a file writes a value, {(setting, its value as
+    `shown`): text}."""
     merged = {str(key): value for layer in layers for key, value in layer.items()}
+    raw, mistakes, meant = resolved(merged)
+    if raw is None:
+        return None, mistakes
+    mistakes += without(meant, cross_field_mistakes(raw)) if between else []
+    try:
+        settings = Settings.model_validate(raw)
+    except ValidationError as error:
+        return None, mistakes + readable(error.errors(include_url=False), merged, typed)
+    return (None if mistakes else settings), mistakes
+
+
+def without(meant: Collection[str], mistakes: Iterable[str]) -> list[str]:
+    """The mistakes that are no consequence of an unknown key, which meant these settings."""
+    return [mistake for mistake in mistakes if re.split("[:=]", mistake)[0] not in meant]
+
+
+def resolved(merged: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[str], set[str]]:
+    """conf/ with {dotted name or group: value} laid over it, as a tree of plain values that no range was held against,
+    None where it does not resolve; the mistakes: unknown keys and choices; and the settings that those keys meant."""
     options, mistakes = groups(), []
     chosen = {key: value for key, value in merged.items() if key in options}
     for key in [key for key in chosen if str(chosen[key]) not in options[key]]:
@@ -169,16 +191,10 @@ def check(*layers: Mapping[str, Any], typed: Mapping[tuple[str, str], str] = {})
     given = {key: value for key, value in merged.items() if key not in options}
     unknown = _assign(raw, given)
     try:
-        raw = _resolved(raw, given)
+        tree = _resolved(raw, given)
     except (OmegaConfBaseException, RecursionError) as error:
-        return None, [*mistakes, *unknown, f"settings do not resolve: {first_line(error)}"]
-    meant = {names[0] for names in unknown.values() if names}
-    mistakes += [*unknown, *(m for m in cross_field_mistakes(raw) if re.split("[:=]", m)[0] not in meant)]
-    try:
-        settings = Settings.model_validate(raw)
-    except ValidationError as error:
-        return None, mistakes + readable(error.errors(include_url=False), merged, typed)
-    return (None if mistakes else settings), mistakes
+        return None, [*mistakes, *unknown, f"settings do not resolve: {first_line(error)}"], set()
+    return tree, [*mistakes, *unknown], {names[0] for names in unknown.values() if names}
 
 
 def overrides_of(settings: Settings) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 
 WRONG_PATHS = {  # what the system says to a path that cannot be used, however often it is tried
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
@@ -67,6 +68,17 @@ class GraphDiffers(ToconvError):
     """An exported graph computes something else than its module."""
 
     same_command_helps = False
+
+
+class DamagedFile(ToconvError):
+    """A file that an earlier start left is not what toconv writes."""
+
+    def __init__(self, path: Path, rule: str, remedy: str = "") -> None:
+        super().__init__(f"{path}: {rule}" + (f"; {remedy}" if remedy else ""))
+
+
+class SealBroken(ToconvError):
+    """A file that holds a final result is not as it was when it became final."""
 
 
 class MachineryError(ToconvError):

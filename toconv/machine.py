@@ -5,8 +5,12 @@ from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic import FiniteFloat, TypeAdapter
+
 from toconv.errors import disk
-from toconv.paths import append_line, read_json_lines
+from toconv.paths import append_line
+from toconv.settings import Group
+from toconv.state_files import read_json_lines
 
 SAMPLE_SECONDS = 5.0
 MEGABYTE = 1e6
@@ -54,7 +58,14 @@ def _gpus() -> dict[str, float]:
 
 def read_means(path: Path) -> dict[int, dict[str, float]]:
     """{epoch: means} that an EpochMeter wrote."""
-    return {row["epoch"]: row["metrics"] for row in read_json_lines(path)}
+    return {row.epoch: row.metrics for row in read_json_lines(path, TypeAdapter(_Means))}
+
+
+class _Means(Group):
+    """A line of the file."""
+
+    epoch: int
+    metrics: dict[str, FiniteFloat]
 
 
 class EpochMeter:

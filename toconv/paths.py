@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from toconv.errors import DamagedFile
 
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = None if (PACKAGE / "conf").is_dir() else PACKAGE.parent  # the repository; None in an installed copy
@@ -47,6 +50,16 @@ class TrialPaths:
     def epoch(self, n: int) -> Path:
         return self.folder / f"checkpoint_epoch_{n}.pt"
 
+    def by_epoch(self) -> dict[int, Path]:
+        """Each checkpoint_epoch_N.pt of the folder by its N, rising."""
+        named = ((p, re.fullmatch(r"checkpoint_epoch_(\d{1,18})\.pt", p.name)) for p in self.folder.glob("*.pt"))
+        found = {int(match[1]): path for path, match in named if match}
+        return {n: found[n] for n in sorted(found)}
+
+    def checkpoints(self) -> list[Path]:
+        """Those that are there, latest first; a file of any other name is not ours."""
+        return [path for path in (self.latest, self.best, *self.by_epoch().values()) if path.exists()]
+
 
 @dataclass(frozen=True)
 class SweepPaths:
@@ -74,6 +87,9 @@ class SweepPaths:
         return {str(path.relative_to(self.root)): path for path in files if path.is_file()}
 
     def trial(self, trial_id: str) -> TrialPaths:
+        """Raises DamagedFile where it would lie elsewhere: the ledger was altered."""
+        if Path(trial_id).name != trial_id or trial_id in {"", ".."}:
+            raise DamagedFile(self.study, f"a trial's id must be a folder's name, is {trial_id!r}")
         return TrialPaths(self.root / "trials" / trial_id)
 
 
@@ -145,17 +161,6 @@ def sha256(path: Path) -> str:
     """Of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file that is appended to; one torn by an interruption is left out. [] where there is none."""
-    found = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return found
 
 
 @contextmanager

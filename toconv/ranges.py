@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 # Upper ends are far beyond what a machine can hold or a person can wait for: a slip of the keyboard is refused at once.
 MOST_BYTES, MOST_BYTES_OF_A_NAME = 4095, 255  # of a path, and of each part of it
+MOST_WEIGHT = 1e38  # finite in fp32
 
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 Size = Annotated[int, Field(ge=1, le=2**16)]  # channels, pixels, pictures of a batch
@@ -18,7 +19,7 @@ Threads = Annotated[int, Field(ge=1, le=1024)]
 
 Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, le=1e38, allow_inf_nan=False)]  # finite in fp32
+Weight = Annotated[float, Field(ge=0, le=MOST_WEIGHT, allow_inf_nan=False)]
 Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Channel = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]  # mean of a colour, pixels being in [0, 1]

@@ -1,15 +1,18 @@
 """Typed settings with their ranges. Needs pydantic alone, so that a wrong request is refused at once."""
 
 import importlib.util
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from toconv.ranges import (
+    MOST_WEIGHT,
     Beta,
     Channel3,
     Depth,
@@ -155,7 +158,7 @@ class LossSettings(Group):
     lambda_gp: Weight
     wgan_weight: Weight
     ae_weight: Weight
-    log_ratio: Annotated[float, Field(ge=-38, le=38, allow_inf_nan=False)] | None  # log10 of L_gen's weight over L_ae's
+    log_ratio: Annotated[float, Field(ge=-38, allow_inf_nan=False)] | None  # log10 of L_gen's weight over L_ae's
     balance: Literal["fixed", "gradient_norm"]
 
 
@@ -214,30 +217,51 @@ def changes_a_number(key: str) -> bool:
 
 def parse_setting(key: str, text: str) -> Any:
     """The value of a setting from its text, as `str` writes it; the type is the one that its group declares."""
-    adapter = TypeAdapter(_annotation(key))
+    adapter = TypeAdapter(_declared(key))
     return adapter.validate_json(text) if text.startswith("[") else adapter.validate_strings(text)
 
 
 def takes_text(key: str) -> bool:
     """Whether a setting is a text or a path that anybody may choose, so that `2024` is one too."""
     try:
-        return _is_text(_annotation(key))
-    except (KeyError, AttributeError):
+        return bool({str, Path} & _alternatives(_declared(key)))
+    except KeyError:
         return False
 
 
-def _annotation(key: str) -> Any:
-    """The type of a setting, by its dotted name. Raises KeyError or AttributeError where there is none."""
-    found: Any = Settings
+def as_declared(key: str, value: Any) -> Any:
+    """The value as the setting of this dotted name holds it (1.0 is 1 where it is a whole number); `value` itself where
+    it is none of its values, or there is no such setting."""
+    try:
+        return TypeAdapter(_declared(key)).validate_python(value)
+    except (KeyError, ValidationError):
+        return value
+
+
+def number_type(key: str) -> type | None:
+    """int or float where the setting of this dotted name is a number, else None. Raises KeyError where there is none of
+    that name."""
+    kinds = _alternatives(_declared(key))
+    return next((kind for kind in (int, float) if kind in kinds), None)
+
+
+def _declared(key: str) -> Any:
+    """The type of a setting. Raises KeyError where there is none of that name."""
+    group: Any = Settings
     for part in key.split("."):
-        found = found.model_fields[part].annotation
-    return found
+        if not (isinstance(group, type) and issubclass(group, Group)):
+            raise KeyError(key)
+        group = group.model_fields[part].annotation
+    return group
 
 
-def _is_text(annotation: Any) -> bool:
-    return annotation in (str, Path) or (
-        get_origin(annotation) is not Literal and any(map(_is_text, get_args(annotation)))
-    )
+def _alternatives(annotation: Any) -> set[Any]:
+    """The types that a value may have."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return {kind for part in get_args(annotation) for kind in _alternatives(part)}
+    return {annotation}
 
 
 def cross_field_mistakes(raw: dict[str, Any]) -> list[str]:
@@ -288,8 +312,15 @@ def _loss_mistakes(raw: dict[str, Any]) -> Iterator[str]:
             "model.critic.pairs=independent: head=conditional needs matched pairs, since both stand beside one "
             "cell's mean"
         )
-    if loss["log_ratio"] is None and loss["wgan_weight"] == 0 and loss["ae_weight"] == 0:
-        yield "loss.wgan_weight and loss.ae_weight are both 0: nothing would be trained"
+    weight, ratio = loss["ae_weight"], loss["log_ratio"]
+    if weight == 0 and (ratio is not None or loss["wgan_weight"] == 0):
+        zero = "loss.wgan_weight" if ratio is None else "with loss.log_ratio the weight of L_gen"
+        yield f"{zero} and loss.ae_weight are both 0: nothing would be trained"
+    elif ratio is not None and math.log10(weight) + ratio > math.log10(MOST_WEIGHT):
+        yield (
+            f"loss.log_ratio={ratio}: the weight of L_gen, loss.ae_weight={weight} times 10 to that power, must be at "
+            f"most {MOST_WEIGHT:g}"
+        )
 
 
 def _experiment_mistakes(raw: dict[str, Any]) -> Iterator[str]:

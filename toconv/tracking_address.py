@@ -47,7 +47,7 @@ def address_mistake(address: str) -> str | None:
         if os.environ.get(FILE_STORE, "").lower() in {"true", "1"}:
             return None
         return f"is a folder, which MLflow takes no more; write sqlite:///FILE, or set {FILE_STORE}=true"
-    if kind not in {"databricks", "", *KNOWN, "file", *_of_plugins()}:
+    if kind not in ("", *KNOWN) and kind not in _of_plugins():
         return f"{kind}:// is of no kind that MLflow knows; it knows {', '.join(f'{name}://' for name in KNOWN)}"
     return None
 

@@ -23,6 +23,10 @@ def test_a_training_leaves_its_checkpoints_and_one_run_and_goes_on(tiny, tmp_pat
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "checkpoints"
     assert {p.name for p in folder.glob("*.pt")} == {"latest.pt", "best_model.pt", "checkpoint_epoch_2.pt"}
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    other = train(tiny, "training.epochs=1", "model.compressor.output_grid_size=4", cwd=tmp_path)
+    assert other.returncode == 2 and "is of another training, which reached epoch 2" in other.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     client = MlflowClient(tiny["experiment.tracking_uri"])
     (run,) = client.search_runs([client.get_experiment_by_name("toconv").experiment_id])
     assert run.info.status == "FINISHED"

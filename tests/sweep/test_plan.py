@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from tests.running import write_sweep
 from toconv import checkpoint
-from toconv.errors import EncoderError, MachineryError, RequestError, ToconvError
+from toconv.errors import DamagedFile, EncoderError, MachineryError, RequestError, ToconvError
 from toconv.paths import SweepPaths
 from toconv.sweep import plan
 from toconv.sweep.file import load_sweep
@@ -108,7 +108,7 @@ def test_weights_that_cannot_be_read_are_refused(dry_run, tmp_path, kind):
 
 
 def test_seeds_of_finalists_end_where_seeds_end(dry_run):
-    with pytest.raises(RequestError, match="finalists.seeds=3: training.seed"):
+    with pytest.raises(RequestError, match="finalists.seeds=3: the last of them trains with training.seed=4294967298"):
         dry_run("training.seed=4294967295", "finalists={seeds: 3}")
 
 
@@ -132,7 +132,7 @@ def test_a_folder_of_another_sweep_is_refused_as_a_start_does(dry_run):
     with pytest.raises(RequestError, match="defined otherwise.*fingerprint: was 'f00d'"):
         dry_run()
     dry_run.paths.request.write_text("no: [yaml")
-    with pytest.raises(RequestError, match="not readable as YAML"):
+    with pytest.raises(DamagedFile, match="sweep.yaml: not readable as YAML"):
         dry_run()
     shutil.rmtree(dry_run.paths.root)
     dry_run.paths.root.mkdir()

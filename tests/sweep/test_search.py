@@ -1,16 +1,20 @@
 """Proposals and the ledger, on Optuna itself."""
 
 import itertools
+import sqlite3
+from ast import literal_eval
+from functools import cache
 
 import optuna
 import pytest
 
 from tests.running import write_sweep
 from toconv.analysis.records import State
-from toconv.errors import RequestError
+from toconv.errors import MachineryError, RequestError
 from toconv.sweep.file import load_sweep
 from toconv.sweep.search import FAILURES_PER_CELL, Ledger
 from toconv.sweep.space import Distribution, active_only, size
+from toconv.training.identity import deciding
 
 LAMBDA = "loss.lambda_gp"
 TREE = {
@@ -185,3 +189,100 @@ def test_lists_null_and_uneven_steps_among_the_choices_give_no_warning(ledger, t
     assert [t.proposal for t in again.trials()] == sorted(found, key=lambda p: (p.cell, p.number))
     assert again.propose({}).params["training.betas"] in search["training.betas"]["choices"]
     assert [str(warning.message) for warning in recwarn] == []
+
+
+ATTENTION = {"model.decoder.kind": {"choices": ["attention"]}}
+HEADS, WIDTH = "model.decoder.heads", "model.decoder.width"
+PARTLY_REFUSED = {**ATTENTION, HEADS: {"choices": [4, 3]}, WIDTH: {"choices": [96, 128]}}
+
+
+@pytest.fixture
+def composing(tiny, tmp_path):
+    """A ledger that composes the settings of what it draws, as a driver's does."""
+
+    def make(path=None, **changes):
+        changes = {"grid": {"model.compressor.output_grid_size": [3]}, **changes}
+        sweep = load_sweep(write_sweep(tmp_path, tiny, **changes), [])
+        identity = cache(lambda text: repr(deciding(sweep.settings(dict(literal_eval(text))))))
+        return Ledger(sweep, path, lambda params: identity(repr(sorted(params.items()))))
+
+    return make
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "random", "grid"])
+def test_what_the_settings_refuse_is_drawn_again_and_counted(composing, sampler):
+    one = composing(search=PARTLY_REFUSED, sampler=sampler, trials=9)
+    found = {(p.params[HEADS], p.params[WIDTH]) for p in fill(one)}
+    assert found == {(4, 96), (4, 128), (3, 96)}
+    assert all("heads=3: must divide" in rule for rule in one.refused())
+    assert all(t.state is State.COMPLETE for t in one.trials())
+
+
+@pytest.mark.slow
+def test_refused_draws_are_counted_by_rule_and_a_restart_draws_the_same(composing, tmp_path):
+    search = {**ATTENTION, HEADS: {"low": 1, "high": 64}, WIDTH: {"low": 64, "high": 256}}
+    whole, path, found = composing(search=search, trials=3), tmp_path / "study.db", []
+    expected = [p.params for p in fill(whole)]
+    for _ in expected:
+        one = composing(path, search=search, trials=3)
+        proposal = one.propose({})
+        one.complete(proposal, {"distortion": 1.0, "perception": 0.0})
+        found.append(proposal.params)
+    assert found == expected and all(p[WIDTH] % p[HEADS] == 0 for p in found)
+    (refused,) = one.refused().values()
+    assert (refused,) == tuple(whole.refused().values()) and refused > 3
+
+
+def test_a_space_that_the_settings_always_refuse_ends_with_the_rule_and_how_often(composing):
+    def refuse(params):
+        raise RequestError(f"model.decoder.width={params[WIDTH]}: too wide")
+
+    one = composing(search={WIDTH: {"low": 2, "high": 2**16}})
+    one._identify = refuse
+    with pytest.raises(
+        RequestError, match=r"cell k=3: all of 500 draws are refused \(500: model.decoder.width=\d+: too"
+    ):
+        one.propose({})
+
+
+def test_a_point_to_start_with_keeps_its_values_while_the_rest_is_drawn_again(composing):
+    search = {**ATTENTION, HEADS: {"choices": [5, 7, 11, 13, 4]}, WIDTH: {"choices": [5, 7, 11, 13, 4]}}
+    first = fill(composing(search=search, start_with=[{WIDTH: 13}], trials=2, sampler="random"))[0]
+    assert (first.params[WIDTH], first.params[HEADS]) == (13, 13)
+
+
+@pytest.mark.parametrize("more", [{}, {"log": True}, {"step": 2}])
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_whole_number_setting_is_drawn_whole(composing, sampler, more):
+    found = fill(composing(search={"training.n_critic": {"low": 1, "high": 9, **more}}, sampler=sampler, trials=4))
+    assert len(found) == 4 and all(type(p.params["training.n_critic"]) is int for p in found)
+
+
+@pytest.mark.slow
+def test_a_study_that_began_with_another_kind_of_range_goes_on(composing, tmp_path):
+    """Before 0.2 a step kept a whole-number setting whole, in numbers with a point."""
+    path, search = tmp_path / "study.db", {"training.n_critic": {"low": 1, "high": 9, "step": 2}}
+    one = composing(path, search=search, trials=3)
+    one._space = {"training.n_critic": optuna.distributions.FloatDistribution(1, 9, step=2)}
+    one.complete(one.propose({}), {"distortion": 1.0, "perception": 0.0})
+    again = composing(path, search=search, trials=3)
+    assert len(fill(again)) == 2 and len(again.trials()) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("content", [b"garbage" * 99, b"SQLite format 3\x00" + b"\xff" * 5000, None])
+def test_a_study_that_is_none_is_named_with_what_to_do(ledger, tmp_path, content):
+    path = tmp_path / "study.db"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(MachineryError, match="study.db.* cannot be opened: .*; where the file is damaged, put a copy"):
+        ledger(path)
+
+
+@pytest.mark.slow
+def test_a_study_without_the_facts_of_its_trials_is_named(ledger, tmp_path):
+    path = tmp_path / "study.db"
+    ledger(path).propose({})
+    with sqlite3.connect(path) as study:
+        study.execute("delete from trial_user_attributes")
+    with pytest.raises(MachineryError, match="cannot be read"):
+        ledger(path).trials()

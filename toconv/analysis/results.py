@@ -2,17 +2,20 @@
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from toconv.analysis.records import Kind, State, TrialRecord
-from toconv.errors import RequestError
+from toconv.errors import DamagedFile, RequestError, told
 from toconv.evaluation.metrics import Place, names_in
 from toconv.paths import write_atomic
 from toconv.settings import parse_setting
+from toconv.state_files import read_bytes
 
 FACTS = ("trial_id", "name", "kind", "state", "cell", "tokens")
 FIRST = names_in(Place.TABLE)  # of the metrics; the rest follows by name
+REMEDY = "toconv sync NAME, or the sweep's own command, writes it anew"
 LAST = ("device_seconds", "mlflow_run_id")
 
 
@@ -41,17 +44,21 @@ def other_metrics(records: Sequence[TrialRecord]) -> list[str]:
 
 
 def read_results(path: Path) -> list[TrialRecord]:
-    """The rows as records; what only the ledger knows is left out. Raises RequestError where the file is missing."""
+    """The rows as records; what only the ledger knows is left out. Raises RequestError where the file is missing,
+    DamagedFile where it is not what `write_results` writes."""
     if not path.is_file():
         raise RequestError(f"{path}: no such file; run the sweep first")
-    with path.open(newline="") as file:
-        return [_record(row) for row in csv.DictReader(file)]
+    try:
+        text = read_bytes(path, REMEDY).decode()
+        return [_record(row) for row in csv.DictReader(io.StringIO(text, newline=""))]
+    except (csv.Error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedFile(path, f"not what toconv writes ({type(error).__name__}: {told(error)})", REMEDY) from error
 
 
 def _record(row: Mapping[str, str]) -> TrialRecord:
     """A setting's name has a dot in it, a metric's has none."""
     given = {key: value for key, value in row.items() if value}
-    metrics = {key: float(value) for key, value in given.items() if "." not in key and key not in {*FACTS, *LAST}}
+    metrics = {key: _finite(value) for key, value in given.items() if "." not in key and key not in {*FACTS, *LAST}}
     return TrialRecord(
         trial_id=row["trial_id"],
         name=row["name"],
@@ -61,5 +68,11 @@ def _record(row: Mapping[str, str]) -> TrialRecord:
         tokens=int(row["tokens"]),
         params={key: parse_setting(key, given[key]) for key in given if "." in key},
         values=metrics,
-        device_seconds=float(given["device_seconds"]) if "device_seconds" in given else None,
+        device_seconds=_finite(given["device_seconds"]) if "device_seconds" in given else None,
     )
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text} is not finite")
+    return float(text)

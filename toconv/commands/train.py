@@ -26,33 +26,49 @@ usage: python train.py [key=value ...]
   key=value      a setting of conf/, e.g. model.compressor.output_grid_size=8 training.batch_size=16
   resume=PATH    go on from a checkpoint, with its settings where none are given
 
-Leaves latest.pt, best_model.pt, checkpoint_epoch_N.pt and metrics.jsonl in ./checkpoints.
+Leaves latest.pt, best_model.pt, checkpoint_epoch_N.pt and metrics.jsonl in ./checkpoints. A folder that holds another
+training is refused: experiment.checkpoint_dir=FOLDER names another one.
 """
 
 
 def main(arguments: list[str]) -> ExitCode:
-    """Raises RequestError on a wrong request before any work starts."""
+    """Raises RequestError on a wrong request, and on a folder that holds another training, before any work starts."""
     settings = settings_of(config.parse_overrides(arguments))
-    from toconv.hardware import describe, keep_freed_memory, limit_threads, resolve_device  # start-up: torch
-    from toconv.tokens.store import TokenStore, prepare_store
-    from toconv.tracking.provenance import provenance
-    from toconv.tracking.tracker import check_access, say_store, trackers
-    from toconv.training.loop import Training
-    from toconv.training.resumable import ResumableTraining, check_folder
+    from toconv.hardware import keep_freed_memory, limit_threads  # start-up: torch
+    from toconv.tracking.tracker import check_access, say_store
+    from toconv.training.folder import check_folder, only_training
 
     say_store(settings.experiment)
-    paths = TrialPaths(settings.experiment.checkpoint_dir.resolve())
-    if settings.resume is None or settings.resume.resolve().parent != paths.folder:
-        check_folder(paths)
     check_access(settings.experiment)
     check_folders(settings)
     limit_threads(settings.hardware)
     keep_freed_memory()
+    paths = TrialPaths(settings.experiment.checkpoint_dir.resolve())
+    with only_training(paths):
+        check_folder(paths, settings, settings.resume)
+        return _train(settings, paths)
+
+
+def _train(settings: Settings, paths: TrialPaths) -> ExitCode:
+    from toconv.hardware import describe, resolve_device  # start-up: torch
+    from toconv.tokens.store import TokenStore, prepare_store
+    from toconv.tracking.provenance import provenance
+    from toconv.tracking.tracker import trackers
+    from toconv.training.folder import check_folder
+    from toconv.training.loop import Training
+    from toconv.training.resumable import ResumableTraining
+
     device = resolve_device(settings.hardware)
-    store = TokenStore(prepare_store(settings, lambda fingerprint: _same_tokens(settings, fingerprint)))
+
+    def check_tokens(fingerprint: str) -> None:
+        _same_tokens(settings, fingerprint)
+        check_folder(paths, settings, settings.resume, fingerprint)
+
+    store = TokenStore(prepare_store(settings, check_tokens))
+    check_tokens(store.fingerprint)
     training = Training(settings, store, device)
     asked = trackers(settings.experiment, provenance("", paths.folder, store.folder))
-    resumable = ResumableTraining(training, paths, resume=settings.resume)
+    resumable = ResumableTraining(training, paths, resume=settings.resume and settings.resume.resolve())
     console.print(
         f"training {training.k}x{training.k} of {store.grid_size}x{store.grid_size} tokens on "
         f"{describe(device)}; {store.count('train')} train and {store.count('val')} val images; "
@@ -86,13 +102,9 @@ def settings_of(overrides: dict[str, Any]) -> Settings:
     if settings.resume is None:
         return settings
     from toconv import checkpoint  # start-up: torch
+    from toconv.training.epochs import TRAINED
 
-    state = checkpoint.load(settings.resume)
-    if "settings" not in state:
-        raise CheckpointError(
-            f"{settings.resume}: holds what is derived from tokens, and is no checkpoint of a training"
-        )
-    saved = config.flat(state["settings"])
+    saved = config.flat(checkpoint.load(settings.resume, TRAINED)["settings"])
     groups = set(config.groups())
     chosen = overrides.keys() - groups
     now, deciding = config.flat(settings.model_dump(mode="json")), filter(changes_a_number, sorted(chosen))

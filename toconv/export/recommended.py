@@ -155,6 +155,6 @@ def reproduce(settings: Settings) -> list[str]:
 def _facts(paths: SweepPaths) -> dict[str, Any]:
     """Versions, commit and code of the sweep's latest start."""
     found = read_request(paths)
-    code, bf16 = found["definition"]["code"], found["definition"]["settings"]["mixed_precision"]
+    code, bf16 = found["definition"]["code"], found["definition"]["settings"].get("mixed_precision")
     versions = {"commit": found["git_commit"], "python": found["python"], "versions": found["versions"]}
     return {**versions, "code": code, "mixed_precision": bf16}

@@ -30,6 +30,7 @@ class Content(Results):
     facts: Mapping[str, Any]  # versions, python, machine, git_commit, command as it was typed
     fingerprint: str  # of the tokens
     images: Mapping[str, int] = field(default_factory=dict)  # of each split, crops counted singly
+    refused: Mapping[str, int] = field(default_factory=dict)  # draws, by the rule of the settings
     hours: float = 0.0  # of all starts
     epochs: Mapping[str, Sequence[Epoch]] = field(default_factory=dict)  # {trial_id: of its training}
     error_maps: ErrorMaps = field(default_factory=ErrorMaps)
@@ -72,6 +73,7 @@ def gather(driver: Driver, facts: Mapping[str, Any]) -> Content:
         facts=facts,
         fingerprint=store.fingerprint,
         images={split: store.count(split) for split in SPLITS},
+        refused=driver.ledger.refused(),
         hours=driver.spent.hours,
         epochs={r.trial_id: read_epochs(r.paths.metrics) for r in records if r.folder},
         error_maps=compute_error_maps(driver.sweep.base, driver.store, recommended(records)),

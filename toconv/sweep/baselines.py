@@ -2,45 +2,79 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import FiniteFloat, TypeAdapter
+
 from toconv.analysis.records import Kind, State, TrialRecord
 from toconv.code_version import code_version
+from toconv.errors import DamagedFile, SealBroken
 from toconv.evaluation.baselines import MEASURED_BY, measure
 from toconv.hardware import resolve_device
-from toconv.paths import write_atomic
+from toconv.paths import sha256, write_atomic
 from toconv.progress import bar, console
-from toconv.settings import GRID_SIZE
+from toconv.settings import GRID_SIZE, Group
+from toconv.state_files import read_bytes, read_json
 from toconv.sweep.file import Sweep
 from toconv.tokens.store import TokenStore
+
+
+class Measured(Group):
+    """Of one baseline."""
+
+    metrics: dict[str, FiniteFloat]
+    seconds: FiniteFloat
 
 
 def baseline_records(sweep: Sweep, store: Path) -> list[TrialRecord]:
     """A record for each baseline at each k of the sweep, measured on the validation images."""
     sizes = sweep.grid_sizes()
-    missing = [k for k in sizes if not _path(store, k).exists()]
+    missing = [k for k in sizes if _measured(store, k) is None]
     if missing:
         device, tokens = resolve_device(sweep.base.hardware), TokenStore(store)
         with bar("k") as progress:
             for k in progress.track(missing, description="baselines at each"):
-                write_atomic(_path(store, k), json.dumps(measure(tokens, sweep.base.encoder, k, device), indent=1))
+                _keep(_path(store, k), measure(tokens, sweep.base.encoder, k, device))
         console.print(f"baselines measured at k = {', '.join(map(str, missing))}")
     return recorded_baselines(sweep, store)
 
 
 def recorded_baselines(sweep: Sweep, store: Path) -> list[TrialRecord]:
-    """Those that have been measured."""
-    there = [k for k in sweep.grid_sizes() if _path(store, k).exists()]
-    found = ((k, json.loads(_path(store, k).read_text())) for k in there)
+    """Those that have been measured. Raises SealBroken where one was altered since."""
+    found = ((k, _measured(store, k) or {}) for k in sweep.grid_sizes())
     return [_record(store, k, name, measured) for k, by_name in found for name, measured in by_name.items()]
+
+
+def _keep(path: Path, measured: Mapping[str, Any]) -> None:
+    """The seal first: without a file that it is of, it says nothing."""
+    content = json.dumps(measured, indent=1)
+    write_atomic(_seal(path), hashlib.sha256(content.encode()).hexdigest() + "\n")
+    write_atomic(path, content)
+
+
+def _measured(store: Path, k: int) -> dict[str, Measured] | None:
+    """None where there is nothing that can be read: it is soon measured again. Those of version 0.1 have no seal."""
+    path = _path(store, k)
+    try:
+        found = read_json(path, TypeAdapter(dict[str, Measured])) if path.exists() else None
+    except DamagedFile:
+        return None
+    if found is not None and _seal(path).is_file() and read_bytes(_seal(path)).strip() != sha256(path).encode():
+        raise SealBroken(f"{path}: is not as it was when it was measured; remove it, and it is measured again")
+    return found
+
+
+def _seal(path: Path) -> Path:
+    return path.with_suffix(".sha256")
 
 
 def _path(store: Path, k: int) -> Path:
     return store / "derived" / f"baselines-k{k}-{code_version(MEASURED_BY)}.json"
 
 
-def _record(store: Path, k: int, name: str, found: dict[str, Any]) -> TrialRecord:
+def _record(store: Path, k: int, name: str, found: Measured) -> TrialRecord:
     identity = hashlib.sha256(f"{store.name} {name} {k} {code_version(MEASURED_BY)}".encode()).hexdigest()[:12]
     return TrialRecord(
         trial_id=identity,
@@ -50,6 +84,6 @@ def _record(store: Path, k: int, name: str, found: dict[str, Any]) -> TrialRecor
         cell=f"k={k}",
         tokens=k * k,
         params={GRID_SIZE: k},
-        values=found["metrics"],
-        device_seconds=found["seconds"],
+        values=found.metrics,
+        device_seconds=found.seconds,
     )

@@ -4,10 +4,25 @@ import json
 import time
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from toconv.paths import write_atomic
+from toconv.settings import Group, Weight
+from toconv.state_files import read_json
 from toconv.sweep.file import Budget
 
 HOUR = 3600.0
+REMEDY = (
+    'write what the sweep has spent into it, e.g. {"hours": 1.5, "gpu_hours": 0}; or remove it: budgets then count '
+    "from 0"
+)
+
+
+class Hours(Group):
+    """What spent.json holds."""
+
+    hours: Weight = 0.0
+    gpu_hours: Weight = 0.0
 
 
 class Spent:
@@ -16,8 +31,8 @@ class Spent:
     def __init__(self, path: Path, gpu: float) -> None:
         """`gpu`: GPUs that one trial gets. `path` holds what earlier starts spent."""
         self._path, self.gpu = path, gpu
-        before = json.loads(path.read_text()) if path.exists() else {"hours": 0.0, "gpu_hours": 0.0}
-        self._hours_before, self._gpu_hours = before["hours"], before["gpu_hours"]
+        before = read_json(path, TypeAdapter(Hours), REMEDY) if path.exists() else Hours()
+        self._hours_before, self._gpu_hours = before.hours, before.gpu_hours
         self._start = time.monotonic()
         self._running: dict[str, float] = {}  # when each running trial was handed out
 

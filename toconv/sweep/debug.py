@@ -10,6 +10,7 @@ from toconv.sweep.driver import trial_inputs
 from toconv.sweep.file import Sweep
 from toconv.sweep.search import Ledger
 from toconv.sweep.trainable import RunningTrial
+from toconv.training.folder import only_training
 from toconv.training.identity import trial_id
 
 
@@ -20,9 +21,9 @@ def run_one(sweep: Sweep, paths: SweepPaths, store: Path) -> ExitCode:
     proposal = ledger.propose({})
     assert proposal is not None  # a sweep has a trial at least
     folder = TrialPaths(paths.root / "debug" / proposal.trial_id)
-    for left_over in folder.folder.glob("*.pt"):
-        left_over.unlink()
-    folder.metrics.unlink(missing_ok=True)
+    with only_training(folder):
+        for left_over in (*folder.checkpoints(), *filter(Path.exists, [folder.metrics])):
+            left_over.unlink()
     console.print(f"debug: one trial of {sweep.file.name} in this process, without Ray: {label(proposal.params)}")
     console.print(f"its folder: {folder.folder}")
     with bar("steps") as progress:

@@ -12,11 +12,13 @@ from typing import Any
 from toconv.analysis.pareto import costs, nondominated
 from toconv.analysis.records import Kind, State, TrialRecord
 from toconv.analysis.results import write_results
-from toconv.paths import SweepPaths, TrialPaths, link, write_atomic
+from toconv.errors import SealBroken
+from toconv.paths import SweepPaths, TrialPaths, link
 from toconv.settings import SEED, TEST
 from toconv.sweep.budget import Spent
 from toconv.sweep.file import Sweep
 from toconv.sweep.proposals import Proposal, Trial
+from toconv.sweep.seal import differences, finish, intact, seal
 from toconv.sweep.search import Ledger
 from toconv.sweep.trainable import TrialInputs
 from toconv.tracking.delivery import BackgroundTracker
@@ -42,6 +44,7 @@ class Driver:
         self._identities: dict[str, str] = {}
         self._settings = settings_of_training(sweep.base)  # a trial's parameters come on top
         self.ledger = Ledger(sweep, paths.study, self.identify)
+        self._check_seals()
         self._adopted = self.ledger.open_proposals()
         self.adopted = len(self._adopted)
         self.taken_over = 0  # trials whose results were there before they were asked for
@@ -54,6 +57,23 @@ class Driver:
     def _last_epochs(self) -> dict[str, Epoch]:
         ids = [t.proposal.trial_id for t in self.ledger.trials()]
         return {known: epochs[-1] for known in ids if (epochs := read_epochs(self.paths.trial(known).metrics))}
+
+    def _check_seals(self) -> None:
+        """Raises SealBroken where a file is not as it was when its trial ended."""
+        found = [line for trial in self.ledger.trials() for line in self._unlike_its_end(trial)]
+        if found:
+            raise SealBroken(
+                f"results are not as they were when their trials ended. {'; '.join(found)}. Put back what "
+                f"{self.paths.root} held, or choose another name=, which takes over all that is as it was and trains "
+                "the rest anew"
+            )
+
+    def _unlike_its_end(self, trial: Trial) -> list[str]:
+        paths, name = self.paths.trial(trial.proposal.trial_id), trial.proposal.name
+        found = differences(paths, trial.seal) if trial.seal else []
+        if not found and trial.state is State.COMPLETE and not read_epochs(paths.metrics):
+            found = [f"{paths.metrics}: holds no epoch"]
+        return [f"{line} (trial {name})" for line in found]
 
     def identify(self, params: Mapping[str, Any]) -> str:
         """The trial_id of these parameters."""
@@ -89,9 +109,10 @@ class Driver:
     def _take_over(self, proposal: Proposal) -> bool:
         """Enter the results of a trial that was finished already, here or in another sweep beside this one."""
         own = self.paths.trial(proposal.trial_id)
-        if not own.finished.exists():
+        if not intact(own):
+            own.finished.unlink(missing_ok=True)
             others = (TrialPaths(path) for path in self.paths.root.parent.glob(f"*/trials/{proposal.trial_id}"))
-            found = next((paths for paths in others if paths.finished.exists()), None)
+            found = next(filter(intact, others), None)
             if found is None:
                 return False
             copy_trial(found, own)
@@ -138,13 +159,13 @@ class Driver:
         self._track(self.ledger.trial(proposal))
 
     def completed(self, proposal: Proposal) -> None:
-        metrics = self.latest[proposal.trial_id].metrics
-        finish(self.paths.trial(proposal.trial_id))
-        self.ledger.complete(proposal, {**metrics, "tokens": self.sweep.tokens(proposal.params)})
+        metrics, paths = self.latest[proposal.trial_id].metrics, self.paths.trial(proposal.trial_id)
+        finish(paths)
+        self.ledger.complete(proposal, {**metrics, "tokens": self.sweep.tokens(proposal.params)}, seal(paths))
         self._ended(proposal)
 
     def pruned(self, proposal: Proposal) -> None:
-        self.ledger.prune(proposal, self.latest[proposal.trial_id].epoch)
+        self.ledger.prune(proposal, self.latest[proposal.trial_id].epoch, seal(self.paths.trial(proposal.trial_id)))
         self._ended(proposal)
 
     def failed(self, proposal: Proposal, reason: str, infeasible: bool = False) -> None:
@@ -208,24 +229,19 @@ class Driver:
         write_results(self.paths.results, self.records(), run_ids, self.sweep.searched())
 
 
-def finish(paths: TrialPaths) -> None:
-    """Mark a trial as finished: its results may be used by whoever asks for the same identity."""
-    write_atomic(paths.finished, "every epoch is done; metrics.jsonl holds the results\n")
-
-
 def copy_trial(source: TrialPaths, target: TrialPaths) -> None:
     """Take over a finished trial: metrics and settings as copies, checkpoints (where they still are) as links."""
     target.folder.mkdir(parents=True, exist_ok=True)
-    for checkpoint in source.folder.glob("*.pt"):
+    for checkpoint in source.checkpoints():
         link(checkpoint, target.folder / checkpoint.name)
-    for path in (source.metrics, source.config):
+    for path in filter(Path.is_file, (source.metrics, source.config)):
         shutil.copyfile(path, target.folder / path.name)
     finish(target)
 
 
 def drop_checkpoints(paths: TrialPaths) -> bool:
     """Remove the checkpoints of a trial; returns whether there were any."""
-    found = list(paths.folder.glob("*.pt"))
+    found = paths.checkpoints()
     for checkpoint in found:
         checkpoint.unlink()
     return bool(found)

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,18 @@ from toconv import config
 from toconv.errors import RequestError
 from toconv.evaluation.metrics import objectives
 from toconv.settings import GRID_SIZE, SEED, Group, Positive, Settings, one_of
-from toconv.sweep.space import MOST_VALUES, Choices, Distribution, Space, condition_mistakes, size, start_mistakes
+from toconv.sweep.feasible import Survey, combination_mistakes, survey_cells
+from toconv.sweep.space import (
+    MOST_VALUES,
+    Choices,
+    Distribution,
+    Space,
+    as_settings_take_them,
+    condition_mistakes,
+    size,
+    start_mistakes,
+    twice_mistakes,
+)
 from toconv.sweep.yaml_text import read_document
 
 SMALLEST_SHARE = 0.0001  # of a CPU or GPU
@@ -81,6 +93,11 @@ class SweepFile(Group):
     def _empty(cls, value: Any, info: ValidationInfo) -> Any:
         return cls.model_fields[info.field_name or ""].default if value is None else value
 
+    @field_validator("search")
+    @classmethod
+    def _typed(cls, value: Space) -> Space:
+        return as_settings_take_them(value)
+
     @model_validator(mode="after")
     def _consistent(self) -> SweepFile:
         both = sorted(set(self.grid) & set(self.search))
@@ -122,9 +139,12 @@ class Sweep:
     question: str = ""  # the comment that the sweep file begins with
 
     def cells(self) -> list[Cell]:
-        axes = list(self.file.grid)
-        points = (dict(zip(axes, values, strict=True)) for values in itertools.product(*self.file.grid.values()))
-        return [Cell(_cell_name(fixed), fixed) for fixed in points]
+        return [Cell(_cell_name(fixed), fixed) for fixed in grid_points(self.file.grid)]
+
+    @cached_property
+    def surveys(self) -> list[Survey]:
+        """Of each cell, in the order of `cells`."""
+        return survey_cells(self.overrides, grid_points(self.file.grid), self.file.search)
 
     def settings(self, params: Mapping[str, Any]) -> Settings:
         """The settings of a trial with these parameters (grid axes included)."""
@@ -132,7 +152,12 @@ class Sweep:
 
     def planned_trials(self) -> int:
         """Trials that the search will run: `trials` in each cell, fewer where the space is smaller."""
-        return sum(size(self.file.search, self.known(cell), self.file.trials) for cell in self.cells())
+        return sum(map(self._planned, self.cells(), self.surveys))
+
+    def _planned(self, cell: Cell, survey: Survey) -> int:
+        most = size(self.file.search, self.known(cell), self.file.trials)
+        enumerated = survey.whole and all(d.values() is not None for d in self.file.search.values())
+        return min(most, survey.allowed) if enumerated else most
 
     def known(self, cell: Cell) -> dict[str, Any]:
         """The settings of a cell that are not searched, by dotted names: what conditions may refer to."""
@@ -174,13 +199,11 @@ def load_sweep(path: Path, texts: list[str]) -> Sweep:
         _, more = config.check(_section(content, "settings"), line, _first_values(content), typed=document.typed)
         raise RequestError(*dict.fromkeys([*mistakes, *more])) from None
     overrides = {**file.settings, **line}
-    base, more = config.check(overrides, _first_point(file), typed=document.typed)
-    mistakes += more + _space_mistakes(file, overrides, set(more), document.typed)
-    mistakes += start_mistakes(file.search, file.start_with)
+    base, more = _base(file, overrides, document.typed)
+    mistakes += more + start_mistakes(file.search, file.start_with)
     if overrides.get("resume"):
         mistakes.append(f"resume={overrides['resume']}: is for train.py; a sweep goes on by itself where it stopped")
     if base is not None:
-        mistakes += _seed_mistakes(file, base)
         mistakes += condition_mistakes(file.search, config.flat(base.model_dump(mode="json")))
     if mistakes or base is None:
         raise RequestError(*dict.fromkeys(mistakes))
@@ -213,26 +236,44 @@ def _apply(content: dict[str, Any], own: Mapping[str, Any]) -> list[str]:
     return mistakes
 
 
-def _space_mistakes(
+def _base(
+    file: SweepFile, overrides: Mapping[str, Any], typed: Mapping[tuple[str, str], str]
+) -> tuple[Settings | None, list[str]]:
+    """The settings of the first point that a training accepts, and every mistake of the space: each value must be one
+    that its setting takes, and stand in some combination that the rules between settings allow."""
+    first = _first_point(file)
+    _, mistakes = config.check(overrides, first, between=False, typed=typed)
+    mistakes += _value_mistakes(file, overrides, set(mistakes), typed)
+    surveys = survey_cells(overrides, grid_points(file.grid), file.search)
+    mistakes += config.without(config.resolved({**overrides, **first})[2], combination_mistakes(surveys, file.search))
+    mistakes += twice_mistakes("grid", file.grid)
+    mistakes += twice_mistakes("search", {key: d.choices for key, d in file.search.items() if d.choices is not None})
+    if mistakes:
+        return None, mistakes
+    base, refused = config.check(overrides, first)
+    return (config.check(overrides, surveys[0].first or {})[0] if refused else base), _finalist_mistakes(file, base)
+
+
+def _value_mistakes(
     file: SweepFile, overrides: Mapping[str, Any], known: set[str], typed: Mapping[tuple[str, str], str]
 ) -> list[str]:
-    """Every enumerated or searched value must be one that a training accepts."""
+    """Every enumerated or searched value must be one that its setting takes."""
     candidates = [(key, v) for key, values in file.grid.items() for v in values]
     candidates += [(key, v) for key, d in file.search.items() for v in d.extremes()]
     found = []
     for key, value in candidates:
-        _, mistakes = config.check(overrides, _first_point(file), {key: value}, typed=typed)
+        _, mistakes = config.check(overrides, _first_point(file), {key: value}, between=False, typed=typed)
         found += [m for m in mistakes if m not in known]
-    twice = {key: values for key, values in file.grid.items() if len(set(map(str, values))) < len(values)}
-    return found + [f"grid.{key}: a value is given twice: {config.shown(values)}" for key, values in twice.items()]
+    return found
 
 
-def _seed_mistakes(file: SweepFile, base: Settings) -> list[str]:
-    """Finalists count on from training.seed."""
-    seeds, end = file.finalists.seeds if file.finalists else 0, 2**32
-    if base.training.seed + seeds < end:
+def _finalist_mistakes(file: SweepFile, base: Settings | None) -> list[str]:
+    """Seeds of finalists follow the searched trainings', and are seeds too."""
+    if base is None or file.finalists is None:
         return []
-    return [f"finalists.seeds={seeds}: {SEED} + seeds < {end} must hold, got {base.training.seed} + {seeds}"]
+    last = base.training.seed + file.finalists.seeds
+    _, wrong = config.check({SEED: last}, between=False)
+    return [f"finalists.seeds={file.finalists.seeds}: the last of them trains with {m}" for m in wrong]
 
 
 def _first_point(file: SweepFile) -> dict[str, Any]:
@@ -241,6 +282,11 @@ def _first_point(file: SweepFile) -> dict[str, Any]:
         **{key: values[0] for key, values in file.grid.items()},
         **{key: d.extremes()[0] for key, d in file.search.items()},
     }
+
+
+def grid_points(grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """Every point of the enumerated grid, the last setting changing fastest."""
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def _cell_name(fixed: Mapping[str, Any]) -> str:

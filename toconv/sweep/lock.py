@@ -1,12 +1,14 @@
 """One driver at a time."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
-from filelock import FileLock, Timeout
-
-from toconv.errors import RequestError
+from toconv.lock import alone
 from toconv.paths import SweepPaths
+
+
+def only_driver(paths: SweepPaths) -> AbstractContextManager[None]:
+    """Keep a second driver out. Raises RequestError while the first one lives."""
+    return alone(paths.lock, f"{paths.root}: another process runs this sweep; wait for it, or choose another name=")
 
 
 def check_alone(paths: SweepPaths) -> None:
@@ -14,20 +16,3 @@ def check_alone(paths: SweepPaths) -> None:
     if paths.lock.exists():
         with only_driver(paths):
             pass
-
-
-@contextmanager
-def only_driver(paths: SweepPaths) -> Iterator[None]:
-    """Keep a second driver out. Raises RequestError while the first one lives."""
-    paths.root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(paths.lock)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RequestError(
-            f"{paths.root}: another process runs this sweep; wait for it, or choose another name="
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()

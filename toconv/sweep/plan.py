@@ -16,6 +16,7 @@ from toconv.models.families import build_compressor, build_decoder
 from toconv.paths import SweepPaths, free_bytes
 from toconv.progress import console, duration
 from toconv.settings import Settings
+from toconv.sweep.feasible import refusals
 from toconv.sweep.file import Sweep
 from toconv.sweep.lock import check_alone
 from toconv.sweep.preflight import check_cluster, joined, usable
@@ -92,6 +93,9 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     images = ", ".join(f"{n} {split}" for split, n in splits.items())
     console.print(f"encoder {base.encoder.name}: {g}x{g} tokens of width {c}; images: {images}")
     console.print(_table(sweep, costs))
+    refused = refusals(sweep.surveys)
+    if refused:
+        console.print(f"{refused}; what is drawn of them is drawn again")
     device, bf16 = resolve_device(base.hardware), mixed_precision(base.hardware)
     rate = gemm_rate(device, torch.bfloat16 if bf16 else torch.float32) * max(1, torch.cuda.device_count())
     steps = base.training.epochs * -(-splits["train"] // base.training.batch_size)

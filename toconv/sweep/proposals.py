@@ -33,6 +33,7 @@ class Trial:
     state: State
     values: Mapping[str, float]  # by objective; complete trials only
     reason: str | None
+    seal: Mapping[str, str] | None = None  # of complete and pruned ones, since there are seals
 
     @property
     def ended(self) -> bool:

@@ -3,26 +3,64 @@
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import BaseModel, Field, TypeAdapter
 
 from toconv import __version__
-from toconv.errors import RequestError, told
+from toconv.errors import RequestError
 from toconv.paths import SweepPaths, write_atomic
 from toconv.settings import Settings
+from toconv.state_files import as_kind, read_yaml
 from toconv.sweep.file import Sweep, SweepFile
 from toconv.training.identity import deciding, training_code
 
 SQLITE = b"SQLite format 3\0"
 LAYOUT = 2  # of a sweep's folder
+REMEDY = "put a copy of it back, or remove it: the sweep's own command then writes it anew"
+UNKNOWN: dict[str, Any] = {
+    "versions": {},
+    "python": None,
+    "machine": None,
+    "git_commit": None,
+    "command": "",
+}  # of a start
 DEFINING = ("grid", "search", "objectives", "sampler", "start_with", "early_stopping")  # keys of the sweep file
+
+
+class Definition(BaseModel, extra="allow"):
+    """What of sweep.yaml's `definition` is read by name."""
+
+    settings: dict[str, Any]
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{1,64}$")]  # a folder's name
+    code: str
+
+
+class Written(BaseModel, extra="allow"):
+    """What of sweep.yaml is read again."""
+
+    question: str
+    versions: dict[str, str] = {}
+    python: str | None = None
+    machine: str | None = None
+    git_commit: str | None = None
+    command: str = ""
+    definition: Definition
+    request: SweepFile
+    overrides: dict[str, Any]
+    base: Settings
 
 
 def definition(sweep: Sweep, fingerprint: str) -> dict[str, Any]:
     """What makes this sweep this sweep. Trials, budget and resources may change between two starts."""
-    file = sweep.file.model_dump(mode="json", include=set(DEFINING))
-    return {"settings": deciding(sweep.base), "fingerprint": fingerprint, "code": training_code(), **file}
+    fixed = {"settings": deciding(sweep.base), "fingerprint": fingerprint, "code": training_code()}
+    return {**fixed, **_defining(sweep.file)}
+
+
+def _defining(file: SweepFile) -> dict[str, Any]:
+    """Of an earlier version's file too, as this version takes it: ranges of whole-number settings in whole numbers."""
+    return file.model_dump(mode="json", include=set(DEFINING))
 
 
 def check_request(sweep: Sweep, paths: SweepPaths, fingerprint: str) -> None:
@@ -31,7 +69,8 @@ def check_request(sweep: Sweep, paths: SweepPaths, fingerprint: str) -> None:
         raise RequestError(f"{paths.study}: is no ledger of a sweep (a SQLite file); choose another name=")
     if not paths.request.exists():
         return
-    found, wanted = read_request(paths)["definition"], definition(sweep, fingerprint)
+    earlier, wanted = read_request(paths), definition(sweep, fingerprint)
+    found = {**earlier["definition"], **_defining(_written(paths, earlier).request)}
     changed = [f"{key}: was {was!r}, now {now!r}" for key, was, now in _differences(found, wanted)]
     if changed:
         raise RequestError(
@@ -58,33 +97,33 @@ def record_request(sweep: Sweep, paths: SweepPaths, fingerprint: str, facts: Map
 
 
 def read_request(paths: SweepPaths) -> dict[str, Any]:
-    """The content of sweep.yaml. Raises RequestError where there is none, or one of an earlier layout."""
+    """The content of sweep.yaml. Raises RequestError where there is none, or one of an earlier layout, DamagedFile
+    where it is not what toconv writes."""
     if not paths.request.exists():
         others = sorted(path.parent.name for path in paths.root.parent.glob(f"*/{paths.request.name}"))
         raise RequestError(
             f"{paths.root}: holds no sweep; "
             + (f"there are {', '.join(others)}" if others else f"{paths.root.parent} holds none at all")
         )
-    try:
-        found = yaml.safe_load(paths.request.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RequestError(f"{paths.request}: not readable as YAML ({told(error)}); choose another name=") from None
-    if not isinstance(found, dict):
-        raise RequestError(f"{paths.request}: not written by a sweep; choose another name=")
+    found = read_yaml(paths.request, TypeAdapter(dict[str, Any]), REMEDY)
     if found.get("layout") != LAYOUT:
         raise RequestError(
             f"{paths.root}: holds a sweep of an earlier layout ({found.get('layout', 1)}; this version of toconv reads "
             f"and writes {LAYOUT}); its files stay as they are: choose another name=, or go on with toconv at "
             f"{found.get('git_commit') or 'the version that made it'}"
         )
-    return found
+    _written(paths, found)
+    return {**UNKNOWN, **found}
+
+
+def _written(paths: SweepPaths, found: dict[str, Any]) -> Written:
+    return as_kind(found, TypeAdapter(Written), paths.request, REMEDY)
 
 
 def recorded_sweep(paths: SweepPaths) -> tuple[Sweep, str]:
     """The request that sweep.yaml holds, and the fingerprint of its tokens. Raises as `read_request` does."""
-    found = read_request(paths)
-    file, base = SweepFile.model_validate(found["request"]), Settings.model_validate(found["base"])
-    return Sweep(file, found["overrides"], base, found["question"]), found["definition"]["fingerprint"]
+    found = _written(paths, read_request(paths))
+    return Sweep(found.request, found.overrides, found.base, found.question), found.definition.fingerprint
 
 
 def _begins(path: Path) -> bytes:

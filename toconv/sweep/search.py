@@ -9,6 +9,7 @@ import hashlib
 import math
 import random
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,15 +21,25 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from toconv.analysis.records import State
 from toconv.errors import MachineryError, RequestError, ToconvError, first_line
+from toconv.sweep.feasible import by_rule, listed
 from toconv.sweep.file import FINALISTS, Cell, Sweep
 from toconv.sweep.proposals import Proposal, Trial
 from toconv.sweep.space import Distribution, points
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 REDRAWS = 32  # draws that repeat a configuration before a cell counts as exhausted
+BY_SAMPLER = (
+    64  # draws of one trial that are left to the sampler; where the settings refuse so many, the rest is random
+)
+DRAWS = 500  # of one trial
+REFUSED = "refused"  # of a trial: how many draws before it the settings refused, by what they said
 FAILURES_PER_CELL = 3  # failed trials are drawn anew so often, then the cell is given up
 FEWEST = 4  # complete trials of a cell that importances are told of
 LOCK_SECONDS = 120  # that a ledger which another process has locked is waited for
+LOST = (
+    "; where the file is damaged, put a copy of it back, or remove it: finished trials are then taken over from their "
+    "folders and the rest is drawn again"
+)
 OPTUNA_STATES = {
     State.RUNNING: TrialState.RUNNING,
     State.COMPLETE: TrialState.COMPLETE,
@@ -64,6 +75,11 @@ class Ledger:
             names.append(FINALISTS)
         self._studies = {name: self._study(path, name) for name in names}
         self._exhausted: set[str] = set()
+        for trial in (
+            t for name in self._cells for t in self._trials(name)
+        ):  # a study keeps the kind that it began with
+            kept = {key: d for key, d in trial.distributions.items() if key in self._space}
+            self._space |= {key: d for key, d in kept.items() if type(d) is not type(self._space[key])}
 
     def _has(self, name: str) -> bool:
         with _ledger_errors("read"):
@@ -83,7 +99,8 @@ class Ledger:
 
     def trials(self) -> list[Trial]:
         """Every trial, cell by cell, in the order of their numbers; finalists last."""
-        return [self._as_trial(name, t) for name in self._studies for t in self._trials(name)]
+        with _ledger_errors("read"):
+            return [self._as_trial(name, t) for name in self._studies for t in self._trials(name)]
 
     def trial(self, proposal: Proposal) -> Trial:
         study = _study_of(proposal)
@@ -124,20 +141,43 @@ class Ledger:
         return Proposal(of.cell, number, trial_id, params, of.trial_id)
 
     def _draw(self, cell: Cell) -> Proposal | None:
-        """Draw until the configuration is new to the sweep, then enter it. None where the space is exhausted."""
+        """Draw until the settings take the configuration and it is new to the sweep, then enter it. None where the
+        space is exhausted. Raises RequestError where the settings refused every draw of a cell."""
         taken, number = {t.proposal.trial_id for t in self.trials()}, len(self._trials(cell.name))
-        drawn = self._grid(cell) if self.sweep.file.sampler == "grid" else self._asked(cell)
-        for point, system in drawn:
+        refused: Counter[str] = Counter()
+        repeated = 0
+        by_grid = self.sweep.file.sampler == "grid"
+        for point, system in self._grid(cell) if by_grid else self._asked(cell, refused):
             params = {**cell.fixed, **point}
-            trial_id = self._identify(params)
+            try:
+                trial_id = self._identify(params)
+            except RequestError as error:
+                refused[error.mistakes[0]] += 1
+                continue
             if trial_id not in taken:
-                space = {key: self._space[key] for key in point}
-                facts: dict[str, Any] = {"params": point, "distributions": space, "system_attrs": system}
-                self._enter(
-                    cell.name, create_trial(state=TrialState.RUNNING, user_attrs={"trial_id": trial_id}, **facts)
-                )
+                self._enter_point(cell, point, trial_id, system, refused)
                 return Proposal(cell.name, number, trial_id, params)
+            repeated += 1
+            if repeated == REDRAWS and not by_grid:
+                return None
+        if refused and not repeated and not number:
+            rules = listed(by_rule(refused))
+            raise RequestError(
+                f"cell {cell.name}: all of {refused.total()} draws are refused ({rules}); narrow the space"
+            )
         return None
+
+    def _enter_point(
+        self, cell: Cell, point: dict[str, Any], trial_id: str, system: dict[str, Any], refused: Counter[str]
+    ) -> None:
+        facts: dict[str, Any] = {"trial_id": trial_id, **({REFUSED: dict(by_rule(refused))} if refused else {})}
+        given: dict[str, Any] = {"params": point, "distributions": {key: self._space[key] for key in point}}
+        self._enter(cell.name, create_trial(state=TrialState.RUNNING, user_attrs=facts, system_attrs=system, **given))
+
+    def refused(self) -> Counter[str]:
+        """How many draws the settings refused before each trial, by what they said."""
+        counts = (t.user_attrs.get(REFUSED, {}) for name in self._cells for t in self._trials(name))
+        return by_rule(sum(map(Counter, counts), Counter()))
 
     def _grid(self, cell: Cell) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Points to start with, then every point of the cell in an order of its own, so that few are spread out."""
@@ -147,14 +187,17 @@ class Ledger:
         found.sort(key=lambda point: next((i for i, s in enumerate(starts) if s.items() <= point.items()), len(starts)))
         return ((point, {}) for point in found)
 
-    def _asked(self, cell: Cell) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """REDRAWS points by the sampler, each with what the sampler wants to remember of it."""
+    def _asked(self, cell: Cell, refused: Counter[str]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """DRAWS points by the sampler, each with what the sampler wants to remember of it. It is told of a point that
+        was not taken as of one that failed; a point to start with whose rest the settings refused is drawn again."""
         history = self._trials(cell.name)
         shadow = optuna.create_study(directions=list(self._objectives.values()))
         shadow.add_trials(history)
-        for point in self.sweep.file.start_with[len(history) : len(history) + 1]:
-            shadow.enqueue_trial(point)
-        for attempt in range(REDRAWS):
+        start, known = self.sweep.file.start_with[len(history) : len(history) + 1], -1
+        for attempt in range(DRAWS):
+            for point in start if refused.total() > known and attempt < REDRAWS else ():
+                shadow.enqueue_trial(point)
+            known = refused.total()
             shadow.sampler = self._sampler(cell.name, len(history), attempt)
             trial, point = self._ask(shadow, cell)
             yield point, shadow.get_trials(deepcopy=False)[-1].system_attrs
@@ -179,7 +222,7 @@ class Ledger:
 
     def _sampler(self, cell: str, number: int, attempt: int) -> optuna.samplers.BaseSampler:
         seed = _seed(cell, number, attempt)
-        kind = self.sweep.file.sampler
+        kind = self.sweep.file.sampler if attempt < BY_SAMPLER else "random"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             if kind == "tpe":
@@ -187,16 +230,17 @@ class Ledger:
                 return optuna.samplers.TPESampler(seed=seed, multivariate=one, constant_liar=one)
             return SAMPLERS[kind](seed=seed)
 
-    def complete(self, proposal: Proposal, metrics: Mapping[str, float]) -> None:
-        """Enter the final values. Raises MachineryError where the ledger cannot be written."""
+    def complete(self, proposal: Proposal, metrics: Mapping[str, float], seal: Mapping[str, str] | None = None) -> None:
+        """Enter the final values, and the `seal` of the files that hold them. Raises MachineryError where the ledger
+        cannot be written."""
         values = [float(metrics[name]) for name in self._objectives]
         if not all(map(math.isfinite, values)):
             self.fail(proposal, f"objectives are not finite: {dict(zip(self._objectives, values, strict=True))}")
             return
-        self._tell(proposal, State.COMPLETE, values=values)
+        self._tell(proposal, State.COMPLETE, values=values, seal=seal)
 
-    def prune(self, proposal: Proposal, epoch: int) -> None:
-        self._tell(proposal, State.PRUNED, epoch=epoch)
+    def prune(self, proposal: Proposal, epoch: int, seal: Mapping[str, str] | None = None) -> None:
+        self._tell(proposal, State.PRUNED, epoch=epoch, seal=seal)
 
     def fail(self, proposal: Proposal, reason: str, infeasible: bool = False) -> None:
         """`infeasible`: it can never run with these parameters on this machine, for example for its memory."""
@@ -206,7 +250,7 @@ class Ledger:
         study = self._studies[_study_of(proposal)]
         with _ledger_errors("written"):
             storage, id_ = study._storage, study.get_trials(deepcopy=False)[proposal.number]._trial_id
-            for key, value in facts.items():
+            for key, value in ((key, value) for key, value in facts.items() if value is not None):
                 storage.set_trial_user_attr(id_, key, value)
             storage.set_trial_state_values(id_, OPTUNA_STATES[state], values)
 
@@ -220,7 +264,7 @@ class Ledger:
         params = facts.get("params") or {**self._cells[cell].fixed, **trial.params}
         proposal = Proposal(cell, trial.number, facts["trial_id"], params, facts.get("finalist_of"))
         values = dict(zip(self._objectives, trial.values or [], strict=False))
-        return Trial(proposal, STATES[trial.state], values, facts.get("reason"))
+        return Trial(proposal, STATES[trial.state], values, facts.get("reason"), facts.get("seal"))
 
     def importances(self) -> dict[str, dict[str, float]]:
         """{cell: {setting: share of the first objective's variance}} (fANOVA), where there are enough trials."""
@@ -264,7 +308,9 @@ def _ledger_errors(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = first_line(error.__cause__ or error)
-        raise MachineryError(f"the ledger (study.db) cannot be {what}: {reason}") from error
+        raise MachineryError(
+            f"the ledger (study.db) cannot be {what}: {reason}{LOST if what != 'written' else ''}"
+        ) from error
 
 
 def _distribution(d: Distribution) -> BaseDistribution:

@@ -1,9 +1,10 @@
 """A process at work on a sweep: its driver, and tracking that begins and ends with it."""
 
-from toconv.analysis.records import Kind
+from toconv.analysis.records import Kind, TrialRecord
 from toconv.analysis.results import read_results
 from toconv.command_line import pasteable
 from toconv.config import flat
+from toconv.errors import DamagedFile, RequestError
 from toconv.paths import SweepPaths
 from toconv.progress import console, phase
 from toconv.sweep.baselines import recorded_baselines
@@ -21,10 +22,18 @@ def recorded_driver(paths: SweepPaths) -> Driver:
     sweep, fingerprint = recorded_sweep(paths)
     driver = Driver(sweep, paths, sweep.base.data.tokens_dir.resolve() / fingerprint, fingerprint)
     if sweep.file.baselines:
-        earlier = read_results(paths.results) if paths.results.exists() else []  # measured by earlier code, perhaps
-        known = [r for r in earlier if r.kind == Kind.BASELINE] + recorded_baselines(sweep, driver.store)
+        known = [r for r in _earlier_results(paths) if r.kind == Kind.BASELINE]  # measured by earlier code, perhaps
+        known += recorded_baselines(sweep, driver.store)
         driver.baselines = list({(r.tokens, r.name): r for r in known}.values())
     return driver
+
+
+def _earlier_results(paths: SweepPaths) -> list[TrialRecord]:
+    """[] where the file is not there, or damaged: it is written anew."""
+    try:
+        return read_results(paths.results) if paths.results.exists() else []
+    except (DamagedFile, RequestError):
+        return []
 
 
 def start_tracking(driver: Driver) -> BackgroundTracker:

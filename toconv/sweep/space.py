@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from toconv.config import shown
-from toconv.settings import Group
+from toconv.settings import Group, as_declared, number_type
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 MOST_VALUES = 10**5  # that are enumerated
 Params = dict[str, Any]
+WHOLE = 2**53  # whole numbers above it are not all numbers of a float
 MOST_CHOICES = 1000
 Choices = Annotated[list[Any], Field(min_length=1, max_length=MOST_CHOICES)]
 
@@ -43,9 +44,16 @@ class Distribution(Group):
             raise ValueError(f"low <= high must hold, got low={self.low}, high={self.high}")
         if self.log and (self.low <= 0 or self.step):
             raise ValueError(f"log: true needs low > 0 and no step, got low={self.low}, step={self.step}")
-        if self.type == "int" and any(v % 1 for v in (self.low, self.high, self.step or 1)):
-            raise ValueError("type: int needs whole numbers")
-        return self
+        if self.high - self.low == math.inf:
+            raise ValueError(f"high - low must be a number below 1.8e308, got low={self.low}, high={self.high}")
+        return self.whole() if self.type == "int" else self
+
+    def whole(self) -> Distribution:
+        """The same in whole numbers. Raises ValueError where its range has none."""
+        for name, value in (("low", self.low), ("high", self.high), ("step", self.step)):
+            if value is not None and (value % 1 or abs(value) > WHOLE):
+                raise ValueError(f"takes whole numbers up to 2^53, got {name}={value}")
+        return self if self.type == "int" else self.model_copy(update={"type": "int"})
 
     @property
     def range(self) -> tuple[float, float]:
@@ -123,6 +131,35 @@ def points(space: Space, fixed: Mapping[str, Any]) -> Iterator[Params]:
     for value in {repr(value): value for value in distribution.values() or []}.values():
         for below in points(dict(rest), {**fixed, key: value}):
             yield {key: value, **below}
+
+
+def as_settings_take_them(space: Space) -> Space:
+    """The space with a whole-number setting's range in whole numbers, whatever `type` says. Raises ValueError where a
+    setting takes no range, or no value of it."""
+    return {key: _in_the_type_of(key, d) for key, d in space.items()}
+
+
+def _in_the_type_of(key: str, distribution: Distribution) -> Distribution:
+    if distribution.choices is not None:
+        return distribution
+    try:
+        kind = number_type(key)
+        if kind is None:
+            raise ValueError("is no number and has no range; give choices")
+        return distribution.whole() if kind is int else distribution
+    except KeyError:
+        return distribution  # config names it
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+
+
+def twice_mistakes(section: str, values: Mapping[str, list[Any]]) -> list[str]:
+    """A value stands once: 1 and 1.0 are one value of a whole-number setting."""
+    return [
+        f"{section}.{key}: a value is given twice: {shown(given)}"
+        for key, given in values.items()
+        if len({repr(as_declared(key, value)) for value in given}) < len(given)
+    ]
 
 
 def condition_mistakes(space: Space, settings: Mapping[str, Any]) -> list[str]:

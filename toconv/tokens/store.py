@@ -5,6 +5,8 @@ shard that is in the manifest is finished; an interruption costs the one in work
 
 # B batch, N tokens of an image, C channels
 
+from __future__ import annotations
+
 import hashlib
 import itertools
 import json
@@ -12,16 +14,17 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from filelock import FileLock
+from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
-from toconv.errors import DataError, EncoderError, MachineryError, StoreError, disk
+from toconv.errors import DataError, EncoderError, MachineryError, StoreError, disk, told
 from toconv.hardware import resolve_device
 from toconv.paths import free_bytes, sha256, write_atomic
 from toconv.progress import bar, console, duration, phase, say
-from toconv.settings import DataSettings, Settings
+from toconv.settings import DataSettings, Group, Positive, Settings
 from toconv.tokens.encoders import architecture_identity, count_blocks, load_encoder, resolve_dtype, weights_identity
 from toconv.tokens.images import SPLITS, Picture, Splits, digests, listed_and_skipped
 from toconv.tokens.readable import keep_reasons, unreadable
@@ -29,6 +32,39 @@ from toconv.tokens.readable import keep_reasons, unreadable
 FORMAT = 1
 SHARD_CROPS = 128
 SPREAD = 1e-6  # standard deviations below this are taken as it: a channel that never varies
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]  # of a file of the store
+
+
+class ShardEntry(Group):
+    """A finished shard."""
+
+    split: Literal["train", "val", "test"]
+    images: Positive
+    width: Positive
+    sha256: dict[Name, str]
+
+
+class Manifest(Group):
+    """manifest.json; what comes below `shards` is there once all of them are."""
+
+    fingerprint: Name
+    parts: dict[str, Any]
+    shards: dict[Name, ShardEntry]
+    encoder: str = ""
+    grid_size: Positive = 1
+    blocks: Positive | None = None
+    mean: list[FiniteFloat] = []
+    std: list[FiniteFloat] = []
+    complete: bool = False
+
+    @model_validator(mode="after")
+    def _whole(self) -> Manifest:
+        widths = {len(self.mean), len(self.std), *(shard.width for shard in self.shards.values())}
+        if self.complete and (len(widths) > 1 or not self.shards or not self.encoder):
+            raise ValueError("complete, but not whole")
+        return self
 
 
 @dataclass(frozen=True)
@@ -155,12 +191,14 @@ def _lock(folder: Path) -> FileLock:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    path = folder / "manifest.json"
     try:
-        return json.loads((folder / "manifest.json").read_text())
+        found = Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except json.JSONDecodeError as error:
-        raise StoreError(f"{folder}/manifest.json: damaged ({error}); remove the folder to encode anew") from error
+    except (ValidationError, OSError) as error:
+        raise StoreError(f"{path}: damaged ({told(error)}); remove the folder to encode anew") from error
+    return found.model_dump(exclude_unset=True)
 
 
 def _intact(folder: Path, entry: dict[str, Any] | None) -> bool:

@@ -4,7 +4,6 @@ A checkpoint holds its epochs; metrics.jsonl is what others read of them, and ne
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,27 +11,11 @@ from pathlib import Path
 import yaml
 
 from toconv import checkpoint
-from toconv.errors import CheckpointError, RequestError, disk
+from toconv.errors import CheckpointError, disk
 from toconv.paths import TrialPaths, append_line, link, write_atomic
-from toconv.settings import Settings
-from toconv.training.epochs import Epoch
+from toconv.training.epochs import TRAINED, Epoch, epochs_in
+from toconv.training.folder import differences
 from toconv.training.loop import OnLog, Training
-
-
-def check_folder(paths: TrialPaths) -> None:
-    """Raises RequestError where a file that a training would write is there, and no config.yaml with its settings by
-    which the folder is known as a training's."""
-    files = [paths.config, paths.latest, paths.best, paths.machine, *epoch_checkpoints(paths)]
-    there = [path.name for path in (*files, paths.metrics) if path.exists() and path.stat().st_size]
-    try:
-        config = yaml.safe_load(paths.config.read_text()) if paths.config.exists() else None
-    except (OSError, ValueError, yaml.YAMLError):
-        config = None
-    if there and not (isinstance(config, dict) and set(Settings.model_fields) <= config.keys()):
-        raise RequestError(
-            f"experiment.checkpoint_dir={paths.folder}: holds {', '.join(there)} of something else than a training; "
-            "name another folder"
-        )
 
 
 class ResumableTraining:
@@ -44,9 +27,9 @@ class ResumableTraining:
         self._epochs: list[Epoch] = []
         paths.folder.mkdir(parents=True, exist_ok=True)
         if resume:
-            state = checkpoint.load(resume)
+            state = checkpoint.load(resume, TRAINED)
             training.load_state_dict(state)
-            self._epochs = [Epoch(**row) for row in state["epochs"]]
+            self._epochs = epochs_in(state, resume)
             if resume == paths.latest:
                 self._name_checkpoint()  # an interruption may have come between a save and its names
         write_atomic(paths.metrics, "".join(epoch.as_line() for epoch in self._epochs))
@@ -60,6 +43,7 @@ class ResumableTraining:
         for candidate in [paths.latest, *reversed(epoch_checkpoints(paths))]:
             try:
                 if candidate.exists():
+                    _check_owner(candidate, training)
                     resumable = cls(training, paths, resume=candidate)
                     break
             except CheckpointError as error:
@@ -97,12 +81,18 @@ class ResumableTraining:
                 link(paths.latest, paths.best)
             if training.epoch % t.checkpoint_every == 0 or training.epoch == t.epochs:
                 link(paths.latest, paths.epoch(training.epoch))
-        for superseded in epoch_checkpoints(paths)[: -t.keep_last_n]:
+        own = [path for n, path in paths.by_epoch().items() if n <= training.epoch]  # none that it has yet to reach
+        for superseded in own[: -t.keep_last_n]:
             superseded.unlink()
 
 
 def epoch_checkpoints(paths: TrialPaths) -> list[Path]:
     """checkpoint_epoch_N.pt of the folder, by rising N."""
-    named = ((p, re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", p.name)) for p in paths.folder.glob("*.pt"))
-    found = {int(match[1]): path for path, match in named if match}
-    return [found[n] for n in sorted(found)]
+    return list(paths.by_epoch().values())
+
+
+def _check_owner(path: Path, training: Training) -> None:
+    """Raises CheckpointError where the checkpoint is of a training with other settings."""
+    differing = differences(checkpoint.glance(path, TRAINED), training.settings)
+    if differing:
+        raise CheckpointError(f"{path}: is of another training ({', '.join(differing)} differ)")

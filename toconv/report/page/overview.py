@@ -12,6 +12,7 @@ from toconv.report.content import Content
 from toconv.report.page.html import command
 from toconv.settings import SOURCES
 from toconv.sweep.budget import HOUR
+from toconv.sweep.feasible import listed, refusals
 from toconv.sweep.space import Distribution
 from toconv.tokens.listing import some
 from toconv.tracking.tracker import how_to_look
@@ -28,6 +29,7 @@ def overview(content: Content) -> str:
         "settings of every trial": _listed(sweep.overrides) or "the defaults of conf/",
         "enumerated": _listed({key: ", ".join(map(str, values)) for key, values in file.grid.items()}),
         "searched": _listed({key: _range(d) for key, d in file.search.items()}),
+        "refused by the settings": _refused(content),
         "objectives": ", ".join(f"{name} ({direction})" for name, direction in file.objectives.items()),
         "trials": _trials(content),
         "spent": f"{duration(content.hours * HOUR)}; device-seconds of all trials: {seconds:.0f}",
@@ -81,6 +83,12 @@ def _trials(content: Content) -> str:
         f"{finalists} finalists, {file.finalists.seeds} fresh seeds each" if file.finalists else "",
     ]
     return "; ".join(part for part in parts if part)
+
+
+def _refused(content: Content) -> str:
+    drawn = content.refused
+    counted = f"{sum(drawn.values())} draws were refused and drawn again ({listed(drawn)})" if drawn else ""
+    return ". ".join(filter(None, (refusals(content.sweep.surveys), counted)))
 
 
 def _range(d: Distribution) -> str:

@@ -1,0 +1,69 @@
+"""What is final is sealed: a checksum of each file that holds a finished trial's results."""
+
+import json
+from collections.abc import Mapping
+
+from pydantic import TypeAdapter, ValidationError
+
+from toconv import checkpoint
+from toconv.errors import CheckpointError, DamagedFile
+from toconv.paths import TrialPaths, sha256, write_atomic
+from toconv.state_files import read_bytes
+from toconv.training.epochs import epochs_in, read_epochs
+
+Seal = Mapping[str, str]  # {file's name: sha256}
+FINISHED = "every epoch is done; metrics.jsonl holds the results\n"  # then the seal, where there is one
+SEAL = TypeAdapter(dict[str, str])
+
+
+def seal(paths: TrialPaths) -> Seal:
+    """Of the files that are there; checkpoints hold the epochs that they must agree with."""
+    return {path.name: sha256(path) for path in (paths.metrics, paths.config) if path.is_file()}
+
+
+def finish(paths: TrialPaths) -> None:
+    """Mark a trial as finished: its results may be used by whoever asks for the same identity."""
+    write_atomic(paths.finished, FINISHED + json.dumps(seal(paths)) + "\n")
+
+
+def intact(paths: TrialPaths) -> bool:
+    """Whether the trial is marked as finished, and is as it was then. Marks of version 0.1 have no seal."""
+    if not paths.finished.exists():
+        return False
+    try:
+        text = read_bytes(paths.finished)
+        known = SEAL.validate_json(text.removeprefix(FINISHED.encode())) if text != FINISHED.encode() else {}
+        return bool(read_epochs(paths.metrics)) and not differences(paths, known)
+    except (DamagedFile, ValidationError):
+        return False
+
+
+def differences(paths: TrialPaths, known: Seal) -> list[str]:
+    """What is not as `known` has it; a checkpoint must hold this training's epochs, or an earlier state of it.
+    Checkpoints may be gone."""
+    found = []
+    for name, digest in known.items():
+        path = paths.folder / name
+        if not path.is_file():
+            found.append(f"{path}: is gone")
+        elif sha256(path) != digest:
+            found.append(f"{path}: has other content")
+    return found or (_foreign_checkpoints(paths) if known else [])
+
+
+def _foreign_checkpoints(paths: TrialPaths) -> list[str]:
+    epochs, found, seen = read_epochs(paths.metrics), [], set()
+    for path in paths.checkpoints():
+        inode = path.stat().st_ino
+        if path != paths.latest and inode in seen:
+            continue
+        seen.add(inode)
+        try:
+            own = epochs_in(checkpoint.glance(path, ("epochs",)), path)
+        except CheckpointError as error:
+            found.append(str(error))
+            continue
+        whole = len(epochs) if path == paths.latest else len(own)
+        if own != epochs[:whole]:
+            found.append(f"{path}: is of another training")
+    return found
