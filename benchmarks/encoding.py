@@ -11,9 +11,9 @@ from benchmarks.comparison import Ratio, in_turns, median_and_spread, ratio_of, 
 from toconv.config import compose
 from toconv.hardware import keep_freed_memory, resolve_device
 from toconv.tokens.encoders import load_encoder
+from toconv.tokens.encoding import encoder_batches, prepare_store
 from toconv.tokens.images import list_splits
 from toconv.tokens.pixels import pixels
-from toconv.tokens.store import encoder_batches, prepare_store
 
 PART = 6  # one batch of so many is enough to time the forward passes alone
 

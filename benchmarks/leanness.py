@@ -19,7 +19,8 @@ from toconv.models.baselines import Fitting, fit_baselines
 from toconv.progress import console
 from toconv.tokens.batches import Batches
 from toconv.tokens.codes import linear_code
-from toconv.tokens.store import TokenStore, prepare_store
+from toconv.tokens.encoding import prepare_store
+from toconv.tokens.store import TokenStore
 from toconv.training.loop import Training
 
 WIDTHS, EPOCHS = (96, 192, 384), (2, 4, 8)

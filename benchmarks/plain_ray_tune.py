@@ -11,9 +11,9 @@ from ray import tune
 
 from toconv.config import compose
 from toconv.tokens.encoders import load_encoder
+from toconv.tokens.encoding import encoder_batches
 from toconv.tokens.images import list_splits
 from toconv.tokens.pixels import pixels
-from toconv.tokens.store import encoder_batches
 
 PART = 6  # one picture of so many is enough to time an epoch
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from toconv.tokens.store import SHARD_CROPS, TokenStore
+from toconv.tokens.encoding import SHARD_CROPS
+from toconv.tokens.store import TokenStore
 
 
 def synthetic_store(folder: Path, images: int, channels: int, grid_size: int = 24, val: int = 16) -> TokenStore:
@@ -21,11 +22,12 @@ def synthetic_store(folder: Path, images: int, channels: int, grid_size: int = 2
             count, name = min(SHARD_CROPS, total - start), f"{split}-{number:05d}"
             (folder / f"{name}.tokens.fp16").write_bytes(noise[:count].numpy().tobytes())
             (folder / f"{name}.class.fp16").write_bytes(noise[:count, 0].contiguous().numpy().tobytes())
-            shards[name] = {"split": split, "images": count, "tokens": grid_size**2, "width": channels}
+            shards[name] = {"split": split, "images": count, "width": channels, "sha256": {}}
     (folder / "manifest.json").write_text(
         json.dumps(
             {
                 "fingerprint": folder.name,
+                "parts": {},
                 "encoder": "synthetic",
                 "grid_size": grid_size,
                 "complete": True,

@@ -13,7 +13,8 @@ from tests.properties import any_input_is_taken_or_refused
 from tests.repository import REPOSITORY
 from toconv import config
 from toconv.errors import RequestError
-from toconv.sweep.file import SweepFile, load_sweep, read_yaml
+from toconv.sweep.file import load_sweep, read_yaml
+from toconv.sweep.schema import SweepFile
 
 SWEEP = REPOSITORY / "sweeps" / "grid_sizes.yaml"
 

@@ -12,11 +12,12 @@ from tests.repository import REPOSITORY
 from toconv.signals import two_end_it
 
 HANGS = """
-import ctypes, sys, types
+import ctypes, signal, sys, types
 import toconv.signals
 from toconv.command_line import run_command
 
 toconv.signals.GRACE_SECONDS = 0.2
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have what runs behind them ignore it
 mutex = ctypes.create_string_buffer(256)
 
 def main(arguments):

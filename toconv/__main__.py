@@ -16,7 +16,7 @@ COMMANDS = {  # a file each in toconv/commands
     "ablation": "whether the critic helped in a sweep: NAME",
     "sync": "deliver to MLflow what it missed of a sweep: NAME",
 }
-TO_BE_PASTED = {"ablation"}  # what it prints is a page of its own
+PRINT_A_PAGE = {"ablation"}  # whose output is Markdown, with no line of ours before it
 USAGE = (
     "usage: toconv COMMAND …\n\n"
     + "\n".join(f"  {name:<10} {does}" for name, does in COMMANDS.items())
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"error: {name}: no such command\n{USAGE}", file=sys.stderr)
         return ExitCode.REQUEST
-    says = "" if name in TO_BE_PASTED or {"-h", "--help"} & set(rest) else name
+    says = "" if name in PRINT_A_PAGE or {"-h", "--help"} & set(rest) else name
     return run_command(lambda: import_module(f"toconv.commands.{name}"), rest, says)
 
 

@@ -25,7 +25,8 @@ from pydantic_core import ErrorDetails
 
 from toconv.errors import RequestError, first_line
 from toconv.paths import CONF
-from toconv.settings import Settings, cross_field_mistakes, takes_text
+from toconv.rules import cross_field_mistakes
+from toconv.settings import Settings, takes_text
 
 LONGEST = 10_000  # characters of a value that are read in Hydra's grammar
 DEEPEST = 20  # lists within each other

@@ -1,5 +1,7 @@
-"""Which files toconv made, so that none of others is written over: those of `toconv compress` carry a mark, the folder
-of a sweep or a training has its settings in it, an export its config.json."""
+"""Which files toconv made, so that none of others is written over.
+
+Those of `toconv compress` carry a mark, the folder of a sweep or a training has its settings in it, an export its
+config.json."""
 
 import json
 import os

@@ -1,9 +1,5 @@
 """Typed settings with their ranges. Needs pydantic alone, so that a wrong request is refused at once."""
 
-import importlib.util
-import math
-from collections.abc import Iterator
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import UnionType
@@ -12,7 +8,6 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from toconv.ranges import (
-    MOST_WEIGHT,
     Beta,
     Channel3,
     Depth,
@@ -29,13 +24,11 @@ from toconv.ranges import (
     Weight,
     one_of,
 )
-from toconv.tracking_address import address_mistake
 
 MAX_PIXELS = 100_000_000  # of a picture, unless data.max_pixels says otherwise
 
 GRID_SIZE = "model.compressor.output_grid_size"  # k, by its dotted name
 SEED, TEST, CRITIC_WEIGHT = "training.seed", "training.test", "loss.wgan_weight"
-MOST_ON_A_SIDE = 256  # tokens along one side of an encoder's grid
 USED_PICTURES = ("data.unreadable", "data.max_pixels")  # decide which are used, and these are in the fingerprint
 CHANGE_NO_NUMBER = (  # settings, and groups of them, that no metric depends on
     "hardware.",
@@ -262,77 +255,3 @@ def _alternatives(annotation: Any) -> set[Any]:
     if get_origin(annotation) in (Union, UnionType):
         return {kind for part in get_args(annotation) for kind in _alternatives(part)}
     return {annotation}
-
-
-def cross_field_mistakes(raw: dict[str, Any]) -> list[str]:
-    """Rules between settings. Takes the raw values, so that they are told together with wrong ranges; a rule whose
-    settings are themselves wrong says nothing, since the field's own check names them."""
-    mistakes = []
-    for rule in (_grid_mistakes, _decoder_mistakes, _picture_mistakes, _loss_mistakes, _experiment_mistakes):
-        with suppress(KeyError, TypeError, ValueError, ArithmeticError):
-            mistakes += list(rule(raw))
-    return mistakes
-
-
-def _grid_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    k, encoder = raw["model"]["compressor"]["output_grid_size"], raw["encoder"]
-    image, patch = encoder["image_size"], encoder["patch_size"]
-    g = image // patch
-    if min(image, patch) < 1:
-        return
-    if not 0 < g <= MOST_ON_A_SIDE:
-        yield (
-            f"encoder.image_size={image}: must be 1 to {MOST_ON_A_SIDE} times encoder.patch_size={patch}, the tokens "
-            "along a side"
-        )
-    elif isinstance(k, int) and k >= g:
-        yield f"{GRID_SIZE}={k}: must be below the encoder's grid, 1 <= k < {g}"
-
-
-def _decoder_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    heads, width = raw["model"]["decoder"]["heads"], raw["model"]["decoder"]["width"]
-    if raw["model"]["decoder"]["kind"] == "attention" and width % heads:
-        yield f"model.decoder.heads={heads}: must divide model.decoder.width={width} for kind=attention"
-
-
-def _picture_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    data = raw["data"]
-    source = SOURCES.get(data["kind"])
-    if source and source.root and not data[source.root]:
-        yield f"data.{source.root}: data={data['kind']} needs it, e.g. data.{source.root}=/path/to/pictures"
-    val, test = data["val_fraction"], data["test_fraction"]
-    if val + test >= 1 and data["kind"] != "imagenet":
-        yield f"data.val_fraction + data.test_fraction must be below 1, got {val} + {test}"
-
-
-def _loss_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    critic, loss = raw["model"]["critic"], raw["loss"]
-    if critic["head"] == "conditional" and critic["pairs"] == "independent":
-        yield (
-            "model.critic.pairs=independent: head=conditional needs matched pairs, since both stand beside one "
-            "cell's mean"
-        )
-    weight, ratio = loss["ae_weight"], loss["log_ratio"]
-    if weight == 0 and (ratio is not None or loss["wgan_weight"] == 0):
-        zero = "loss.wgan_weight" if ratio is None else "with loss.log_ratio the weight of L_gen"
-        yield f"{zero} and loss.ae_weight are both 0: nothing would be trained"
-    elif ratio is not None and math.log10(weight) + ratio > math.log10(MOST_WEIGHT):
-        yield (
-            f"loss.log_ratio={ratio}: the weight of L_gen, loss.ae_weight={weight} times 10 to that power, must be at "
-            f"most {MOST_WEIGHT:g}"
-        )
-
-
-def _experiment_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    address = raw["experiment"]["tracking_uri"]
-    if isinstance(address, str) and (mistake := address_mistake(address)):
-        yield f"experiment.tracking_uri: {mistake}"
-    for setting, package in (("use_wandb", "wandb"), ("system_metrics", "psutil")):
-        if raw["experiment"][setting] is True and not _installed(package):
-            yield f"experiment.{setting}=true: needs the package {package}: pip install {package}"
-
-
-def _installed(package: str) -> bool:
-    """A folder of that name in the current directory is no package."""
-    spec = importlib.util.find_spec(package)
-    return spec is not None and spec.origin is not None

@@ -23,9 +23,10 @@ from toconv.export.from_checkpoint import from_checkpoint
 from toconv.export.pictures import open_compressor
 from toconv.paths import TrialPaths
 from toconv.tokens.encoders import load_encoder
+from toconv.tokens.encoding import prepare_store
 from toconv.tokens.images import Picture
 from toconv.tokens.pixels import crops
-from toconv.tokens.store import TokenStore, prepare_store
+from toconv.tokens.store import TokenStore
 from toconv.training.loop import Training
 from toconv.training.resumable import ResumableTraining
 

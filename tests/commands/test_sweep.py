@@ -322,7 +322,7 @@ def test_k_may_be_a_choice_of_optunas_with_the_tokens_as_an_objective(overrides,
 
 def test_two_logical_gpus_run_two_trials_side_by_side_each_seeing_one(overrides, tmp_path):
     _, settings = overrides
-    path = write_sweep(tmp_path, {**settings, "hardware.device": "cpu", "training.epochs": 150}, resources={"cpu": 1})
+    path = write_sweep(tmp_path, {**settings, "hardware.device": "cpu", "training.epochs": 60}, resources={"cpu": 1})
     done = on_two_logical_gpus(tmp_path, path)
     assert done.returncode == 0, done.stderr
     assert "2 trial(s) at a time, each with 1 CPU and 1 GPU" in done.stdout

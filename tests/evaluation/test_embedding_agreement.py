@@ -10,7 +10,8 @@ from toconv import config, grid
 from toconv.evaluation.embedding_agreement import EmbeddingAgreement
 from toconv.tokens.batches import Batches
 from toconv.tokens.encoders import load_encoder
-from toconv.tokens.store import TokenStore, prepare_store
+from toconv.tokens.encoding import prepare_store
+from toconv.tokens.store import TokenStore
 
 CPU = torch.device("cpu")
 

@@ -3,8 +3,7 @@
 import pytest
 
 from tests.conftest import quick
-from tests.running import run, trial_rows, write_sweep
-from tests.sweep.faults import Disturbed
+from tests.sweep.faults import Disturbed, undisturbed
 
 EPOCHS = 60
 
@@ -23,14 +22,7 @@ def long_settings(tiny_encoder, photographs, shared):
 @pytest.fixture(scope="session")
 def reference(long_settings, once):
     """The rows of an undisturbed run."""
-
-    def make(folder):
-        uri = f"sqlite:///{folder / 'mlflow.db'}"
-        done = run(folder, write_sweep(folder, {**long_settings, "experiment.tracking_uri": uri}, sampler="random"))
-        assert done.returncode == 0, done.stderr
-        return trial_rows(folder)
-
-    return once("undisturbed", make)
+    return once("undisturbed", lambda folder: undisturbed(folder, long_settings))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from tests.running import assert_as_undisturbed, run, start, started_anew, write_sweep
+from tests.running import assert_as_undisturbed, run, start, started_anew, trial_rows, write_sweep
 
 
 class Disturbed:
@@ -65,6 +65,14 @@ class Disturbed:
         for check in self.checks:
             check()
         return done
+
+
+def undisturbed(folder, settings):
+    """The rows of the same sweep where nothing disturbs it, one trial at a time."""
+    settings = {**settings, "experiment.tracking_uri": f"sqlite:///{folder / 'mlflow.db'}"}
+    done = run(folder, write_sweep(folder, settings, sampler="random"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return trial_rows(folder)
 
 
 def ended(process, seconds=180):

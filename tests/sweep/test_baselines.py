@@ -8,7 +8,7 @@ from tests.running import write_sweep
 from toconv.errors import SealBroken
 from toconv.sweep.baselines import baseline_records, recorded_baselines
 from toconv.sweep.file import load_sweep
-from toconv.tokens.store import prepare_store
+from toconv.tokens.encoding import prepare_store
 
 
 def values(records):

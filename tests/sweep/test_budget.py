@@ -6,7 +6,7 @@ import time
 import pytest
 
 from toconv.sweep.budget import HOUR, Spent
-from toconv.sweep.file import Budget
+from toconv.sweep.schema import Budget
 
 
 def test_device_time_counts_every_trial_from_hand_out_to_end_over_all_starts(tmp_path):

@@ -12,8 +12,8 @@ import pytest
 from tests.repository import REPOSITORY
 from tests.running import write_sweep
 from toconv.errors import MachineryError, RequestError
-from toconv.sweep.file import Resources
 from toconv.sweep.preflight import usable
+from toconv.sweep.schema import Resources
 
 IMPATIENT = (
     "import sys, toconv.sweep.cluster as c; c.JOIN_SECONDS = {seconds}; from toconv.__main__ import main;"

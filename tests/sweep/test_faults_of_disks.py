@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.running import run, trial_rows
+from tests.running import run, started_anew, trial_rows
 from tests.sweep.faults import Disturbed, ended
 from toconv.paths import TrialPaths
 
@@ -25,7 +25,7 @@ def test_a_full_disk_while_a_checkpoint_is_written(disturbed):
 
 
 def test_a_full_disk_while_the_study_is_written(disturbed):
-    process = disturbed.start()
+    process = disturbed.start(started_anew)  # whose output goes into pipes, which have no such limit
     disturbed.trial_after(process, 3)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100, -1))
     code, _, stderr = ended(process)

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.slow
 
 def test_a_sampler_that_learns_ends_with_the_same_count_in_each_cell_and_nothing_twice(long_settings, tmp_path):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    file = write_sweep(tmp_path, {**long_settings, "experiment.tracking_uri": uri}, sampler="tpe", trials=3)
+    file = write_sweep(
+        tmp_path, {**long_settings, "training.epochs": 30, "experiment.tracking_uri": uri}, sampler="tpe", trials=3
+    )
     for epochs in (2, 20, 5):
         process = start(tmp_path, file)
         wait_for_epochs(tmp_path, process, epochs)
@@ -56,7 +58,7 @@ def test_interrupted_twice_it_stops_at_once(long_settings, tmp_path):
 
 
 def test_a_worker_that_keeps_dying_fails_its_trial_and_the_rest_goes_on(long_settings, tmp_path):
-    disturbed = Disturbed(tmp_path, long_settings)
+    disturbed = Disturbed(tmp_path, {**long_settings, "training.epochs": 20})
     process, killed = disturbed.start(), set()
     trial = disturbed.trial_after(process, 0)
     while len(killed) < 3:
@@ -74,8 +76,8 @@ def test_a_worker_that_keeps_dying_fails_its_trial_and_the_rest_goes_on(long_set
 
 
 def test_trials_of_a_removed_node_go_on_at_the_other(long_settings, tmp_path):
-    """Trials of 200 epochs, so that one worker cannot have run them all before the other node has one."""
-    disturbed = Disturbed(tmp_path, {**long_settings, "training.epochs": 200})
+    """Trials of 100 epochs, so that one worker cannot have run them all before the other node has one."""
+    disturbed = Disturbed(tmp_path, {**long_settings, "training.epochs": 100})
     code = """
 import sys, threading, time, json, pathlib
 import toconv.sweep.ray_tune, ray
@@ -111,5 +113,5 @@ finally:
     )
     assert done.returncode == 0 and "REMOVED" in done.stdout, done.stdout + done.stderr
     found = trial_rows(tmp_path)
-    assert len(found) == 4 and all(len(epochs_of(disturbed.trial(row))) == 200 for row in found)
+    assert len(found) == 4 and all(len(epochs_of(disturbed.trial(row))) == 100 for row in found)
     assert_as_undisturbed(tmp_path, found, disturbed.uri)

@@ -13,7 +13,8 @@ from tests.repository import REPOSITORY
 from toconv import config
 from toconv.errors import RequestError
 from toconv.paths import OUTPUTS, SweepPaths
-from toconv.sweep.file import SweepFile, load_sweep
+from toconv.sweep.file import load_sweep
+from toconv.sweep.schema import SweepFile
 
 FILES = {path.name: path.read_text() for path in sorted((REPOSITORY / "sweeps").glob("*.yaml"))}
 GRID_SIZES = FILES["grid_sizes.yaml"]

@@ -119,7 +119,7 @@ def test_a_range_of_billions_is_planned_without_being_counted(dry_run, capsys):
 
 
 def test_a_disk_without_room_is_told_before_work(dry_run, monkeypatch):
-    monkeypatch.setattr("toconv.tokens.store.free_bytes", lambda folder: 1000)
+    monkeypatch.setattr("toconv.tokens.encoding.free_bytes", lambda folder: 1000)
     with pytest.raises(MachineryError, match="GB of tokens to write, but 0.00 GB are free"):
         dry_run()
     monkeypatch.setattr(plan, "free_bytes", lambda folder: 1000)

@@ -12,7 +12,8 @@ from toconv.paths import SweepPaths, TrialPaths
 from toconv.sweep.driver import Driver
 from toconv.sweep.file import load_sweep
 from toconv.sweep.seal import FINISHED, differences, finish, intact, seal
-from toconv.tokens.store import TokenStore, prepare_store
+from toconv.tokens.encoding import prepare_store
+from toconv.tokens.store import TokenStore
 from toconv.training.epochs import read_epochs
 from toconv.training.loop import Training
 from toconv.training.resumable import ResumableTraining

@@ -4,7 +4,7 @@ import torch
 
 from toconv.errors import MachineryError, TrainingFailed
 from toconv.sweep.trainable import RunningTrial, TrialInputs, step
-from toconv.tokens.store import prepare_store
+from toconv.tokens.encoding import prepare_store
 
 
 def trial(settings, tmp_path):

@@ -8,17 +8,18 @@ import torch
 
 from toconv import config
 from toconv.errors import DataError, StoreError
-from toconv.tokens import store as store_module
+from toconv.tokens import encoding
 from toconv.tokens.batches import Batches
 from toconv.tokens.encoders import load_encoder
+from toconv.tokens.encoding import find_store, prepare_store
 from toconv.tokens.images import list_splits
 from toconv.tokens.pixels import crops
-from toconv.tokens.store import TokenStore, find_store, prepare_store
+from toconv.tokens.store import TokenStore
 
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr(store_module, "SHARD_CROPS", 6)
+    monkeypatch.setattr(encoding, "SHARD_CROPS", 6)
 
 
 def stamps(folder):
@@ -72,7 +73,7 @@ def test_a_second_start_encodes_nothing(settings):
 
 
 def test_an_interrupted_encoding_keeps_its_finished_shards(settings, small_shards, monkeypatch):
-    write, written = store_module._write_shard, []
+    write, written = encoding._write_shard, []
 
     def interrupted(folder, manifest, shard, tokens, classes):
         if len(written) == 2:
@@ -80,13 +81,13 @@ def test_an_interrupted_encoding_keeps_its_finished_shards(settings, small_shard
         write(folder, manifest, shard, tokens, classes)
         written.append(shard.name)
 
-    monkeypatch.setattr(store_module, "_write_shard", interrupted)
+    monkeypatch.setattr(encoding, "_write_shard", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare_store(settings)
     (folder,) = settings.data.tokens_dir.iterdir()
     before = stamps(folder)
     assert len(before) == 4
-    monkeypatch.setattr(store_module, "_write_shard", write)
+    monkeypatch.setattr(encoding, "_write_shard", write)
     prepare_store(settings)
     after = stamps(folder)
     assert {name: after[name] for name in before} == before and len(after) > len(before)

@@ -8,7 +8,8 @@ import torch
 from toconv import config
 from toconv.errors import MachineryError, RequestError
 from toconv.paths import CONF, TrialPaths
-from toconv.tokens.store import TokenStore, prepare_store
+from toconv.tokens.encoding import prepare_store
+from toconv.tokens.store import TokenStore
 from toconv.training.epochs import read_epochs
 from toconv.training.folder import check_folder, only_training
 from toconv.training.loop import Training

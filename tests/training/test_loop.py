@@ -12,7 +12,8 @@ from toconv.evaluation.distortion import ridge_distortion
 from toconv.export.from_checkpoint import from_checkpoint
 from toconv.models.linear_code import fit_linear_code
 from toconv.paths import TrialPaths
-from toconv.tokens.store import TokenStore, prepare_store
+from toconv.tokens.encoding import prepare_store
+from toconv.tokens.store import TokenStore
 from toconv.training.epochs import read_epochs
 from toconv.training.identity import trial_id
 from toconv.training.loop import Training, cosine_with_warmup

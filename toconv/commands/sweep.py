@@ -84,7 +84,7 @@ def _is_sweep_file(word: str) -> bool:
 def _debug(asked: Sweep, paths: SweepPaths) -> ExitCode:
     """One trial of the sweep in this process: breakpoints and stack traces work."""
     from toconv.sweep.debug import run_one  # start-up: torch
-    from toconv.tokens.store import prepare_store
+    from toconv.tokens.encoding import prepare_store
 
     return run_one(asked, paths, prepare_store(asked.base))
 
@@ -122,7 +122,7 @@ def _run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster]) -> Exi
     from toconv.sweep.plan import check_trials_room
     from toconv.sweep.request import check_request, record_request
     from toconv.sweep.session import start_tracking, stop_tracking
-    from toconv.tokens.store import prepare_store
+    from toconv.tokens.encoding import prepare_store
     from toconv.tracking.tracker import check_access, say_store
 
     def before_encoding(fingerprint: str) -> None:

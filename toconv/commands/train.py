@@ -51,7 +51,8 @@ def main(arguments: list[str]) -> ExitCode:
 
 def _train(settings: Settings, paths: TrialPaths) -> ExitCode:
     from toconv.hardware import describe, resolve_device  # start-up: torch
-    from toconv.tokens.store import TokenStore, prepare_store
+    from toconv.tokens.encoding import prepare_store
+    from toconv.tokens.store import TokenStore
     from toconv.tracking.provenance import provenance
     from toconv.tracking.tracker import trackers
     from toconv.training.folder import check_folder

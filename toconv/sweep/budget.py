@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from toconv.paths import write_atomic
 from toconv.settings import Group, Weight
 from toconv.state_files import read_json
-from toconv.sweep.file import Budget
+from toconv.sweep.schema import Budget
 
 HOUR = 3600.0
 REMEDY = (

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from toconv import config
-from toconv.settings import cross_field_mistakes
+from toconv.rules import cross_field_mistakes
 from toconv.sweep.space import Distribution, Params, Space, active_only
 
 MOST = 10_000  # points that are looked at, of all cells together; of more than that they are drawn

@@ -22,8 +22,9 @@ from toconv.sweep.lock import check_alone
 from toconv.sweep.preflight import check_cluster, joined, usable
 from toconv.sweep.request import check_request
 from toconv.tokens.encoder_files import check_files
+from toconv.tokens.encoding import check_room, estimated_bytes, store_folder
 from toconv.tokens.images import Splits, list_splits
-from toconv.tokens.store import check_room, estimated_bytes, is_complete, store_folder
+from toconv.tokens.manifest import is_complete
 from toconv.tracking.tracker import check_access, say_store
 from toconv.training.losses import adversarial_weight
 

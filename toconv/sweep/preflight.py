@@ -17,7 +17,8 @@ from toconv.paths import SweepPaths, free_bytes, unwritable
 from toconv.tracking_address import database_file, store_in_use
 
 if TYPE_CHECKING:  # a worker imports this module too, and needs no request
-    from toconv.sweep.file import Resources, Sweep
+    from toconv.sweep.file import Sweep
+    from toconv.sweep.schema import Resources
 
 GCS = "gcs_server"  # the process that a cluster of Ray's has on its first machine
 ADDRESS = "RAY_ADDRESS"  # of a cluster to join; Ray's own, in the environment

@@ -27,8 +27,8 @@ from toconv.training.epochs import Epoch, read_epochs
 
 if TYPE_CHECKING:  # a worker imports this module too, and needs neither the ledger nor a request
     from toconv.sweep.driver import Driver
-    from toconv.sweep.file import Resources
     from toconv.sweep.proposals import Proposal
+    from toconv.sweep.schema import Resources
     from toconv.sweep.trainable import RunningTrial
 
 WORKER_RETRIES = 2  # of a worker that died; a trial that failed is not run again

@@ -13,7 +13,8 @@ from toconv.errors import RequestError
 from toconv.paths import SweepPaths, write_atomic
 from toconv.settings import Settings
 from toconv.state_files import as_kind, read_yaml
-from toconv.sweep.file import Sweep, SweepFile
+from toconv.sweep.file import Sweep
+from toconv.sweep.schema import SweepFile
 from toconv.training.identity import deciding, training_code
 
 SQLITE = b"SQLite format 3\0"

@@ -28,9 +28,7 @@ from toconv.sweep.space import Distribution, points
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 REDRAWS = 32  # draws that repeat a configuration before a cell counts as exhausted
-BY_SAMPLER = (
-    64  # draws of one trial that are left to the sampler; where the settings refuse so many, the rest is random
-)
+BY_SAMPLER = 64  # draws of one trial that the sampler makes; where the settings refuse so many, the rest is random
 DRAWS = 500  # of one trial
 REFUSED = "refused"  # of a trial: how many draws before it the settings refused, by what they said
 FAILURES_PER_CELL = 3  # failed trials are drawn anew so often, then the cell is given up
@@ -75,9 +73,11 @@ class Ledger:
             names.append(FINALISTS)
         self._studies = {name: self._study(path, name) for name in names}
         self._exhausted: set[str] = set()
-        for trial in (
-            t for name in self._cells for t in self._trials(name)
-        ):  # a study keeps the kind that it began with
+        self._keep_kinds()
+
+    def _keep_kinds(self) -> None:
+        """A study keeps the kind of distribution that a setting began with."""
+        for trial in (t for name in self._cells for t in self._trials(name)):
             kept = {key: d for key, d in trial.distributions.items() if key in self._space}
             self._space |= {key: d for key, d in kept.items() if type(d) is not type(self._space[key])}
 

@@ -161,7 +161,7 @@ def test_piped_it_is_plain_lines_of_ours_alone(recorded):
     """The sweep ran with FORCE_COLOR and 60 COLUMNS, as in some CI, and without a terminal."""
     stdout, stderr = recorded.done.stdout, recorded.done.stderr
     assert stderr == "" and not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", stdout)
-    assert not re.search(r"alembic|optuna|mlflow\.|wandb:|INFO|WARNING|\(raylet|pid=", stdout, re.IGNORECASE)
+    assert not re.search(r"alembic|optuna|mlflow\.(?!db)|wandb:|INFO|WARNING|\(raylet|pid=", stdout, re.IGNORECASE)
     told = [text for text in stdout.splitlines() if ": complete, distortion" in text]
     ran = [row for row in rows(recorded.folder) if row["kind"] != "baseline"]
     assert len(told) == len(ran) and all("trials ended" in text and "λ=" in text for text in told)
@@ -213,7 +213,7 @@ def terminal(arguments, folder, environment, resize=()):
 
 def test_a_terminal_that_is_resized_shows_a_whole_table_at_each_size(overrides, tmp_path):
     _, settings = overrides
-    path = write_sweep(tmp_path, {**settings, "training.epochs": 150}, resources={"cpu": 1})
+    path = write_sweep(tmp_path, {**settings, "training.epochs": 80}, resources={"cpu": 1})
     sizes = [(24, 80), (12, 60), (40, 110)]
     out = terminal(command(path), tmp_path, {"TERM": "xterm-256color"}, sizes)
     assert len(trial_rows(tmp_path)) == 4

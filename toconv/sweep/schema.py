@@ -1,0 +1,138 @@
+"""The keys of a sweep file, and what is wrong with a file that has others."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from toconv import config
+from toconv.evaluation.metrics import objectives
+from toconv.settings import Group, Positive, one_of
+from toconv.sweep.space import MOST_VALUES, Choices, Distribution, Space, as_settings_take_them
+
+SMALLEST_SHARE = 0.0001  # of a CPU or GPU
+MOST_CELLS, MOST_TRIALS = 10_000, 100_000  # of a sweep, all cells together
+SECTIONS = {"settings", "grid", "search", "objectives", "early_stopping", "resources", "budget", "finalists"}
+
+
+class EarlyStopping(Group):
+    after_epochs: Positive
+    keep: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Resources(Group):
+    gpu: Annotated[float, Field(ge=0, le=1024, allow_inf_nan=False)] = 1
+    cpu: Annotated[float, Field(ge=SMALLEST_SHARE, le=10_000, allow_inf_nan=False)] = 1
+
+    @field_validator("gpu", "cpu")
+    @classmethod
+    def _countable(cls, value: float) -> float:
+        """As Ray counts."""
+        if (value > 1 and value % 1) or 0 < value < SMALLEST_SHARE:
+            raise ValueError(f"must be a whole number, or a part of one from {SMALLEST_SHARE} on")
+        return value
+
+
+class Budget(Group):
+    hours: Annotated[float, Field(gt=0, le=10**6, allow_inf_nan=False)] | None = None
+    gpu_hours: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | None = None
+
+
+class Finalists(Group):
+    seeds: Annotated[int, Field(ge=1, le=1000)]
+
+
+class SweepFile(Group):
+    """The keys of a sweep file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    settings: dict[str, Any] = {}
+    grid: dict[str, Choices] = {}
+    search: Space = {}
+    start_with: list[dict[str, Any]] = []
+    objectives: Annotated[
+        dict[Annotated[str, one_of(objectives())], Literal["minimize", "maximize"]], Field(min_length=1)
+    ]
+    trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)]
+    sampler: Literal["tpe", "gp", "nsga2", "random", "grid"] = "tpe"
+    early_stopping: EarlyStopping | None = None
+    resources: Resources = Resources()
+    budget: Budget = Budget()
+    finalists: Finalists | None = None
+    baselines: bool = True
+
+    @field_validator("early_stopping", "finalists", mode="before")
+    @classmethod
+    def _none(cls, value: Any) -> Any:
+        return None if value == "none" else value
+
+    @field_validator("settings", "grid", "search", "start_with", mode="before")
+    @classmethod
+    def _empty(cls, value: Any, info: ValidationInfo) -> Any:
+        return cls.model_fields[info.field_name or ""].default if value is None else value
+
+    @field_validator("search")
+    @classmethod
+    def _typed(cls, value: Space) -> Space:
+        return as_settings_take_them(value)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SweepFile:
+        both = sorted(set(self.grid) & set(self.search))
+        if both:
+            raise ValueError(f"{', '.join(both)}: under grid or under search, not both")
+        if self.sampler == "grid":
+            endless = [key for key, d in self.search.items() if d.values() is None]
+            if endless:
+                raise ValueError(
+                    f"sampler: grid needs choices or a step, and at most {MOST_VALUES} values, for {', '.join(endless)}"
+                )
+            points = math.prod(len(d.values() or ()) for d in self.search.values())
+            if points > MOST_TRIALS:
+                raise ValueError(f"sampler: grid has {points} points in each cell; at most {MOST_TRIALS} can be walked")
+        cells = math.prod(map(len, self.grid.values()))
+        if cells > MOST_CELLS or cells * self.trials > MOST_TRIALS:
+            raise ValueError(
+                f"trials: {cells} cell(s) with {self.trials} trials each; a sweep has at most {MOST_CELLS} cells and "
+                f"{MOST_TRIALS} trials in all of them"
+            )
+        return self
+
+
+def readable(error: ValidationError, typed: Mapping[tuple[str, str], str]) -> list[str]:
+    """Every mistake. A key that is not known and close to one that is missing is one mistake, not two."""
+    errors = error.errors(include_url=False)
+    missing = {e["loc"]: str(e["loc"][-1]) for e in errors if e["type"] == "missing"}
+    mistakes = []
+    for unknown in [e for e in errors if e["type"] == "extra_forbidden"]:
+        *path, key = unknown["loc"]
+        beside = {loc: name for loc, name in missing.items() if list(loc[:-1]) == path}
+        near = difflib.get_close_matches(str(key)[: config.SHOWN], list(beside.values()), n=1)
+        missing = {loc: name for loc, name in missing.items() if loc not in beside or name not in near}
+        where = ".".join(map(str, unknown["loc"]))
+        mistakes.append(
+            f"{config.shown(where)}: no such key"
+            + (f"; did you mean {near[0]}?" if near else f"; {_owner(path)} has {', '.join(_keys(path))}")
+        )
+    rest = [e for e in errors if e["type"] != "extra_forbidden" and (e["type"] != "missing" or e["loc"] in missing)]
+    return mistakes + config.readable(rest, (), typed)
+
+
+def _owner(path: list[int | str]) -> str:
+    return ".".join(map(str, path)) or "a sweep file"
+
+
+def _keys(path: list[int | str]) -> list[str]:
+    """The keys that may stand at a place of a sweep file where not every text may."""
+    kinds: dict[str, type[Group]] = {
+        "early_stopping": EarlyStopping,
+        "resources": Resources,
+        "budget": Budget,
+        "finalists": Finalists,
+        "search": Distribution,
+    }
+    return list((kinds[str(path[0])] if path else SweepFile).model_fields)

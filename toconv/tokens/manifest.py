@@ -1,0 +1,58 @@
+"""manifest.json of a token store: what its shards hold. A shard that is in it is finished."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, FiniteFloat, ValidationError, model_validator
+
+from toconv.errors import StoreError, told
+from toconv.settings import Group, Positive
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]  # of a file of the store
+
+
+class ShardEntry(Group):
+    """A finished shard."""
+
+    split: Literal["train", "val", "test"]
+    images: Positive
+    width: Positive
+    sha256: dict[Name, str]
+
+
+class Manifest(Group):
+    """manifest.json; what comes below `shards` is there once all of them are."""
+
+    fingerprint: Name
+    parts: dict[str, Any]
+    shards: dict[Name, ShardEntry]
+    encoder: str = ""
+    grid_size: Positive = 1
+    blocks: Positive | None = None
+    mean: list[FiniteFloat] = []
+    std: list[FiniteFloat] = []
+    complete: bool = False
+
+    @model_validator(mode="after")
+    def _whole(self) -> Manifest:
+        widths = {len(self.mean), len(self.std), *(shard.width for shard in self.shards.values())}
+        if self.complete and (len(widths) > 1 or not self.shards or not self.encoder):
+            raise ValueError("complete, but not whole")
+        return self
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    path = folder / "manifest.json"
+    try:
+        found = Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValidationError, OSError) as error:
+        raise StoreError(f"{path}: damaged ({told(error)}); remove the folder to encode anew") from error
+    return found.model_dump(exclude_unset=True)
+
+
+def is_complete(folder: Path) -> bool:
+    return bool((read_manifest(folder) or {}).get("complete"))
