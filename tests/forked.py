@@ -14,6 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.repository import REPOSITORY
+
+WITHOUT = REPOSITORY / "tests" / "without"
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["tests.imported"])
 
@@ -24,7 +27,7 @@ class Forked:
     def __init__(self, folder, script, arguments, environment=None):
         self.args = [sys.executable, str(script), *map(str, arguments)]
         self._printed = [Path(tempfile.mkstemp(prefix=name)[1]) for name in ("stdout", "stderr")]
-        environment = dict(os.environ) if environment is None else environment
+        environment = _with_path(os.environ if environment is None else environment)
         self._process = _PROCESSES.Process(target=_run, args=(self.args[1:], str(folder), self._printed, environment))
         self._process.start()
         self.pid = self._process.pid
@@ -65,6 +68,11 @@ class Forked:
 
     def _texts(self):
         return tuple(path.read_text() for path in self._printed)
+
+
+def _with_path(environment):
+    path = environment.get("PYTHONPATH")
+    return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, (str(WITHOUT), path)))}
 
 
 def _run(arguments, folder, printed, environment):

@@ -10,6 +10,7 @@ import optuna
 import pytest
 import yaml
 
+import toconv
 from tests.forked import Forked
 from tests.repository import REPOSITORY
 from tests.running import (
@@ -225,33 +226,58 @@ def on_two_logical_gpus(folder, *arguments):
     return Forked(folder, script, arguments, environment).completed(300)
 
 
-def test_spent_gpu_hours_end_trials_at_a_checkpoint_and_more_of_them_goes_on(overrides, tmp_path):
+@pytest.fixture(scope="module")
+def on_gpus(overrides, tmp_path_factory):
+    """A sweep on two logical GPUs whose budget ended it three times, at last with its trials done."""
+    folder = tmp_path_factory.mktemp("gpus")
+    settings = {**overrides[1], "hardware.device": "cpu", "training.epochs": 60}
+    settings["experiment.tracking_uri"] = f"sqlite:///{folder / 'mlflow.db'}"
+    path = write_sweep(folder, settings, resources={"cpu": 1})
+    trials = folder / "outputs" / "tiny" / "trials"
+    starts = []
+    for hours in ("1e-6", "1e-6", "1"):
+        done = on_two_logical_gpus(folder, path, f"budget.gpu_hours={hours}")
+        assert done.returncode == 0, done.stderr
+        report = (folder / "outputs" / "tiny" / "report.html").exists()
+        starts.append((done, trial_rows(folder), {trial.name: epochs_of(trial) for trial in trials.iterdir()}, report))
+    return folder, starts
+
+
+def test_spent_gpu_hours_end_trials_at_a_checkpoint_and_more_of_them_goes_on(on_gpus):
     """The first epoch that ends finds the budget spent, however fast the machine is."""
-    _, settings = overrides
-    path = write_sweep(tmp_path, {**settings, "hardware.device": "cpu", "training.epochs": 30}, resources={"cpu": 1})
-    trials = tmp_path / "outputs" / "tiny" / "trials"
-    done = on_two_logical_gpus(tmp_path, path, "budget.gpu_hours=1e-6")
-    assert done.returncode == 0, done.stderr
-    assert "stopped by the budget (budget.gpu_hours=1e-06" in done.stdout and "to go on" not in done.stderr
-    states = Counter(r["state"] for r in trial_rows(tmp_path))
-    assert set(states) == {"running"} and (tmp_path / "outputs" / "tiny" / "report.html").exists()
-    begun = {folder.name: epochs_of(folder) for folder in trials.iterdir()}
-    assert begun and all(0 < len(epochs) < 30 for epochs in begun.values())
-    again = on_two_logical_gpus(tmp_path, path, "budget.gpu_hours=1e-6")
-    assert again.returncode == 0 and {folder.name: epochs_of(folder) for folder in trials.iterdir()} == begun
-    assert on_two_logical_gpus(tmp_path, path, "budget.gpu_hours=1").returncode == 0
-    assert {r["state"] for r in trial_rows(tmp_path)} == {"complete"} and len(trial_rows(tmp_path)) == 4
-    assert all(epochs_of(folder) == list(range(1, 31)) for folder in trials.iterdir())
+    (first, found, begun, report), (_, _, again, _), (_, last, epochs, _) = on_gpus[1]
+    assert "stopped by the budget (budget.gpu_hours=1e-06" in first.stdout and "to go on" not in first.stderr
+    assert {r["state"] for r in found} == {"running"} and report
+    assert begun and all(0 < len(done) < 60 for done in begun.values()) and again == begun
+    assert {r["state"] for r in last} == {"complete"} and len(last) == 4
+    assert all(done == list(range(1, 61)) for done in epochs.values())
 
 
-def test_hours_that_are_spent_before_the_first_trial_begin_none(overrides, tmp_path):
-    _, settings = overrides
-    path = write_sweep(tmp_path, settings)
+def test_two_logical_gpus_run_two_trials_side_by_side_each_seeing_one(on_gpus):
+    folder, starts = on_gpus
+    assert "2 trial(s) at a time, each with 1 CPU and 1 GPU" in starts[-1][0].stdout
+    spans = []
+    for trial in (folder / "outputs" / "tiny" / "trials").iterdir():
+        gpu = json.loads((trial / "worker.json").read_text())["CUDA_VISIBLE_DEVICES"]
+        stamps = [json.loads(line)["timestamp"] for line in (trial / "metrics.jsonl").read_text().splitlines()]
+        spans.append((gpu, min(stamps), max(stamps)))
+    assert {gpu for gpu, _, _ in spans} == {"0", "1"}
+    assert any(a[0] != b[0] and a[1] < b[2] and b[1] < a[2] for a in spans for b in spans)
+
+
+def test_spent_hours_begin_no_trial_and_what_is_complete_is_recommended(overrides, tmp_path):
+    """First before any trial, then with a trial in each cell, at last with one that still runs."""
+    path = write_sweep(tmp_path, {**overrides[1], "training.epochs": 2}, trials=1)
+    paths = SweepPaths(tmp_path / "outputs" / "tiny")
     done = run(tmp_path, path, "budget.hours=1e-6")
     assert done.returncode == 0, done.stderr
     assert "stopped by the budget (budget.hours=1e-06" in done.stdout and not trial_rows(tmp_path)
     assert run(tmp_path, path, "budget.hours=1").returncode == 0
-    assert {r["state"] for r in trial_rows(tmp_path)} == {"complete"} and len(trial_rows(tmp_path)) == 4
+    assert {r["state"] for r in trial_rows(tmp_path)} == {"complete"} and len(trial_rows(tmp_path)) == 2
+    done = run(tmp_path, path, "trials=3", "budget.hours=0.0001")
+    assert done.returncode == 0 and "stopped by the budget" in done.stdout
+    complete = {int(r["tokens"]) for r in trial_rows(tmp_path) if r["state"] == "complete"}
+    assert complete == {4, 9} == {toconv.load(p).k ** 2 for p in paths.recommended.iterdir()}
 
 
 def test_a_dry_run_plans_and_leaves_nothing(overrides, tmp_path):
@@ -318,21 +344,6 @@ def test_k_may_be_a_choice_of_optunas_with_the_tokens_as_an_objective(overrides,
     trials = optuna.load_study(study_name=None, storage=storage).trials
     assert len(trials) == 4
     assert all(t.values[2] == t.params["model.compressor.output_grid_size"] ** 2 for t in trials)
-
-
-def test_two_logical_gpus_run_two_trials_side_by_side_each_seeing_one(overrides, tmp_path):
-    _, settings = overrides
-    path = write_sweep(tmp_path, {**settings, "hardware.device": "cpu", "training.epochs": 60}, resources={"cpu": 1})
-    done = on_two_logical_gpus(tmp_path, path)
-    assert done.returncode == 0, done.stderr
-    assert "2 trial(s) at a time, each with 1 CPU and 1 GPU" in done.stdout
-    spans = []
-    for folder in (tmp_path / "outputs" / "tiny" / "trials").iterdir():
-        gpu = json.loads((folder / "worker.json").read_text())["CUDA_VISIBLE_DEVICES"]
-        stamps = [json.loads(line)["timestamp"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        spans.append((gpu, min(stamps), max(stamps)))
-    assert {gpu for gpu, _, _ in spans} == {"0", "1"}
-    assert any(a[0] != b[0] and a[1] < b[2] and b[1] < a[2] for a in spans for b in spans)
 
 
 def test_a_second_driver_is_refused_while_the_first_lives(overrides, tmp_path):

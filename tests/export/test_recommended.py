@@ -1,6 +1,5 @@
 """A sweep ends with its recommended compressors, exported with its own results; the command exports any trial."""
 
-import csv
 import json
 import shutil
 
@@ -10,7 +9,7 @@ import yaml
 from scipy import stats
 
 import toconv
-from tests.running import rows, run, toconv_command, write_sweep
+from tests.running import rows, run, toconv_command
 from toconv import checkpoint, config
 from toconv.errors import CheckpointError
 from toconv.export.recommended import export_recommended, export_trial, reproduce
@@ -202,15 +201,3 @@ def test_its_command_line_gives_the_very_settings_again(overrides, swept):
     for group in ("encoder", "loss", "training"):
         assert getattr(again, group).model_dump(mode="json") == state["settings"][group]
     assert reproduce(again) == texts
-
-
-def test_an_interrupted_sweep_leaves_what_it_has(overrides, tmp_path):
-    """Stopped by its budget, and with a trial that still runs."""
-    path = write_sweep(tmp_path, {**overrides[1], "training.epochs": 2}, trials=1)
-    assert run(tmp_path, path).returncode == 0
-    done = run(tmp_path, path, "trials=3", "budget.hours=0.0001")
-    assert done.returncode == 0 and "stopped by the budget" in done.stdout
-    with SweepPaths(tmp_path / "outputs" / "tiny").results.open() as file:
-        complete = {int(r["tokens"]) for r in csv.DictReader(file) if r["kind"] == "trial" and r["state"] == "complete"}
-    assert complete == {4, 9}
-    assert {toconv.load(p).k ** 2 for p in SweepPaths(tmp_path / "outputs" / "tiny").recommended.iterdir()} == complete

@@ -20,7 +20,7 @@ from tests.running import (
     wait_for_epochs,
     write_sweep,
 )
-from tests.sweep.faults import ended, undisturbed
+from tests.sweep.faults import ended
 
 pytestmark = pytest.mark.slow
 
@@ -66,17 +66,6 @@ class Server:
         self.process.wait()
 
 
-@pytest.fixture(scope="module")
-def settings(long_settings):
-    return {**long_settings, "training.epochs": 12}
-
-
-@pytest.fixture(scope="module")
-def reference(settings, once):
-    """The rows of a run whose server was there."""
-    return once("tracked", lambda folder: undisturbed(folder, settings))
-
-
 @pytest.fixture
 def server(tmp_path):
     server = Server(tmp_path)
@@ -85,8 +74,8 @@ def server(tmp_path):
     server.kill()
 
 
-def test_a_tracking_server_that_is_restarted_has_missed_nothing(settings, tmp_path, server, reference):
-    file = write_sweep(tmp_path, {**settings, "experiment.tracking_uri": server.uri}, sampler="random")
+def test_a_tracking_server_that_is_restarted_has_missed_nothing(long_settings, tmp_path, server, reference):
+    file = write_sweep(tmp_path, {**long_settings, "experiment.tracking_uri": server.uri}, sampler="random")
     process = start(tmp_path, file)
     wait_for_epochs(tmp_path, process, 3)
     server.kill()
@@ -97,8 +86,8 @@ def test_a_tracking_server_that_is_restarted_has_missed_nothing(settings, tmp_pa
     assert_as_undisturbed(tmp_path, reference, server.uri)
 
 
-def test_a_tracking_server_that_hangs_costs_no_trial_and_is_told_later_once(settings, tmp_path, server, reference):
-    file = write_sweep(tmp_path, {**settings, "experiment.tracking_uri": server.uri}, sampler="random")
+def test_a_tracking_server_that_hangs_costs_no_trial_and_is_told_later_once(long_settings, tmp_path, server, reference):
+    file = write_sweep(tmp_path, {**long_settings, "experiment.tracking_uri": server.uri}, sampler="random")
     process = start(tmp_path, file)
     wait_for_epochs(tmp_path, process, 3)
     os.killpg(server.process.pid, signal.SIGSTOP)
@@ -111,9 +100,11 @@ def test_a_tracking_server_that_hangs_costs_no_trial_and_is_told_later_once(sett
     assert_as_undisturbed(tmp_path, reference, server.uri)
 
 
-def test_a_tracking_server_that_is_gone_costs_nothing_and_is_told_later_once(settings, tmp_path, server, reference):
+def test_a_tracking_server_that_is_gone_costs_nothing_and_is_told_later_once(
+    long_settings, tmp_path, server, reference
+):
     server.kill()
-    file = write_sweep(tmp_path, {**settings, "experiment.tracking_uri": server.uri}, sampler="random")
+    file = write_sweep(tmp_path, {**long_settings, "experiment.tracking_uri": server.uri}, sampler="random")
     done = run(tmp_path, file)
     assert done.returncode == 0 and "not delivered" in done.stdout, done.stdout + done.stderr
     assert {r["state"] for r in trial_rows(tmp_path)} == {"complete"}

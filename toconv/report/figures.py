@@ -58,7 +58,7 @@ def write_figures(folder: Path, results: Results, maps: ErrorMaps) -> list[Path]
 
 def _save(path: Path, figure: Figure, kind: str) -> Path:
     write_atomic(path, _image(figure, kind, DPI))
-    figure.set_layout_engine("none")  # the parts stay where the first kind put them
+    figure.set_layout_engine(None)  # the parts stay where the first kind put them, and are drawn once for the next
     return path
 
 

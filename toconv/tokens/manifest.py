@@ -13,8 +13,8 @@ from toconv.settings import Group, Positive
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]  # of a file of the store
 
 
-class ShardEntry(Group):
-    """A finished shard."""
+class ShardEntry(Group, extra="ignore"):
+    """A finished shard; earlier versions said more of it."""
 
     split: Literal["train", "val", "test"]
     images: Positive
@@ -22,7 +22,7 @@ class ShardEntry(Group):
     sha256: dict[Name, str]
 
 
-class Manifest(Group):
+class Manifest(Group, extra="ignore"):
     """manifest.json; what comes below `shards` is there once all of them are."""
 
     fingerprint: Name
