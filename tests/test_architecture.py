@@ -37,7 +37,6 @@ EXEMPT = {  # modules that a training uses and that its code's version leaves ou
     "toconv.code_version": "makes this very hash",
     "toconv.tokens.store": "tokens are in a trial's identity by their fingerprint",
     "toconv.tokens.images": "as tokens.store: which pictures",
-    "toconv.tokens.pixels": "as tokens.store: their pixels",
     "toconv.tokens.onnx_weights": "as tokens.store: the encoder's weights",
     "toconv.tokens.derived": "gives back what was computed by modules that are listed",
     "toconv.models.protocols": "types",
