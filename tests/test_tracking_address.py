@@ -1,5 +1,6 @@
 """Which addresses MLflow may be given, and which of several is in use."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,21 @@ def test_the_last_lines_say_where_to_look():
 def test_a_database_file_is_known_by_its_path():
     assert database_file("sqlite:////data/mlflow.db?timeout=3") == Path("/data/mlflow.db")
     assert database_file("sqlite:///:memory:") is database_file("http://host") is None
+
+
+def test_a_file_that_is_no_store_of_mlflows_is_refused_and_stays_as_it_is(tmp_path):
+    text, mine, new = tmp_path / "mine.yaml", tmp_path / "mine.db", tmp_path / "new.db"
+    text.write_text("name: mine\n" * 100)
+    with sqlite3.connect(mine) as database:
+        database.execute("create table experiments (mine)")
+    before = mine.read_bytes()
+    for path, told in ((text, "is no SQLite file"), (mine, "something else than MLflow"), (tmp_path, "is no file")):
+        with pytest.raises(RequestError, match=told):
+            check_access(experiment(f"sqlite:///{path}"))
+    check_access(experiment(f"sqlite:///{new}"))
+    assert mine.read_bytes() == before and not new.exists()
+
+
+@pytest.mark.parametrize("address", ["sqlite://", "sqlite:///:memory:", "sqlite:///"])
+def test_a_store_in_memory_is_refused(address):
+    assert "in memory" in address_mistake(address)

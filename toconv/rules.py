@@ -47,7 +47,7 @@ def _decoder_mistakes(raw: dict[str, Any]) -> Iterator[str]:
 def _picture_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     data = raw["data"]
     source = SOURCES.get(data["kind"])
-    if source and source.root and not data[source.root]:
+    if source and source.root and data[source.root] is None:
         yield f"data.{source.root}: data={data['kind']} needs it, e.g. data.{source.root}=/path/to/pictures"
     val, test = data["val_fraction"], data["test_fraction"]
     if val + test >= 1 and data["kind"] != "imagenet":
@@ -65,7 +65,7 @@ def _loss_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     if weight == 0 and (ratio is not None or loss["wgan_weight"] == 0):
         zero = "loss.wgan_weight" if ratio is None else "with loss.log_ratio the weight of L_gen"
         yield f"{zero} and loss.ae_weight are both 0: nothing would be trained"
-    elif ratio is not None and math.log10(weight) + ratio > math.log10(MOST_WEIGHT):
+    elif ratio is not None and math.isfinite(ratio) and math.log10(weight) + ratio > math.log10(MOST_WEIGHT):
         yield (
             f"loss.log_ratio={ratio}: the weight of L_gen, loss.ae_weight={weight} times 10 to that power, must be at "
             f"most {MOST_WEIGHT:g}"

@@ -82,7 +82,7 @@ class EncoderSettings(Group):
     name: Text
     architecture: FileText  # an open_clip model name, or an open_clip model config (*.json)
     weights: FileText  # an open_clip tag, a local file, or package:MODULE/FILE
-    sha256: Text | None  # of the weights file; checked where it is given
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None  # of the weights file; checked where it is given
     layer: Annotated[int, Field(ge=-1000, le=999)]  # index of the block whose output is taken, -1 for the last
     image_size: Size  # pixels
     patch_size: Size  # pixels

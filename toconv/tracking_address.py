@@ -1,7 +1,9 @@
 """Where MLflow's store is: what an address may be, and which one is in use. Knows no MLflow."""
 
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +12,7 @@ from urllib.parse import urlsplit
 VARIABLE, FILE_STORE = "MLFLOW_TRACKING_URI", "MLFLOW_ALLOW_FILE_STORE"  # MLflow's own, in the environment
 SERVERS = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+MLFLOW_TABLES = {"alembic_version", "experiments", "runs"}
 PLUGINS = "mlflow.tracking_store"  # entry points of packages that bring stores of their own
 KNOWN = (*DATABASES, *SERVERS, "databricks")
 
@@ -41,6 +44,8 @@ def address_mistake(address: str) -> str | None:
         return "is no address: its host or port cannot be read"
     if kind in SERVERS and not host:
         return f"names no server; write {kind}://HOST:PORT"
+    if kind == "sqlite" and database_file(address) is None:
+        return "is a database in memory, gone with the process; write sqlite:///FILE"
     if kind in DATABASES and "://" not in address:
         return f"is no address of a database; write {kind}:///FILE or {kind}://USER@HOST/NAME"
     if kind in ("", "file") and address != "databricks":
@@ -58,6 +63,23 @@ def _of_plugins() -> Iterator[str]:
 
 def is_server(address: str) -> bool:
     return address.lower().startswith(tuple(f"{kind}://" for kind in SERVERS))
+
+
+def foreign_database(address: str) -> str | None:
+    """Why the file of a SQLite address is none of MLflow's, if so. Changes nothing."""
+    file = database_file(address)
+    if file is None or not file.exists() or (file.is_file() and file.stat().st_size == 0):
+        return None
+    try:
+        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            tables = {row[0] for row in database.execute("select name from sqlite_master where type = 'table'")}
+    except sqlite3.OperationalError:  # locked, or not to be opened: its user says so
+        return None if file.is_file() else f"{file}: is no file"
+    except sqlite3.Error:
+        return f"{file}: is no SQLite file; choose another one"
+    if tables and not tables >= MLFLOW_TABLES:
+        return f"{file}: is a database of something else than MLflow; choose another one"
+    return None
 
 
 def database_file(address: str) -> Path | None:

@@ -101,6 +101,7 @@ def test_a_text_setting_that_yaml_reads_as_something_else_is_shown_wherever_it_s
         "experiment.name=2024_01_02",
         "experiment.wandb_project=yes",
         "encoder.name=007",
+        "encoder.name",  # is no axis
     ]
 
 
@@ -190,6 +191,19 @@ def test_trials_and_seeds_have_a_most_that_is_told_with_the_value(load):
 def test_a_range_of_a_billion_whole_numbers_is_a_range(load):
     sweep = load(HEAD + "search: {training.seed: {low: 0, high: 4294967295, type: int}}")
     assert sweep.planned_trials() == 2
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        "grid: {encoder.layer: [-2, -1]}",
+        "search: {data.seed: {choices: [0, 1]}}",
+        "search: {data.val_fraction: {low: 0.1, high: 0.2}}",
+        "grid: {data: [folder, sample]}",
+    ],
+)
+def test_what_decides_the_tokens_is_no_axis(load, axes):
+    assert any("decides the tokens, which all trials of a sweep share" in m for m in refusal(load, HEAD + axes))
 
 
 def test_home_is_expanded_in_a_file_too(load, monkeypatch):

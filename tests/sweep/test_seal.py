@@ -109,3 +109,12 @@ def test_a_trial_is_taken_over_only_as_it_was(swept):
     finish(one)
     one.metrics.write_text(last_number(one.metrics.read_text()))
     assert not intact(one)
+
+
+def test_a_ledger_that_says_something_else_than_the_sealed_files_is_named(swept):
+    opened, one, _ = swept
+    study = SweepPaths(one.folder.parent.parent).study
+    with sqlite3.connect(study) as ledger:
+        ledger.execute("update trial_values set value = 0.001 where objective = 0")
+    with pytest.raises(SealBroken, match=r"study.db: has distortion=0.001, was 0\.\d+ \(trial"):
+        opened()

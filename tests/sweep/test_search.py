@@ -12,7 +12,7 @@ from tests.running import write_sweep
 from toconv.analysis.records import State
 from toconv.errors import MachineryError, RequestError
 from toconv.sweep.file import load_sweep
-from toconv.sweep.search import FAILURES_PER_CELL, Ledger
+from toconv.sweep.search import FAILURES_PER_CELL, Ledger, is_ledger
 from toconv.sweep.space import Distribution, active_only, size
 from toconv.training.identity import deciding
 
@@ -279,10 +279,30 @@ def test_a_study_that_is_none_is_named_with_what_to_do(ledger, tmp_path, content
 
 
 @pytest.mark.slow
-def test_a_study_without_the_facts_of_its_trials_is_named(ledger, tmp_path):
+@pytest.mark.parametrize(
+    "change",
+    [
+        "delete from trial_user_attributes",
+        "update trial_user_attributes set value_json = '7' where key = 'trial_id'",
+        "insert into trial_user_attributes (trial_id, key, value_json) values (1, 'seal', '5')",
+    ],
+)
+def test_a_study_without_the_facts_of_its_trials_is_named(ledger, tmp_path, change):
     path = tmp_path / "study.db"
     ledger(path).propose({})
     with sqlite3.connect(path) as study:
-        study.execute("delete from trial_user_attributes")
+        study.execute(change)
     with pytest.raises(MachineryError, match="cannot be read"):
         ledger(path).trials()
+
+
+@pytest.mark.slow
+def test_a_file_is_the_ledger_of_a_sweep_or_is_not_and_stays_as_it_is(ledger, tmp_path):
+    path, gone, other = tmp_path / "study.db", tmp_path / "gone.db", tmp_path / "other.db"
+    ledger(path).propose({})
+    with sqlite3.connect(other) as database:
+        database.execute("create table mine (x)")
+    before = other.read_bytes()
+    assert is_ledger(path, "tiny")
+    assert not any(is_ledger(p, name) for p, name in ((path, "tin"), (gone, "tiny"), (other, "tiny")))
+    assert not gone.exists() and other.read_bytes() == before

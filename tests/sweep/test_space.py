@@ -60,7 +60,7 @@ def loaded(tiny, tmp_path, **changes):
         (N, {"low": 1, "high": 7, "step": 2}, [1, 3, 5, 7]),
         (N, {"low": 1, "high": 3, "type": "float"}, [1, 2, 3]),
         ("training.seed", {"low": 0, "high": 1}, [0, 1]),
-        ("data.train_pictures", {"low": 2, "high": 3}, [2, 3]),  # a whole number or null
+        ("hardware.threads", {"low": 2, "high": 3}, [2, 3]),  # a whole number or null
         ("loss.lambda_gp", {"low": 1, "high": 2, "step": 0.5}, [1.0, 1.5, 2.0]),
     ],
 )

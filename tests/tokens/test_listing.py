@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.properties import any_input_is_taken_or_refused
 from toconv.tokens import listing
 from toconv.tokens.gather import gather
-from toconv.tokens.listing import BROKEN, CLOSED, HIDDEN, LOOP, SPECIAL, TWICE, Listing, pictures_below
+from toconv.tokens.listing import BROKEN, CLOSED, FORMAT, HIDDEN, LOOP, SPECIAL, TWICE, Listing, pictures_below
 
 
 @pytest.fixture
@@ -147,3 +147,19 @@ def test_any_folder_is_listed_with_each_file_once(tmp_path_factory, entries):
 
 def test_suffixes_are_of_formats_that_have_a_name():
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in listing.SUFFIXES)
+
+
+def test_a_globs_matches_are_followed_and_told_as_a_folders_are(root, capsys):
+    (root / "loop").symlink_to(".")
+    (root / "again").symlink_to("../mix")
+    (root / "cats2").symlink_to("cats")
+    (root / "broken.jpg").symlink_to("gone.jpg")
+    os.mkfifo(root / "pipe.png")
+    for name in ("raw.nef", "drawn.svg"):
+        (root / name).write_bytes(b"x")
+    assert [picture.key for picture in gather([f"{root}/*"])] == ["a", "cats/b"]
+    told = capsys.readouterr().out
+    for part in (f"({LOOP}): again, loop", f"({TWICE}): cats2", f"({BROKEN}): broken.jpg", f"({SPECIAL}): pipe.png"):
+        assert part in told
+    assert f"({FORMAT}): drawn.svg, raw.nef" in told
+    assert left_out(Listing(root), root)[FORMAT] == ["drawn.svg", "raw.nef"]

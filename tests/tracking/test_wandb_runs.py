@@ -9,7 +9,7 @@ from tests.running import rows, toconv_command
 from toconv import config
 from toconv.errors import RequestError
 from toconv.paths import TrialPaths
-from toconv.settings import _installed
+from toconv.rules import _installed
 from toconv.tracking.wandb_runs import WandbTracker
 from toconv.training.epochs import read_epochs
 

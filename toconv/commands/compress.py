@@ -72,11 +72,12 @@ def _compress_all(pictures: list[Picture], checkpoint: str, output: Path, given:
     from safetensors.torch import save
 
     from toconv.export.pictures import PictureCompressor, open_compressor, readable_batches
-    from toconv.hardware import keep_freed_memory
+    from toconv.hardware import keep_freed_memory, limit_threads
     from toconv.report.figures import error_map
 
     keep_freed_memory()
     compressor, settings = open_compressor(checkpoint, given)
+    limit_threads(settings.hardware)
     work, skipped, done = PictureCompressor(compressor, settings), list[str](), 0
     with torch.inference_mode(), bar("pictures") as progress:
         task = progress.add_task("compressing", total=len(pictures))

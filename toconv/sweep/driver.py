@@ -71,9 +71,14 @@ class Driver:
     def _unlike_its_end(self, trial: Trial) -> list[str]:
         paths, name = self.paths.trial(trial.proposal.trial_id), trial.proposal.name
         found = differences(paths, trial.seal) if trial.seal else []
-        if not found and trial.state is State.COMPLETE and not read_epochs(paths.metrics):
-            found = [f"{paths.metrics}: holds no epoch"]
+        if not found and trial.state is State.COMPLETE:
+            epochs = read_epochs(paths.metrics)
+            found = self._unlike_the_ledger(trial, epochs[-1]) if epochs else [f"{paths.metrics}: holds no epoch"]
         return [f"{line} (trial {name})" for line in found]
+
+    def _unlike_the_ledger(self, trial: Trial, last: Epoch) -> list[str]:
+        differing = {k: v for k, v in trial.values.items() if trial.seal and last.metrics.get(k, v) != v}
+        return [f"{self.paths.study}: has {k}={v}, was {last.metrics[k]}" for k, v in differing.items()]
 
     def identify(self, params: Mapping[str, Any]) -> str:
         """The trial_id of these parameters."""

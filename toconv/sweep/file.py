@@ -19,6 +19,7 @@ from toconv.sweep.schema import SECTIONS, SweepFile, readable
 from toconv.sweep.space import condition_mistakes, size, start_mistakes, twice_mistakes
 from toconv.sweep.yaml_text import read_document
 
+OF_TOKENS = ("data", "encoder")  # groups of settings
 FINALISTS = "finalists"  # their study, which no cell may be called
 
 
@@ -147,12 +148,22 @@ def _base(
     mistakes += _value_mistakes(file, overrides, set(mistakes), typed)
     surveys = survey_cells(overrides, grid_points(file.grid), file.search)
     mistakes += config.without(config.resolved({**overrides, **first})[2], combination_mistakes(surveys, file.search))
+    mistakes += _axes_of_tokens([*file.grid, *file.search])
     mistakes += twice_mistakes("grid", file.grid)
     mistakes += twice_mistakes("search", {key: d.choices for key, d in file.search.items() if d.choices is not None})
     if mistakes:
         return None, mistakes
     base, refused = config.check(overrides, first)
     return (config.check(overrides, surveys[0].first or {})[0] if refused else base), _finalist_mistakes(file, base)
+
+
+def _axes_of_tokens(axes: list[str]) -> list[str]:
+    """All trials of a sweep share its tokens."""
+    return [
+        f"{key}: decides the tokens, which all trials of a sweep share; give it one value, and each value a sweep"
+        for key in axes
+        if key.partition(".")[0] in OF_TOKENS
+    ]
 
 
 def _value_mistakes(

@@ -8,19 +8,21 @@ or not there."""
 import hashlib
 import math
 import random
+import sqlite3
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from pydantic import BaseModel, ValidationError
 
 from toconv.analysis.records import State
-from toconv.errors import MachineryError, RequestError, ToconvError, first_line
+from toconv.errors import MachineryError, RequestError, ToconvError, first_line, told
 from toconv.sweep.feasible import by_rule, listed
 from toconv.sweep.file import FINALISTS, Cell, Sweep
 from toconv.sweep.proposals import Proposal, Trial
@@ -54,6 +56,17 @@ OF_NO_USE = (  # Optuna's warnings at each reading of a trial: lists come back f
     "The distribution is specified by",  # a step that ends below high, as `Distribution.values` does
 )
 STATES = {theirs: ours for ours, theirs in OPTUNA_STATES.items()}
+
+
+class Facts(BaseModel, extra="ignore"):
+    """What the ledger keeps of a trial beside Optuna's own."""
+
+    trial_id: str
+    cell: str | None = None  # of a finalist, as are the next two
+    params: dict[str, Any] | None = None
+    finalist_of: str | None = None
+    reason: str | None = None
+    seal: dict[str, str] | None = None
 
 
 class Ledger:
@@ -259,12 +272,15 @@ class Ledger:
             return self._studies[study].get_trials(deepcopy=False)
 
     def _as_trial(self, study: str, trial: FrozenTrial) -> Trial:
-        facts = trial.user_attrs
-        cell = facts.get("cell", study)
-        params = facts.get("params") or {**self._cells[cell].fixed, **trial.params}
-        proposal = Proposal(cell, trial.number, facts["trial_id"], params, facts.get("finalist_of"))
+        try:
+            facts = Facts.model_validate(trial.user_attrs)
+        except ValidationError as error:
+            raise ValueError(f"trial {trial.number} of {study}: {told(error)}") from None
+        cell = facts.cell or study
+        params = facts.params or {**self._cells[cell].fixed, **trial.params}
+        proposal = Proposal(cell, trial.number, facts.trial_id, params, facts.finalist_of)
         values = dict(zip(self._objectives, trial.values or [], strict=False))
-        return Trial(proposal, STATES[trial.state], values, facts.get("reason"), facts.get("seal"))
+        return Trial(proposal, STATES[trial.state], values, facts.reason, facts.seal)
 
     def importances(self) -> dict[str, dict[str, float]]:
         """{cell: {setting: share of the first objective's variance}} (fANOVA), where there are enough trials."""
@@ -278,6 +294,15 @@ class Ledger:
                         study, target=lambda t: t.values[0], evaluator=fanova(seed=0)
                     )
         return found
+
+
+def is_ledger(path: Path, name: str) -> bool:
+    """Whether the file holds a study of this sweep. Changes nothing: opening it as a storage would make one."""
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as ledger:
+            return any(str(row[0]).startswith(f"{name}/") for row in ledger.execute("select study_name from studies"))
+    except sqlite3.Error:
+        return False
 
 
 def import_fanova(trials: int) -> None:

@@ -10,16 +10,21 @@ from toconv.progress import console, phase
 from toconv.sweep.baselines import recorded_baselines
 from toconv.sweep.driver import Driver
 from toconv.sweep.request import recorded_sweep
+from toconv.sweep.search import is_ledger
 from toconv.tracking.delivery import BackgroundTracker
 from toconv.tracking.provenance import provenance
 from toconv.tracking.tracker import trackers
 
+LEDGER_REMEDY = "put a copy of it back, or have the sweep's own command make it anew from what is finished"
 FLUSH_SECONDS = 30.0  # that the end of a sweep waits for the tracking server to take one more record
 
 
 def recorded_driver(paths: SweepPaths) -> Driver:
-    """The sweep in a folder as its ledger has it, with its baselines. Raises RequestError where there is none."""
+    """The sweep in a folder as its ledger has it, with its baselines. Raises RequestError where there is none,
+    DamagedFile where its ledger is gone or another one."""
     sweep, fingerprint = recorded_sweep(paths)
+    if not is_ledger(paths.study, sweep.file.name):
+        raise DamagedFile(paths.study, f"must be the ledger of the sweep {sweep.file.name}", LEDGER_REMEDY)
     driver = Driver(sweep, paths, sweep.base.data.tokens_dir.resolve() / fingerprint, fingerprint)
     if sweep.file.baselines:
         known = [r for r in _earlier_results(paths) if r.kind == Kind.BASELINE]  # measured by earlier code, perhaps

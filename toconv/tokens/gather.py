@@ -9,7 +9,7 @@ from pathlib import Path
 from toconv.errors import RequestError
 from toconv.own_files import is_marked
 from toconv.tokens.images import Picture, named
-from toconv.tokens.listing import SUFFIXES, pictures_below, say_left_out
+from toconv.tokens.listing import BROKEN, FORMAT, LOOP, NOT_READ, SPECIAL, SUFFIXES, TWICE, pictures_below, say_left_out
 
 
 def gather(words: Iterable[str]) -> list[Picture]:
@@ -50,14 +50,37 @@ def _pictures(word: str) -> tuple[list[Path], Path]:
         pattern = path.parts[len(root.parts) :]
         return [p for p in pictures_below(root) if _matches(p.relative_to(root).parts, pattern)], root
     if glob.has_magic(word):
-        return [p for match in sorted(glob.glob(word)) for p in _matched(Path(match))], _fixed_part(path)
+        return _matched([Path(match) for match in sorted(glob.glob(word))], _fixed_part(path)), _fixed_part(path)
     return [], path.parent
 
 
-def _matched(path: Path) -> list[Path]:
+def _matched(matches: Sequence[Path], root: Path) -> list[Path]:
+    """The pictures among a glob's matches, and below the folders among them, each real folder once."""
+    found: list[Path] = []
+    left_out: dict[str, list[Path]] = {}
+    around, seen = [place := Path(os.path.realpath(root)), *place.parents], set[str]()
+    for path in sorted(matches, key=lambda path: path.is_symlink()):
+        there = os.path.realpath(path)
+        why = _why_left_out(path, Path(there) in around, there in seen)
+        if why:
+            left_out.setdefault(why, []).append(path)
+        elif path.is_dir():
+            seen.add(there)
+            found += pictures_below(path)
+        elif path.suffix.lower() in SUFFIXES:
+            found.append(path)
+    say_left_out(root, left_out)
+    return sorted(found)
+
+
+def _why_left_out(path: Path, is_around: bool, is_seen: bool) -> str | None:
     if path.is_dir():
-        return pictures_below(path)
-    return [path] if path.suffix.lower() in SUFFIXES and path.is_file() else []
+        return LOOP if is_around else TWICE if is_seen else None
+    if path.suffix.lower() in NOT_READ:
+        return FORMAT
+    if path.suffix.lower() in SUFFIXES and not path.is_file():
+        return SPECIAL if path.exists() else BROKEN
+    return None
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:

@@ -13,9 +13,14 @@ from pathlib import Path
 from toconv.progress import say
 
 SUFFIXES = {
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
     *(".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".ico"),
 }
+NOT_READ = {  # of pictures too
+    *(".jxl", ".svg", ".psd", ".xcf", ".tga", ".pcx", ".sgi", ".pfm", ".exr", ".hdr", ".eps"),
+    *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
+}
+FORMAT = "of a format that is not read"
 HIDDEN, BROKEN, LOOP, TWICE = "hidden", "broken link", "link to a folder around it", "folder that is listed already"
 SPECIAL, CLOSED = "no regular file", "cannot be opened"
 EXAMPLES = 3  # that are named
@@ -55,6 +60,8 @@ class Listing:
                 self.left_out[HIDDEN].append(path)
         elif is_folder:
             return True
+        elif path.suffix.lower() in NOT_READ:
+            self.left_out[FORMAT].append(path)
         elif is_picture or (entry.is_symlink() and (not path.suffix or os.path.isdir(path))):
             self._enter(path, is_picture)
         return False

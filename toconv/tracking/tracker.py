@@ -7,11 +7,12 @@ from typing import Any
 
 from toconv.analysis.records import TrialRecord
 from toconv.command_line import pasteable
+from toconv.errors import RequestError
 from toconv.progress import console
 from toconv.settings import ExperimentSettings, named_object
 from toconv.tracking.provenance import Provenance
 from toconv.tracking.run_facts import redact
-from toconv.tracking_address import Store, is_server, store_in_use
+from toconv.tracking_address import Store, foreign_database, is_server, store_in_use
 
 MLFLOW = "toconv.tracking.mlflow_runs:MlflowTracker"
 # {setting of experiment/: module and class}; MLflow always
@@ -80,6 +81,8 @@ def how_to_look(settings: ExperimentSettings) -> str:
 def check_access(settings: ExperimentSettings) -> None:
     """Raises RequestError before any work where a tracker could not be used at all."""
     store = store_in_use(settings.tracking_uri)
+    if mistake := foreign_database(store.address):
+        raise RequestError(f"MLflow's store ({store.said_by}): {mistake}")
     if not store.is_default:
         _class_of(MLFLOW).check_store(store)
     for path in _extra(settings):
