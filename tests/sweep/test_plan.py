@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from tests.running import write_sweep
 from toconv import checkpoint
-from toconv.errors import DamagedFile, EncoderError, MachineryError, RequestError, ToconvError
+from toconv.errors import DamagedFile, DataError, EncoderError, MachineryError, RequestError, ToconvError
 from toconv.paths import SweepPaths
 from toconv.sweep import plan
 from toconv.sweep.file import load_sweep
@@ -116,6 +116,12 @@ def test_a_range_of_billions_is_planned_without_being_counted(dry_run, capsys):
     dry_run("search.training.seed={low: 0, high: 4294967295, type: int}")
     with pytest.raises(RequestError, match="grid needs choices or a step, and at most"):
         dry_run("search={training.seed: {low: 0, high: 4294967295, type: int}}", "sampler=grid")
+
+
+def test_pictures_that_cannot_be_read_are_named_before_anything_is_encoded(dry_run):
+    with pytest.raises(DataError, match="pixels, data.max_pixels=9") as refused:
+        dry_run("data.max_pixels=9")
+    assert len(refused.value.mistakes) == 12 and not list(dry_run.paths.root.parent.glob("tokens/*"))
 
 
 def test_a_disk_without_room_is_told_before_work(dry_run, monkeypatch):

@@ -22,7 +22,7 @@ from toconv.sweep.lock import check_alone
 from toconv.sweep.preflight import check_cluster, joined, usable
 from toconv.sweep.request import check_request
 from toconv.tokens.encoder_files import check_files
-from toconv.tokens.encoding import check_room, estimated_bytes, store_folder
+from toconv.tokens.encoding import check_pictures, check_room, estimated_bytes, store_folder
 from toconv.tokens.images import Splits, list_splits
 from toconv.tokens.manifest import is_complete
 from toconv.tracking.tracker import check_access, say_store
@@ -73,6 +73,7 @@ def _check(sweep: Sweep, paths: SweepPaths, pictures: Splits) -> bool:
     stored = is_complete(store)
     if not stored:
         check_room(base, pictures, store)
+        check_pictures(base.data, pictures)
     check_request(sweep, paths, store.name)
     return stored
 

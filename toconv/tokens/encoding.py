@@ -31,6 +31,7 @@ from toconv.tokens.store import memory_map
 
 FORMAT = 1
 SHARD_CROPS = 128
+FIRST_MINUTE = 300  # pictures that are encoded in it on a CPU
 SPREAD = 1e-6  # standard deviations below this are taken as it: a channel that never varies
 
 
@@ -164,12 +165,19 @@ def _encode(settings: Settings, folder: Path, manifest: dict[str, Any], missing:
     try:
         _encode_shards(settings, folder, manifest, missing)
     except DataError as error:
-        raise _all_unreadable(settings.data, missing) or error from error
+        pictures = [picture for shard in missing for picture in shard.pictures]  # decode the rest too, to name them all
+        raise _all_unreadable(settings.data, pictures) or error from error
 
 
-def _all_unreadable(data: DataSettings, shards: list[Shard]) -> DataError | None:
-    """One has been met: decode the rest too, so that one message names them all."""
-    found = unreadable({p.path: p.sha256 for shard in shards for p in shard.pictures}, data)
+def check_pictures(data: DataSettings, splits: Splits) -> None:
+    """Raises DataError that names all that cannot be read of the pictures that a start meets in its first minute."""
+    pictures = [picture for split in SPLITS for picture in splits[split]]
+    if error := _all_unreadable(data, pictures[:FIRST_MINUTE]):
+        raise error
+
+
+def _all_unreadable(data: DataSettings, pictures: list[Picture]) -> DataError | None:
+    found = unreadable({p.path: p.sha256 for p in pictures}, data)
     lines = [f"{path}: {why}" for path, why in found.items()]
     return DataError(*lines[:-1], f"{lines[-1]}; data.unreadable=skip goes on without") if lines else None
 
