@@ -1,17 +1,20 @@
 """The token store: encoded once, whole or repaired, read as numpy would."""
 
 import json
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from toconv import config
-from toconv.errors import DataError, StoreError
+from toconv.errors import DataError, EncoderError, StoreError
+from toconv.paths import sha256
 from toconv.tokens import encoding
 from toconv.tokens.batches import Batches
 from toconv.tokens.encoders import load_encoder
-from toconv.tokens.encoding import find_store, prepare_store
+from toconv.tokens.encoding import find_store, fingerprint_parts, prepare_store
 from toconv.tokens.images import list_splits
 from toconv.tokens.pixels import crops
 from toconv.tokens.store import TokenStore
@@ -183,3 +186,11 @@ def test_a_damaged_manifest_is_named(settings):
     (folder / "manifest.json").write_text(json.dumps({"complete": True})[:-3])
     with pytest.raises(StoreError, match="manifest.json"):
         TokenStore(folder)
+
+
+def test_weights_whose_checksum_is_another_are_refused(settings):
+    digest = sha256(Path(settings.encoder.weights))
+    for given, taken in ((digest.upper(), True), ("0" * 64, False)):
+        asked = settings.model_copy(update={"encoder": settings.encoder.model_copy(update={"sha256": given})})
+        with nullcontext() if taken else pytest.raises(EncoderError, match="encoder.sha256=0+: .* has sha256:"):
+            fingerprint_parts(asked, {"train": [], "val": [], "test": []})

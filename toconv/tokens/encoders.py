@@ -269,10 +269,8 @@ def weights_identity(settings: EncoderSettings) -> str:
     if isinstance(weights, str):
         return f"open_clip:{settings.architecture}:{weights}"
     digest = sha256(weights)
-    if settings.sha256 and digest != settings.sha256.lower():
-        of_package = settings.weights.startswith("package:")
-        remedy = "install the package again" if of_package else "give this one, or encoder.sha256=null"
-        raise EncoderError(f"{weights}: sha256 is {digest}, encoder.sha256={settings.sha256}; {remedy}")
+    if settings.sha256 and settings.weights.startswith("package:") and digest != settings.sha256:
+        raise EncoderError(f"{weights}: sha256 is {digest}, expected {settings.sha256}; install the package again")
     return f"sha256:{digest}"
 
 

@@ -22,7 +22,7 @@ from toconv.errors import DataError, EncoderError, MachineryError, disk
 from toconv.hardware import resolve_device
 from toconv.paths import free_bytes, sha256, write_atomic
 from toconv.progress import bar, console, duration, phase, say
-from toconv.settings import DataSettings, Settings
+from toconv.settings import DataSettings, EncoderSettings, Settings
 from toconv.tokens.encoders import architecture_identity, count_blocks, load_encoder, resolve_dtype, weights_identity
 from toconv.tokens.images import SPLITS, Picture, Splits, digests, listed_and_skipped
 from toconv.tokens.manifest import is_complete, read_manifest
@@ -50,7 +50,7 @@ def fingerprint_parts(settings: Settings, splits: Splits) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "architecture": architecture_identity(encoder),
-        "weights": weights_identity(encoder),
+        "weights": _checked_weights(encoder),
         **{name: getattr(encoder, name) for name in ("layer", "image_size", "mean", "std")},
         "dtype": str(resolve_dtype(encoder, resolve_device(settings.hardware))),
         **{name: getattr(data, name) for name in ("crops", "seed")},
@@ -59,6 +59,16 @@ def fingerprint_parts(settings: Settings, splits: Splits) -> dict[str, Any]:
             for name, pictures in splits.items()
         },
     }
+
+
+def _checked_weights(encoder: EncoderSettings) -> str:
+    """The weights' identity. Raises EncoderError where `encoder.sha256` is given and the file's differs."""
+    identity = weights_identity(encoder)
+    if encoder.sha256 and identity != f"sha256:{encoder.sha256.lower()}":
+        raise EncoderError(
+            f"encoder.sha256={encoder.sha256}: {encoder.weights} has {identity}; give that one, or encoder.sha256=null"
+        )
+    return identity
 
 
 def fingerprint(parts: dict[str, Any]) -> str:
