@@ -107,5 +107,5 @@ def test_any_bytes_become_pixels_or_a_reason(tmp_path_factory, suffix, flips, cu
 def test_bytes_of_no_picture_at_all_have_a_reason(tmp_path_factory, content, start):
     path = tmp_path_factory.mktemp("any") / "a.jpg"
     path.write_bytes(start + content)
-    with any_input_is_taken_or_refused():
+    with any_input_is_taken_or_refused(), pytest.raises(DataError, match=r"a\.jpg: \w"):
         decode(path)

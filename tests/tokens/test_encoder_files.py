@@ -55,7 +55,9 @@ def test_weights_are_read_in_each_format_and_below_each_prefix(tiny_encoder, tmp
 def test_an_archive_of_torch_script_is_left_to_open_clip(tiny_encoder, tmp_path):
     path = tmp_path / "scripted.pt"
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))
-    check_files(encoder(tiny_encoder, weights=str(path)))
+    assert check_files(encoder(tiny_encoder, weights=str(path), layer=-3)) is None
+    with pytest.raises(EncoderError, match="encoder.layer=3: encoder.architecture="):  # which it says nothing of
+        check_files(encoder(tiny_encoder, weights=str(path), layer=3))
 
 
 @pytest.mark.parametrize("name", ["x.onnx", "x.safetensors", "x.pt"])

@@ -116,6 +116,7 @@ def test_what_a_training_left_that_was_stopped_in_its_first_epoch_is_nobodys_wor
     ResumableTraining(training_of(settings), TrialPaths(tmp_path / "run"))
     (tmp_path / "run" / "notes.txt").write_text("mine")
     check_folder(TrialPaths(tmp_path / "run"), settings_with(loss__lambda_gp=3.0), None)
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
 def test_two_trainings_at_once_and_a_file_for_a_folder_are_refused(tmp_path):
