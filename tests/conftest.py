@@ -5,12 +5,15 @@ import json
 import os
 import pickle
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from subprocess import CompletedProcess
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
 from filelock import FileLock
+from mlflow import MlflowClient
 
 from tests import properties
 from toconv import config
@@ -144,8 +147,17 @@ LONGEST = (  # the second one does without the undisturbed sweep, which the firs
 )
 
 
+@cache
+def empty_mlflow():
+    """MLflow's database without a run, which MLflow makes in two seconds."""
+    with TemporaryDirectory() as folder:
+        MlflowClient(f"sqlite:///{folder}/mlflow.db")
+        return Path(folder, "mlflow.db").read_bytes()
+
+
 def quick(tiny_encoder, photographs, folder):
-    """Settings of a sweep whose trials take seconds."""
+    """Settings of a sweep whose trials take seconds, with MLflow's database ready in the folder."""
+    (folder / "mlflow.db").write_bytes(empty_mlflow())
     return {
         **tiny_encoder,
         "data": "folder",

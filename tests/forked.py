@@ -17,8 +17,8 @@ from pathlib import Path
 from tests.repository import REPOSITORY
 
 WITHOUT = REPOSITORY / "tests" / "without"
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["tests.imported"])
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.imported"])
 
 
 class Forked:
@@ -28,7 +28,7 @@ class Forked:
         self.args = [sys.executable, str(script), *map(str, arguments)]
         self._printed = [Path(tempfile.mkstemp(prefix=name)[1]) for name in ("stdout", "stderr")]
         environment = _with_path(os.environ if environment is None else environment)
-        self._process = _PROCESSES.Process(target=_run, args=(self.args[1:], str(folder), self._printed, environment))
+        self._process = PROCESSES.Process(target=_run, args=(self.args[1:], str(folder), self._printed, environment))
         self._process.start()
         self.pid = self._process.pid
         while self.poll() is None and os.getpgid(self.pid) != self.pid:

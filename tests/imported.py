@@ -1,7 +1,9 @@
-"""What commands import sooner or later, and what that sets in the environment."""
+"""What commands import sooner or later, and what that sets in the environment. Ray reads how to authenticate when it is
+imported."""
 
 import io
 import os
+import secrets
 from contextlib import redirect_stdout
 from importlib import import_module
 
@@ -20,6 +22,7 @@ MODULES = (  # those of ours first: some set what a library reads when it is imp
     "sklearn",
 )
 _before = dict(os.environ)
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex()}
 with redirect_stdout(io.StringIO()):  # a terminal of the tests is none of the commands'
     for module in MODULES:
         import_module(module)

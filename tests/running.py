@@ -16,6 +16,7 @@ import optuna
 import yaml
 from mlflow import MlflowClient
 
+from tests import ray_cluster
 from tests.forked import Forked
 from tests.repository import REPOSITORY
 from toconv.paths import SweepPaths
@@ -69,11 +70,18 @@ def toconv_command(folder, *words, **environment):
 
 
 def start(folder, *arguments):
+    """A sweep that joins the Ray cluster of this process of the tests."""
+    joined = {**os.environ, **ray_cluster.environment()}
+    return Forked(folder, REPOSITORY / "run_sweep.py", arguments, joined)
+
+
+def start_alone(folder, *arguments):
+    """A sweep that starts a Ray cluster of its own."""
     return Forked(folder, REPOSITORY / "run_sweep.py", arguments)
 
 
 def started_anew(folder, *arguments):
-    """The sweep in a process group of its own, as a terminal starts it."""
+    """As a terminal starts it: in a process group of its own, with a Ray cluster of its own."""
     return subprocess.Popen(
         command(*arguments),
         cwd=folder,

@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from tests.running import assert_as_undisturbed, run, start, started_anew, trial_rows, write_sweep
+from tests.running import assert_as_undisturbed, run, start, start_alone, started_anew, trial_rows, write_sweep
 
 
 class Disturbed:
@@ -104,7 +104,7 @@ def kill_often(disturbed, kills):
     of them with all of its process group. Returns how many kills landed in training."""
     draw, began = random.Random(0), 0
     for number in range(kills):
-        process = disturbed.start(started_anew if number % 4 == 0 else start)
+        process = disturbed.start(started_anew if number % 4 == 0 else start_alone)
         if number % 4 == 0:
             time.sleep(draw.uniform(0.5, 9))  # while it starts
         else:

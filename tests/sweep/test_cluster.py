@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from tests import ray_cluster
 from tests.repository import REPOSITORY
 from tests.running import write_sweep
 from toconv.errors import MachineryError, RequestError
@@ -55,6 +56,25 @@ def test_sigterm_ends_the_wait_for_a_cluster_at_once(tiny, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130 and "to go on: " in stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["environment", "home"])
+def test_a_cluster_that_asks_for_a_token_is_shown_the_users(tmp_path, where):
+    """As after `ray start` on a machine where Ray has made a token."""
+    cluster = ray_cluster.environment()
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    environment = {**clean, "RAY_ADDRESS": cluster["RAY_ADDRESS"], "PYTHONPATH": str(REPOSITORY)}
+    if where == "environment":
+        environment["RAY_AUTH_TOKEN"] = cluster["RAY_AUTH_TOKEN"]
+    else:
+        file = tmp_path / ".ray" / "auth_token"
+        file.parent.mkdir()
+        file.write_text(cluster["RAY_AUTH_TOKEN"])
+        environment["HOME"] = str(tmp_path)
+    code = "from toconv.sweep.cluster import Cluster; print(Cluster().resources()['CPU'])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and float(done.stdout) >= 1, done.stderr
 
 
 def test_a_call_that_hangs_ends_in_time():

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.running import epochs_of, mlflow_runs
+from tests.running import epochs_of, mlflow_runs, start_alone
 from tests.sweep.faults import Disturbed, descendants, ended, kill_often
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,7 @@ def test_the_driver_is_killed_twenty_times_at_random_moments(long_settings, tmp_
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_once_trials_end_their_epoch_and_the_same_command_goes_on(disturbed, number):
-    process = disturbed.start()
+    process = disturbed.start(start_alone)
     trial = disturbed.trial_after(process, 2)
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
     code, stdout, stderr = ended(process)
@@ -61,7 +61,7 @@ def test_a_killed_worker_is_replaced_and_goes_on_from_its_checkpoint(disturbed):
 
 
 def test_a_lost_raylet_ends_with_exit_code_4_within_a_minute(disturbed):
-    process = disturbed.start()
+    process = disturbed.start(start_alone)
     disturbed.trial_after(process, 3)
     children = descendants(process.pid, "raylet")
     assert children

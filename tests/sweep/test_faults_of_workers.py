@@ -11,7 +11,16 @@ from collections import Counter
 import pytest
 
 from tests.repository import REPOSITORY
-from tests.running import assert_as_undisturbed, epochs_of, run, start, trial_rows, wait_for_epochs, write_sweep
+from tests.running import (
+    assert_as_undisturbed,
+    epochs_of,
+    run,
+    start,
+    start_alone,
+    trial_rows,
+    wait_for_epochs,
+    write_sweep,
+)
 from tests.sweep.faults import Disturbed, ended
 
 pytestmark = pytest.mark.slow
@@ -43,7 +52,7 @@ def test_interrupted_twice_it_stops_at_once(long_settings, tmp_path):
         "experiment.tracking_uri": f"sqlite:///{tmp_path}/mlflow.db",
     }
     search = {"loss.lambda_gp": {"low": 0.1, "high": 100, "log": True}}
-    process = start(tmp_path, write_sweep(tmp_path, settings, search=search))
+    process = start_alone(tmp_path, write_sweep(tmp_path, settings, search=search))
     trials = tmp_path / "outputs" / "tiny" / "trials"
     while not list(trials.glob("*/worker.json")):
         assert process.poll() is None

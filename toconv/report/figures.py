@@ -53,13 +53,19 @@ def write_figures(folder: Path, results: Results, maps: ErrorMaps) -> list[Path]
             found[f"{measured.split.prefix}distortion_{measured.metric.name}"] = against_distortion(results, measured)
         if maps.pictures:
             found["error_maps"] = error_maps(maps)
-        return [_save(folder / f"{name}.{kind}", figure, kind) for name, figure in found.items() for kind in KINDS]
+        return [path for name, figure in found.items() for path in _save(folder / name, figure)]
 
 
-def _save(path: Path, figure: Figure, kind: str) -> Path:
-    write_atomic(path, _image(figure, kind, DPI))
-    figure.set_layout_engine(None)  # the parts stay where the first kind put them, and are drawn once for the next
-    return path
+def _save(path: Path, figure: Figure) -> list[Path]:
+    """Laid out once for all kinds: with a layout engine matplotlib draws a figure three times for each."""
+    figure.set_dpi(DPI)
+    if layout := figure.get_layout_engine():
+        layout.execute(figure)
+        figure.set_layout_engine(None)
+    paths = [path.with_name(f"{path.name}.{kind}") for kind in KINDS]
+    for written, kind in zip(paths, KINDS, strict=True):
+        write_atomic(written, _image(figure, kind, DPI))
+    return paths
 
 
 def _image(figure: Figure, kind: str, dpi: int, metadata: Mapping[str, str] = {}) -> bytes:

@@ -12,6 +12,9 @@ from contextlib import suppress
 from typing import Any
 
 from toconv.command_line import collect_seldom
+from toconv.errors import MachineryError, first_line
+from toconv.progress import phase
+from toconv.sweep.preflight import SHARED_BYTES, how_to_leave, joined, ray_folder, show_token
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -27,13 +30,10 @@ QUIET = {
     "RAY_prestart_worker_first_driver": "0",  # Tune's actors have an environment of their own and never use those
 }
 os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+show_token()
 collect_seldom()  # in a worker too, before it imports Tune and torch
 
 import ray  # noqa: E402 - reads the environment when it is imported
-
-from toconv.errors import MachineryError, first_line  # noqa: E402
-from toconv.progress import phase  # noqa: E402
-from toconv.sweep.preflight import SHARED_BYTES, how_to_leave, joined, ray_folder  # noqa: E402
 
 PROBE_SECONDS = 10.0
 JOIN_SECONDS, START_SECONDS = 30.0, 300.0  # that a cluster which is there has to answer, and one of our own to start

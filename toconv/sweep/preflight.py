@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # a worker imports this module too, and needs no request
 GCS = "gcs_server"  # the process that a cluster of Ray's has on its first machine
 ADDRESS = "RAY_ADDRESS"  # of a cluster to join; Ray's own, in the environment
 OWN_CLUSTER = {"", "local"}  # values of it that ask for one of our own
+AUTHENTICATION, TOKENS = "RAY_AUTH_MODE", ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")  # Ray's own too
+TOKEN_FILE = Path("~/.ray/auth_token")
 TEMPORARY = ("RAY_TMPDIR", "TMPDIR")  # where Ray puts its folder, the first of them that is set
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 LONGEST_SOCKET = 107  # bytes of an AF_UNIX path, unix(7)
@@ -126,6 +128,14 @@ def joined() -> str | None:
     """The address of the Ray cluster that the environment names; None where a sweep starts one of its own."""
     address = os.environ.get(ADDRESS, "")
     return None if address in OWN_CLUSTER else address
+
+
+def show_token() -> None:
+    """Have Ray, before it is imported, show its token to the cluster to join where this user has one: `ray start` then
+    asks for it, `ray.init(address)` does not show it, and a cluster that asks for none takes it too."""
+    has_token = any(os.environ.get(name) for name in TOKENS) or TOKEN_FILE.expanduser().is_file()
+    if joined() and has_token:
+        os.environ.setdefault(AUTHENTICATION, "token")
 
 
 def how_to_leave(address: str) -> str:
