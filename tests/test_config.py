@@ -214,6 +214,52 @@ def test_values_and_keys_that_no_setting_has_are_refused(given):
     assert all(len(mistake) < 1000 for mistake in mistakes(lambda: config.compose(given)))
 
 
+@pytest.mark.parametrize(
+    "text", ["training.epochs=true", "loss.lambda_gp=false", "hardware.threads=true", "training.betas=[true,0.9]"]
+)
+def test_true_is_no_number(text):
+    (told,) = mistakes(lambda: config.compose(config.parse_overrides([text])))
+    assert told.startswith(text.split("=")[0]) and told.endswith("must be a number")
+
+
+@pytest.mark.parametrize("values", ["[]", "[0.9]", "[0.9,0.9,0.9]"])
+def test_a_list_of_another_length_is_told_with_its_values(values):
+    (told,) = mistakes(lambda: config.compose(config.parse_overrides([f"training.betas={values}"])))
+    assert told.startswith(f"training.betas={values}: ") and ("more than" in told or "at most 2" in told)
+
+
+def test_a_value_may_stand_for_other_settings():
+    texts = [
+        "data.root=${data.tokens_dir}/x",
+        "data.tokens_dir=${encoder.name}",
+        "training.epochs=${training.n_critic}",
+    ]
+    made = config.compose({"encoder.name": "e", "training.n_critic": 3}, config.parse_overrides(texts))
+    assert (str(made.data.root), made.training.epochs) == ("e/x", 3)
+
+
+@pytest.mark.parametrize(
+    ("texts", "rule"),
+    [
+        (["data.root=${no.such}"], "no.such is none"),
+        (["data.root=${data}"], "data is none"),
+        (["data.root=${oc.env:HOME}"], "oc.env:HOME is none"),
+        (["data.root=${data.tokens_dir"], "end with a brace"),
+        (["data.root=${${encoder.name}}"], "end with a brace"),
+        (["data.root=${encoder.name}", "encoder.name=${data.root}"], "stands for itself"),
+        (
+            ["data.root=" + "${encoder.name}" * 99, "encoder.name=" + "${data.tokens_dir}" * 99, "data.tokens_dir=abc"],
+            "more than 10000 characters",
+        ),
+    ],
+)
+def test_what_stands_for_no_setting_is_told_with_the_one_that_holds_it(texts, rule):
+    assert any(
+        told.startswith("data.root=") and rule in told
+        for told in mistakes(lambda: config.compose(config.parse_overrides(texts)))
+    )
+
+
 def test_lists_within_lists_and_within_themselves_are_refused():
     deep, endless = [0.9], [0.9]
     for _ in range(400):

@@ -19,11 +19,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from toconv.errors import RequestError, first_line
+from toconv.errors import RequestError
 from toconv.paths import CONF
 from toconv.rules import cross_field_mistakes
 from toconv.settings import Settings, takes_text
@@ -35,6 +34,7 @@ LARGEST = 2**63  # whole numbers beyond it are no number of anything here
 SHOWN = 200  # characters of a value in a message
 MOST_GUESSES = 20  # unknown keys that others are looked up for
 KEY = re.compile(r"[\w$][\w$-]*([./][\w$-]+)*")
+STANDS_FOR = re.compile(r"\$\{([^${}]*)\}")  # another setting, in a value
 BARE = re.compile(r"[A-Za-z_/][\w./-]*", re.ASCII)  # needs no quotes within a list
 WORDS_OF_VALUES = {"null", "true", "false", "nan", "inf"}
 
@@ -191,11 +191,10 @@ def resolved(merged: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[str
     raw = copy.deepcopy(_composed(frozenset(chosen.items())))
     given = {key: value for key, value in merged.items() if key not in options}
     unknown = _assign(raw, given)
-    try:
-        tree = _resolved(raw, given)
-    except (OmegaConfBaseException, RecursionError) as error:
-        return None, [*mistakes, *unknown, f"settings do not resolve: {first_line(error)}"], set()
-    return tree, [*mistakes, *unknown], {names[0] for names in unknown.values() if names}
+    unresolved = _unresolved(raw, given)
+    if unresolved:
+        return None, [*mistakes, *unknown, *unresolved], set()
+    return _resolved(raw, given), [*mistakes, *unknown], {names[0] for names in unknown.values() if names}
 
 
 def overrides_of(settings: Settings) -> dict[str, Any]:
@@ -254,6 +253,32 @@ def _near(key: str, leaves: Collection[str]) -> list[str]:
     return near + [leaf for leaf in leaves if leaf.rsplit(".", 1)[-1] == end and leaf not in near]
 
 
+def _unresolved(raw: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """What `${…}` in values given does not stand for: it names another setting, and no more text than one may have."""
+    values, mistakes = flat(raw), []
+    lengths: dict[str, int] = {}
+
+    def length(key: str) -> int:
+        """Characters of a value with what it stands for; more than LONGEST where it stands for itself."""
+        if key not in lengths:
+            lengths[key] = LONGEST + 1  # while it is looked at
+            text = value_text(values[key])
+            lengths[key] = len(text) + sum(length(name) for name in STANDS_FOR.findall(text) if name in values)
+        return lengths[key]
+
+    for key, value in given.items():
+        text = value_text(value) if key in values and is_plain(value) else ""
+        named = STANDS_FOR.findall(text)
+        unknown = [name for name in named if name not in values]
+        if "${" in STANDS_FOR.sub("", text):
+            mistakes.append(f"{key}={shown(value)}: ${{…}} must name a setting and end with a brace")
+        elif unknown:
+            mistakes.append(f"{key}={shown(value)}: ${{…}} stands for a setting; {_shortened(unknown[0])} is none")
+        elif named and length(key) > LONGEST:
+            mistakes.append(f"{key}={shown(value)}: stands for itself, or for more than {LONGEST} characters")
+    return mistakes
+
+
 def _resolved(raw: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """With what `${…}` stands for."""
     if not any("${" in value_text(value) for value in given.values() if is_plain(value)):
@@ -273,7 +298,9 @@ def readable(errors: Iterable[ErrorDetails], given: Collection[str], typed: Mapp
         if error["type"] in {"string_type", "path_type"} and not isinstance(error["input"], list | Mapping):
             rule = f'must be text, which it is in quotes: "{told}"'
             rule += "" if told == value else f"; without them it is read as {value}"
-        bare = error["type"] == "missing" or error["loc"][-1:] == ("[key]",) or isinstance(error["input"], Mapping)
+        if error["type"] == "missing" and isinstance(error["input"], list | tuple):
+            rule = f"must have more than {len(error['input'])} values"
+        bare = error["loc"][-1:] == ("[key]",) or isinstance(error["input"], Mapping)
         where = key if bare else f"{key}={told}"
         rules.setdefault(where or "sweep file", []).append(rule[:1].lower() + rule[1:])
     return [f"{where}: {', or '.join(dict.fromkeys(found))}" for where, found in rules.items()]

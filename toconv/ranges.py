@@ -12,19 +12,30 @@ from pydantic_core import PydanticCustomError
 MOST_BYTES, MOST_BYTES_OF_A_NAME = 4095, 255  # of a path, and of each part of it
 MOST_WEIGHT = 1e38  # finite in fp32
 
-Positive = Annotated[int, Field(ge=1, le=10**9)]
-Size = Annotated[int, Field(ge=1, le=2**16)]  # channels, pixels, pictures of a batch
-Depth = Annotated[int, Field(ge=0, le=100)]  # layers one after the other
-Threads = Annotated[int, Field(ge=1, le=1024)]
 
-Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, le=MOST_WEIGHT, allow_inf_nan=False)]
-Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Channel = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]  # mean of a colour, pixels being in [0, 1]
+def _no_truth(value: Any) -> Any:
+    """Python takes true for 1."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "must be a number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_truth)]
+Real = Annotated[float, BeforeValidator(_no_truth), Field(allow_inf_nan=False)]
+
+Positive = Annotated[Whole, Field(ge=1, le=10**9)]
+Size = Annotated[Whole, Field(ge=1, le=2**16)]  # channels, pixels, pictures of a batch
+Depth = Annotated[Whole, Field(ge=0, le=100)]  # layers one after the other
+Threads = Annotated[Whole, Field(ge=1, le=1024)]
+
+Rate = Annotated[Real, Field(gt=0, le=1)]
+Fraction = Annotated[Real, Field(ge=0, lt=1)]
+Weight = Annotated[Real, Field(ge=0, le=MOST_WEIGHT)]
+Beta = Annotated[Real, Field(ge=0, lt=1)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
+Channel = Annotated[Real, Field(ge=-1000, le=1000)]  # mean of a colour, pixels being in [0, 1]
 Channel3 = tuple[Channel, Channel, Channel]
-Spread = Annotated[float, Field(ge=1e-3, le=1000, allow_inf_nan=False)]  # its standard deviation
+Spread = Annotated[Real, Field(ge=1e-3, le=1000)]  # its standard deviation
 Spread3 = tuple[Spread, Spread, Spread]
 
 

@@ -16,12 +16,14 @@ from toconv.ranges import (
     Fraction,
     Positive,
     Rate,
+    Real,
     Seed,
     Size,
     Spread3,
     Text,
     Threads,
     Weight,
+    Whole,
     one_of,
 )
 
@@ -83,7 +85,7 @@ class EncoderSettings(Group):
     architecture: FileText  # an open_clip model name, or an open_clip model config (*.json)
     weights: FileText  # an open_clip tag, a local file, or package:MODULE/FILE
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None  # of the weights file; checked where it is given
-    layer: Annotated[int, Field(ge=-1000, le=999)]  # index of the block whose output is taken, -1 for the last
+    layer: Annotated[Whole, Field(ge=-1000, le=999)]  # index of the block whose output is taken, -1 for the last
     image_size: Size  # pixels
     patch_size: Size  # pixels
     width: Size  # channels of a token
@@ -106,8 +108,8 @@ class DataSettings(Group):
     imagenet_root: FilePath | None  # data=imagenet
     crops: Size  # fixed crops of each picture; 1 is the centre crop
     seed: Seed  # of the split and of the crops
-    val_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-    test_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+    val_fraction: Annotated[Real, Field(gt=0, lt=1)]
+    test_fraction: Annotated[Real, Field(gt=0, lt=1)]
     train_pictures: Positive | None  # at most so many, drawn with the seed; null: all
     val_pictures: Positive | None
     test_pictures: Positive | None
@@ -151,7 +153,7 @@ class LossSettings(Group):
     lambda_gp: Weight
     wgan_weight: Weight
     ae_weight: Weight
-    log_ratio: Annotated[float, Field(ge=-38, allow_inf_nan=False)] | None  # log10 of L_gen's weight over L_ae's
+    log_ratio: Annotated[Real, Field(ge=-38)] | None  # log10 of L_gen's weight over L_ae's
     balance: Literal["fixed", "gradient_norm"]
 
 
@@ -174,7 +176,7 @@ class TrainingSettings(Group):
 
 class HardwareSettings(Group):
     device: Literal["auto", "cpu", "cuda"]
-    cuda_device: Annotated[int, Field(ge=0, le=1023)]
+    cuda_device: Annotated[Whole, Field(ge=0, le=1023)]
     mixed_precision: bool | Literal["auto"]  # bf16 for compressor and decoder
     compile: bool
     threads: Threads | None  # CPU threads of one training; null: all that it is given

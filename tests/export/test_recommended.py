@@ -11,7 +11,7 @@ from scipy import stats
 import toconv
 from tests.running import rows, run, toconv_command
 from toconv import checkpoint, config
-from toconv.errors import CheckpointError
+from toconv.errors import CheckpointError, RequestError
 from toconv.export.recommended import export_recommended, export_trial, reproduce
 from toconv.paths import SweepPaths
 from toconv.sweep.session import recorded_driver
@@ -109,6 +109,30 @@ def test_other_results_are_written_anew(swept):
     config_path.write_text(json.dumps(stale))
     export_recommended(driver)
     assert json.loads(config_path.read_text())["results"] == json.loads(good)["results"]
+
+
+@pytest.mark.parametrize("change", ["above", "below", "within", "none of ours", "trained on"])
+def test_what_somebody_changed_in_an_export_is_kept(swept, tmp_path, change):
+    driver = recorded_driver(paths_of(swept))
+    records = driver.records()
+    trial = next(r for r in records if r.trial_id == best(swept[0], 3)["trial_id"])
+    export_trial(driver, trial, records, tmp_path / "k3")
+    card = tmp_path / "k3" / "README.md"
+    card.write_text(card.read_text().replace("\n", "\r\n"), newline="")  # a checkout of git's: no change
+    export_trial(driver, trial, records, tmp_path / "k3")
+    text = card.read_text()
+    if change == "trained on":
+        compressor = toconv.load(tmp_path / "k3")
+        with torch.no_grad():
+            next(compressor.parameters()).add_(1)
+        compressor.save_pretrained(tmp_path / "k3")
+    else:
+        changed = {"above": f"Mine.\n{text}", "below": f"{text}Mine.\n", "none of ours": "Mine."}
+        card.write_text(changed.get(change, text.replace("## Limits", "## My limits")))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "k3").iterdir()}
+    with pytest.raises(RequestError, match="changed since toconv exported it"):
+        export_trial(driver, trial, records, tmp_path / "k3")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "k3").iterdir()} == before
 
 
 def test_a_checkpoint_that_is_gone_is_told_and_the_rest_is_there(swept, tmp_path, capsys):

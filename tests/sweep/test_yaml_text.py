@@ -32,6 +32,11 @@ def test_merge_keys_and_aliases_are_read_as_yaml_means_them(read, text):
     assert read(text).content == yaml.safe_load(text)
 
 
+def test_keys_for_anchors_hold_parts_for_other_places_alone(read):
+    document = read("x-slow: &slow {a: 0x1}\nx-list: [&one 1]\nsettings: {<<: *slow, x-b: *one}\n")
+    assert document.content == {"settings": {"a": 1, "x-b": 1}}
+
+
 def test_numbers_are_numbers_and_dates_are_text(read):
     content = read("a: 1e-4\nb: -2E+3\nc: 2024-01-02\nd: 2024-13-45\ne: =\nf: 0.5").content
     assert content == {"a": 1e-4, "b": -2e3, "c": "2024-01-02", "d": "2024-13-45", "e": "=", "f": 0.5}

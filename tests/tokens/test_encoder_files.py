@@ -30,6 +30,28 @@ def test_every_mistake_is_named_at_once():
     ]
 
 
+def test_a_mistake_that_two_files_show_is_told_once(tiny_encoder):
+    with pytest.raises(EncoderError) as caught:
+        check_files(encoder(tiny_encoder, layer=7))
+    assert len(caught.value.mistakes) == 1
+
+
+@pytest.mark.parametrize(
+    ("weights", "why"),
+    [
+        ("package:numpy/nope.onnx", "package numpy is installed and has no file nope.onnx"),
+        ("package:sys/nope.onnx", "package sys is installed and has no file nope.onnx"),
+        ("package:no_such_module/x.onnx", "package no_such_module is not installed$"),
+        ("package:no.such/x.onnx", "package no.such is not installed$"),
+        ("package:numpy", "must read package:MODULE/FILE"),
+        ("package:../x", "must read package:MODULE/FILE"),
+    ],
+)
+def test_a_file_that_no_package_has_is_told_with_what_is_missing(weights, why):
+    with pytest.raises(EncoderError, match=why):
+        check_files(encoder({}, weights=weights))
+
+
 def test_a_model_of_open_clips_is_known_by_its_config(tiny_encoder):
     """Its weights being anybody's: of the tiny one here, which differ."""
     clip = {"encoder": "clip_vit_l_14_336", "encoder.weights": tiny_encoder["encoder.weights"]}

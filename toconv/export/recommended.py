@@ -1,7 +1,7 @@
 """A trial as an export with all that its sweep knows of it, and the recommended trial of each k."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from toconv.errors import CheckpointError, RequestError, StoreError, ToconvError
 from toconv.evaluation.metrics import COST, HELD_OUT, Place, Split, names_in
 from toconv.export.from_checkpoint import build_module
 from toconv.export.graphs import EXPORT_FILE, ONNX_FILE
-from toconv.export.module import CONFIG_NAME, SAFETENSORS_SINGLE_FILE, TokenCompressor
+from toconv.export.model_card import is_as_written
+from toconv.export.module import CONFIG_NAME, SAFETENSORS_SINGLE_FILE, TokenCompressor, read_config
 from toconv.paths import SweepPaths, whole_folder
 from toconv.progress import console
 from toconv.settings import USED_PICTURES, Settings, changes_a_number
@@ -26,7 +27,8 @@ from toconv.training.epochs import Epoch
 
 PRIVATE = ("data.root", "data.imagenet_root", "encoder.weights", "encoder.architecture")  # may be local paths
 
-FILES = {CONFIG_NAME, SAFETENSORS_SINGLE_FILE, "README.md", ONNX_FILE, EXPORT_FILE}  # of an export
+CARD = "README.md"
+FILES = {CONFIG_NAME, SAFETENSORS_SINGLE_FILE, CARD, ONNX_FILE, EXPORT_FILE}  # of an export
 
 Extra = Callable[[TokenCompressor, Path], object]  # writes a file
 
@@ -82,13 +84,32 @@ def export_trial(
 
 
 def check_replaceable(target: Path) -> None:
-    """Raises RequestError where the folder holds files that no export has: they would be gone."""
+    """Raises RequestError where the folder holds files that no export has, or that somebody has changed: they would be
+    gone."""
     strangers = sorted(path.name for path in target.iterdir() if path.name not in FILES) if target.is_dir() else []
     if strangers:
         raise RequestError(
             f"{target}: holds what is no part of an export, and is not replaced: {', '.join(strangers)}; move it away, "
             "or name another folder"
         )
+    if changed := [*_changed(target)]:
+        raise RequestError(
+            f"{target}: {' and '.join(changed)} changed since toconv exported it, and would be lost; move the folder "
+            "away, or name another one"
+        )
+
+
+def _changed(folder: Path) -> Iterator[str]:
+    """What of an export is no longer as it was written: the card, or the weights where they were trained on. Weights
+    that are damaged are no loss."""
+    if (folder / CARD).exists() and not is_as_written((folder / CARD).read_text(errors="replace")):
+        yield CARD
+    try:
+        known = read_config(folder / CONFIG_NAME)
+    except CheckpointError:
+        return
+    if "trial" in known and known.get("results") is None:
+        yield SAFETENSORS_SINGLE_FILE
 
 
 def about(

@@ -11,8 +11,10 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from toconv import config
 from toconv.evaluation.metrics import objectives
-from toconv.settings import Group, Positive, one_of
+from toconv.ranges import Positive, Real, Whole, one_of
+from toconv.settings import Group
 from toconv.sweep.space import MOST_VALUES, Choices, Distribution, Space, as_settings_take_them
+from toconv.sweep.yaml_text import FOR_ANCHORS
 
 SMALLEST_SHARE = 0.0001  # of a CPU or GPU
 MOST_CELLS, MOST_TRIALS = 10_000, 100_000  # of a sweep, all cells together
@@ -21,12 +23,12 @@ SECTIONS = {"settings", "grid", "search", "objectives", "early_stopping", "resou
 
 class EarlyStopping(Group):
     after_epochs: Positive
-    keep: Annotated[float, Field(gt=0, lt=1)]
+    keep: Annotated[Real, Field(gt=0, lt=1)]
 
 
 class Resources(Group):
-    gpu: Annotated[float, Field(ge=0, le=1024, allow_inf_nan=False)] = 1
-    cpu: Annotated[float, Field(ge=SMALLEST_SHARE, le=10_000, allow_inf_nan=False)] = 1
+    gpu: Annotated[Real, Field(ge=0, le=1024)] = 1
+    cpu: Annotated[Real, Field(ge=SMALLEST_SHARE, le=10_000)] = 1
 
     @field_validator("gpu", "cpu")
     @classmethod
@@ -38,12 +40,12 @@ class Resources(Group):
 
 
 class Budget(Group):
-    hours: Annotated[float, Field(gt=0, le=10**6, allow_inf_nan=False)] | None = None
-    gpu_hours: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | None = None
+    hours: Annotated[Real, Field(gt=0, le=10**6)] | None = None
+    gpu_hours: Annotated[Real, Field(gt=0, le=10**9)] | None = None
 
 
 class Finalists(Group):
-    seeds: Annotated[int, Field(ge=1, le=1000)]
+    seeds: Annotated[Whole, Field(ge=1, le=1000)]
 
 
 class SweepFile(Group):
@@ -57,7 +59,7 @@ class SweepFile(Group):
     objectives: Annotated[
         dict[Annotated[str, one_of(objectives())], Literal["minimize", "maximize"]], Field(min_length=1)
     ]
-    trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)]
+    trials: Annotated[Whole, Field(ge=1, le=MOST_TRIALS)]
     sampler: Literal["tpe", "gp", "nsga2", "random", "grid"] = "tpe"
     early_stopping: EarlyStopping | None = None
     resources: Resources = Resources()
@@ -111,19 +113,21 @@ def readable(error: ValidationError, typed: Mapping[tuple[str, str], str]) -> li
     for unknown in [e for e in errors if e["type"] == "extra_forbidden"]:
         *path, key = unknown["loc"]
         beside = {loc: name for loc, name in missing.items() if list(loc[:-1]) == path}
-        near = difflib.get_close_matches(str(key)[: config.SHOWN], list(beside.values()), n=1)
+        near = difflib.get_close_matches(str(key)[: config.SHOWN], [*beside.values(), *_keys(path)], n=1, cutoff=0.7)
         missing = {loc: name for loc, name in missing.items() if loc not in beside or name not in near}
         where = ".".join(map(str, unknown["loc"]))
         mistakes.append(
-            f"{config.shown(where)}: no such key"
-            + (f"; did you mean {near[0]}?" if near else f"; {_owner(path)} has {', '.join(_keys(path))}")
+            f"{config.shown(where)}: no such key" + (f"; did you mean {near[0]}?" if near else f"; {_known(path)}")
         )
     rest = [e for e in errors if e["type"] != "extra_forbidden" and (e["type"] != "missing" or e["loc"] in missing)]
     return mistakes + config.readable(rest, (), typed)
 
 
-def _owner(path: list[int | str]) -> str:
-    return ".".join(map(str, path)) or "a sweep file"
+def _known(path: list[int | str]) -> str:
+    known = ", ".join(_keys(path))
+    if path:
+        return f"{'.'.join(map(str, path))} has {known}"
+    return f"a sweep file has {known}, and {FOR_ANCHORS}… for what anchors alone use"
 
 
 def _keys(path: list[int | str]) -> list[str]:

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from toconv.config import shown
+from toconv.ranges import Real
 from toconv.settings import Group, as_declared, number_type
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
 MOST_VALUES = 10**5  # that are enumerated
 Params = dict[str, Any]
 WHOLE = 2**53  # whole numbers above it are not all numbers of a float
@@ -24,10 +24,10 @@ class Distribution(Group):
     """One searched setting: a range `{low, high, log, step, type}` or `{choices: [...]}`. With `when: {setting: value
     or [values]}` it is searched only in trials where these hold."""
 
-    low: Number | None = None
-    high: Number | None = None
+    low: Real | None = None
+    high: Real | None = None
     log: bool = False
-    step: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    step: Annotated[Real, Field(gt=0)] | None = None
     type: Literal["float", "int"] = "float"
     choices: Choices | None = None
     when: dict[str, Any] = {}

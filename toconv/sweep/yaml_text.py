@@ -22,6 +22,7 @@ MOST_VALUES = 20_000  # aliases counted as often as they stand for something
 TAG = "tag:yaml.org,2002:"
 TEXT, MERGE = f"{TAG}str", f"{TAG}merge"
 PLAIN = {TEXT, MERGE, *(f"{TAG}{name}" for name in ("int", "float", "bool", "null", "seq", "map"))}
+FOR_ANCHORS = "x-"  # how keys begin that hold parts for other places alone, as in compose files
 OF_SETTINGS = {"settings", "grid", "search"}  # sections whose keys are settings
 
 
@@ -51,6 +52,7 @@ def read_document(path: Path) -> Document:
         raise RequestError(f"{path}: not readable as YAML: {told(error)}") from None
     if root is None or not isinstance(content, dict):
         raise RequestError(f"{path}: a sweep file is a mapping of name, settings, grid, search, …")
+    content = {key: value for key, value in content.items() if not str(key).startswith(FOR_ANCHORS)}
     return Document(content, text, dict(_typed(loader, root, ())))
 
 

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from toconv.errors import EncoderError, told
+from toconv.errors import SAMPLES_COMMAND, EncoderError, told
 from toconv.settings import EncoderSettings
 from toconv.tokens.encoders import config_path, resolve_weights
 
 BLOCK = re.compile(r"(?:^|\.)(?:visual\.)?(?:trunk\.blocks|transformer\.resblocks|blocks)\.(\d+)\.")
 PATCHES = ("visual.conv1.weight", "visual.trunk.patch_embed.proj.weight", "patch_embed.proj.weight")
 NOT_JUDGED = {".npz", ".npy"}  # formats that open_clip alone reads
+PACKAGED = "package:"
 HUB = ("hf-hub:", "local-dir:")  # names that open_clip looks up elsewhere
 VISION = {
     "layers": 12,
@@ -39,25 +40,51 @@ def check_files(settings: EncoderSettings) -> None:
     """Raises EncoderError where the files show that the encoder cannot be built as asked: no such architecture, no
     weights that can be read, a block that is not there, another width, patch or image. What they do not show, building
     it will."""
+    _check_package(settings.weights)
     weights = resolve_weights(settings)
     sources = {f"encoder.architecture={settings.architecture}": _of_config(settings)}
     if isinstance(weights, Path):
         sources[f"encoder.weights={settings.weights}"] = _of_weights(weights)
-    mistakes = [m for name, geometry in sources.items() for m in _contradictions(settings, name, geometry)]
+    mistakes: dict[str, str] = {}  # one a setting: two files may say the same of it
+    for name, geometry in sources.items():
+        mistakes = {**dict(_contradictions(settings, name, geometry)), **mistakes}
     if mistakes:
-        raise EncoderError(*dict.fromkeys(mistakes))
+        raise EncoderError(*mistakes.values())
 
 
-def _contradictions(settings: EncoderSettings, source: str, found: Geometry) -> Iterator[str]:
+def _check_package(weights: str) -> None:
+    """Raises EncoderError where package:MODULE/FILE names no file of a package that is installed."""
+    module, _, name = weights.removeprefix(PACKAGED).partition("/")
+    if not weights.startswith(PACKAGED):
+        return
+    if not (name and all(part.isidentifier() for part in module.split("."))):
+        raise EncoderError(f"encoder.weights={weights}: must read {PACKAGED}MODULE/FILE")
+    try:
+        found = importlib.util.find_spec(module)
+    except ImportError:  # of a package above it
+        found = None
+    folders = (found and found.submodule_search_locations) or []
+    if not any(Path(folder, name).is_file() for folder in folders):
+        why = f"is installed and has no file {name}" if found else f"is not installed{_how_to_install(module)}"
+        raise EncoderError(f"encoder.weights={weights}: package {module} {why}")
+
+
+def _how_to_install(module: str) -> str:
+    return f"; run: {SAMPLES_COMMAND}" if module.replace("_", "-") in SAMPLES_COMMAND else ""
+
+
+def _contradictions(settings: EncoderSettings, source: str, found: Geometry) -> Iterator[tuple[str, str]]:
+    """(setting, what is wrong with it)"""
     if found.blocks is not None and not -found.blocks <= settings.layer < found.blocks:
         yield (
+            "layer",
             f"encoder.layer={settings.layer}: {source} has {found.blocks} blocks; "
-            f"{-found.blocks} <= layer < {found.blocks} must hold"
+            f"{-found.blocks} <= layer < {found.blocks} must hold",
         )
     for name in ("width", "patch_size", "image_size"):
         theirs, asked = getattr(found, name), getattr(settings, name)
         if theirs is not None and theirs != asked:
-            yield f"encoder.{name}={asked}: {source} has {theirs}"
+            yield name, f"encoder.{name}={asked}: {source} has {theirs}"
 
 
 def _of_config(settings: EncoderSettings) -> Geometry:

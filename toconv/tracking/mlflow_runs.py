@@ -35,6 +35,7 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 STATUS = {State.COMPLETE: "FINISHED", State.PRUNED: "KILLED", State.FAILED: "FAILED"}
 DELIVERED, DESCRIBED = "toconv.delivered", "toconv.described"
 BATCH, PARAMS = 900, 100  # metrics and params in one call (MLflow's limits are 1000 and 100)
+DRIVERS = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}  # what to install, where it is called otherwise
 WITHOUT_SWEEP = "toconv"  # the experiment of single trainings
 KIND_OF_WORK = {"mlflow.experimentKind": "custom_model_development"}  # for MLflow's pages, not an agent
 
@@ -231,7 +232,9 @@ def _missing_package(uri: str) -> str | None:
         return None
     try:
         make_url(uri).get_dialect().import_dbapi()
-    except (ImportError, ArgumentError) as error:
+    except ImportError as error:
+        return f"needs the package {error.name}: pip install {DRIVERS.get(error.name or '', error.name)}"
+    except ArgumentError as error:
         return told(error)
     return None
 
