@@ -1,6 +1,7 @@
 """Which addresses MLflow may be given, and which of several is in use."""
 
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,19 @@ def test_a_file_that_is_no_store_of_mlflows_is_refused_and_stays_as_it_is(tmp_pa
 @pytest.mark.parametrize("address", ["sqlite://", "sqlite:///:memory:", "sqlite:///"])
 def test_a_store_in_memory_is_refused(address):
     assert "in memory" in address_mistake(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "package"),
+    [
+        ("postgresql://me@host/mlflow", "psycopg2-binary"),
+        ("mysql://me@host/mlflow", "mysqlclient"),
+        ("mysql+pymysql://me@host/mlflow", "pymysql"),
+        ("mssql+pyodbc://me@host/mlflow", "pyodbc"),
+    ],
+)
+def test_a_driver_that_is_missing_is_told_with_what_to_install(monkeypatch, address, package):
+    for name in ("psycopg2", "MySQLdb", "pymysql", "pyodbc"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(RequestError, match=f"pip install {package}$"):
+        check_access(experiment(address))

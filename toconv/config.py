@@ -96,7 +96,8 @@ def _value(override: Override | None, written: str, is_text: bool) -> Any:
     if override is None or override.is_sweep_override():
         return written
     value = override.value()
-    return written if is_text and not (value is None or isinstance(value, str)) else value
+    stripped = isinstance(value, str) and value == written.strip()  # of blanks that may be a name's
+    return written if is_text and (stripped or not (value is None or isinstance(value, str))) else value
 
 
 def is_plain(value: Any, depth: int = DEEPEST) -> bool:

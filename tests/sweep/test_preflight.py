@@ -111,6 +111,25 @@ def test_every_folder_that_a_sweep_writes_is_looked_at_and_nothing_is_left_there
     assert unwritable(tmp_path / "new" / "folder") is None and set(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "is_folder"), [("report.html", True), ("results.csv", True), ("figures", False), ("recommended", False)]
+)
+def test_what_stands_in_the_place_of_an_output_is_told_before_work(asked, tmp_path, name, is_folder):
+    paths = SweepPaths(tmp_path / "outputs" / "tiny")
+    paths.root.mkdir(parents=True)
+    (paths.root / name).mkdir() if is_folder else (paths.root / name).touch()
+    with pytest.raises(RequestError, match=f"{name}: is a {'folder' if is_folder else 'file'}, and the sweep writes"):
+        check_folders(asked(), paths)
+
+
+@pytest.mark.parametrize("written", ["outputs/tiny", "outputs/../outputs/tiny/", "link"])
+def test_a_sweep_in_the_folder_of_the_tokens_is_refused(asked, tmp_path, monkeypatch, written):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("outputs/tiny")
+    with pytest.raises(RequestError, match="name=tiny: its folder would be that of the tokens"):
+        check_folders(asked(f"data.tokens_dir={written}"), SweepPaths(tmp_path / "outputs" / "tiny"))
+
+
 @contextmanager
 def answering(content):
     """A port where each who connects is sent `content`."""

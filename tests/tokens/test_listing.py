@@ -5,11 +5,12 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.properties import any_input_is_taken_or_refused
 from toconv.tokens import listing
 from toconv.tokens.gather import gather
-from toconv.tokens.listing import BROKEN, CLOSED, FORMAT, HIDDEN, LOOP, SPECIAL, TWICE, Listing, pictures_below
+from toconv.tokens.listing import BROKEN, CLOSED, FORMAT, HIDDEN, LOOP, SPECIAL, TWICE, UNNAMED, Listing, pictures_below
 
 
 @pytest.fixture
@@ -92,6 +93,19 @@ def test_what_is_no_picture_of_anybodys_is_left_out_with_its_reason(root):
         BROKEN: ["gone", "gone.jpg", "self.png"],
         SPECIAL: ["pipe.png"],
     }
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("name", ["IMG_001", "holiday.jpg.1", "scan.jpg_original", "a.data"])
+def test_a_picture_that_is_not_named_as_one_is_left_out_with_its_reason(root, capsys, kind, name):
+    Image.new("RGB", (4, 4)).save(root / name, kind)
+    for other in ("notes.txt", "empty", "RIFF"):
+        (root / other).write_text(other if other != "empty" else "")
+    os.mkfifo(root / "pipe")
+    found = Listing(root)
+    assert names(found, root) == ["a.jpg", "cats/b.PNG"] and left_out(found, root) == {UNNAMED: [name]}
+    gather([f"{root}/*"])
+    assert f"({UNNAMED}): {name}" in capsys.readouterr().out
 
 
 def test_a_folder_that_cannot_be_opened_is_left_out_with_its_reason(root, monkeypatch):

@@ -68,6 +68,15 @@ def _folders(sweep: Sweep, paths: SweepPaths) -> Iterator[str]:
         reason = unwritable(folder)
         if reason:
             yield f"{what}: {folder.absolute()} cannot be written ({reason})"
+    tokens = sweep.base.data.tokens_dir
+    if paths.root.resolve() == tokens.resolve():
+        yield f"name={sweep.file.name}: its folder would be that of the tokens, data.tokens_dir={tokens}"
+    for path in (paths.report, paths.results):
+        if path.is_dir():
+            yield f"{path}: is a folder, and the sweep writes a file there; move it away"
+    for path in (paths.figures, paths.recommended):
+        if path.exists() and not path.is_dir():
+            yield f"{path}: is a file, and the sweep writes a folder there; move it away"
 
 
 def _lacking() -> Iterator[str]:

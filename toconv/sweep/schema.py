@@ -51,7 +51,7 @@ class Finalists(Group):
 class SweepFile(Group):
     """The keys of a sweep file."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")]  # no option of a command's
     settings: dict[str, Any] = {}
     grid: dict[str, Choices] = {}
     search: Space = {}

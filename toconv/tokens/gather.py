@@ -9,7 +9,19 @@ from pathlib import Path
 from toconv.errors import RequestError
 from toconv.own_files import is_marked
 from toconv.tokens.images import Picture, named
-from toconv.tokens.listing import BROKEN, FORMAT, LOOP, NOT_READ, SPECIAL, SUFFIXES, TWICE, pictures_below, say_left_out
+from toconv.tokens.listing import (
+    BROKEN,
+    FORMAT,
+    LOOP,
+    NOT_READ,
+    SPECIAL,
+    SUFFIXES,
+    TWICE,
+    UNNAMED,
+    begins_as_picture,
+    pictures_below,
+    say_left_out,
+)
 
 
 def gather(words: Iterable[str]) -> list[Picture]:
@@ -80,6 +92,8 @@ def _why_left_out(path: Path, is_around: bool, is_seen: bool) -> str | None:
         return FORMAT
     if path.suffix.lower() in SUFFIXES and not path.is_file():
         return SPECIAL if path.exists() else BROKEN
+    if path.suffix.lower() not in SUFFIXES and path.is_file() and begins_as_picture(path):
+        return UNNAMED
     return None
 
 

@@ -20,7 +20,10 @@ NOT_READ = {  # of pictures too
     *(".jxl", ".svg", ".psd", ".xcf", ".tga", ".pcx", ".sgi", ".pfm", ".exr", ".hdr", ".eps"),
     *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
 }
+STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"\xff\x0a", b"\0\0\0\x0cJXL ")  # of pictures
+KINDS_INSIDE = {b"WEBP", b"avif", b"heic", b"heix", b"mif1"}  # bytes 8 to 12 of RIFF and of ISO media files
 FORMAT = "of a format that is not read"
+UNNAMED = "a picture by its content, not by the end of its name"
 HIDDEN, BROKEN, LOOP, TWICE = "hidden", "broken link", "link to a folder around it", "folder that is listed already"
 SPECIAL, CLOSED = "no regular file", "cannot be opened"
 EXAMPLES = 3  # that are named
@@ -64,6 +67,8 @@ class Listing:
             self.left_out[FORMAT].append(path)
         elif is_picture or (entry.is_symlink() and (not path.suffix or os.path.isdir(path))):
             self._enter(path, is_picture)
+        elif entry.is_file() and begins_as_picture(path):
+            self.left_out[UNNAMED].append(path)
         return False
 
     def _enter(self, path: Path, is_picture: bool) -> None:
@@ -88,6 +93,16 @@ class Listing:
             self.left_out[TWICE].append(link)
         else:
             self._walk([link])
+
+
+def begins_as_picture(path: Path) -> bool:
+    """Whether the first bytes of a regular file are those of a picture."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError:
+        return False
+    return start.startswith(STARTS) or start[8:] in KINDS_INSIDE
 
 
 def is_hidden(name: str) -> bool:
