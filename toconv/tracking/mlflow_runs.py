@@ -35,11 +35,8 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 STATUS = {State.COMPLETE: "FINISHED", State.PRUNED: "KILLED", State.FAILED: "FAILED"}
 DELIVERED, DESCRIBED = "toconv.delivered", "toconv.described"
 BATCH, PARAMS = 900, 100  # metrics and params in one call (MLflow's limits are 1000 and 100)
-DRIVERS = {
-    "psycopg": "'psycopg[binary]'",
-    "psycopg2": "psycopg2-binary",
-    "MySQLdb": "mysqlclient",
-}  # what to install, where it is called otherwise
+# what pip calls the drivers of databases, where that is another name
+DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 WITHOUT_SWEEP = "toconv"  # the experiment of single trainings
 KIND_OF_WORK = {"mlflow.experimentKind": "custom_model_development"}  # for MLflow's pages, not an agent
 
