@@ -26,13 +26,12 @@ def test_names_are_those_of_mlflows_own_system_metrics():
 
 
 def test_a_busy_epoch_shows_and_each_epoch_has_a_line_of_its_own(tmp_path):
-    meter = EpochMeter(tmp_path / "machine.jsonl")
-    end = time.monotonic() + 0.5
-    while time.monotonic() < end:
-        pass
-    meter.note(1)
-    meter.note(2)
-    meter.close()
+    with EpochMeter(tmp_path / "machine.jsonl") as meter:
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            pass
+        meter.note(1)
+        meter.note(2)
     means = read_means(tmp_path / "machine.jsonl")
     assert list(means) == [1, 2]
     assert 0 < means[1]["system/cpu_utilization_percentage"] <= 100

@@ -4,6 +4,7 @@ import threading
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from pydantic import FiniteFloat, TypeAdapter
 
@@ -69,7 +70,8 @@ class _Means(Group):
 
 
 class EpochMeter:
-    """Samples beside a training; writes the means of each epoch as a line of `path`: {epoch, metrics}."""
+    """Samples beside a training until its block ends; writes the means of each epoch as a line of `path`: {epoch,
+    metrics}."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -77,6 +79,12 @@ class EpochMeter:
         self._lock, self._stop = threading.Lock(), threading.Event()
         sample()  # the first one has no CPU utilization
         threading.Thread(target=self._work, daemon=True, name="machine").start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
 
     def _work(self) -> None:
         while not self._stop.wait(SAMPLE_SECONDS):
@@ -96,6 +104,3 @@ class EpochMeter:
             self._samples.clear()
         with disk(f"{self._path}: not written"):
             append_line(self._path, {"epoch": epoch, "metrics": means})
-
-    def close(self) -> None:
-        self._stop.set()

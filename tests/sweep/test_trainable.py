@@ -3,8 +3,10 @@
 import torch
 
 from toconv.errors import MachineryError, TrainingFailed
+from toconv.machine import read_means
 from toconv.sweep.trainable import RunningTrial, TrialInputs, step
 from toconv.tokens.encoding import prepare_store
+from toconv.training import resumable
 
 
 def trial(settings, tmp_path):
@@ -41,3 +43,19 @@ def test_a_verdict_a_machine_that_gave_way_and_a_mistake_are_told_apart(settings
     assert outcome_of(one, raising(MachineryError("full"))) == {"machinery": "full"}
     assert outcome_of(one, raising(KeyError("nothing")))["failed"].startswith("KeyError")
     assert "KeyError" in one.paths.error.read_text()
+
+
+def test_what_the_machine_did_is_there_as_soon_as_the_epoch_is(settings, tmp_path, monkeypatch):
+    """Deliveries take both, whenever they look."""
+    seen, append = [], resumable.append_line
+
+    def looked(path, row):
+        seen.append((row["epoch"], list(read_means(path.with_name("machine.jsonl")))))
+        append(path, row)
+
+    monkeypatch.setattr(resumable, "append_line", looked)
+    measured = settings.experiment.model_copy(update={"system_metrics": True})
+    one = trial(settings.model_copy(update={"experiment": measured}), tmp_path)
+    assert [step(one)["complete"] for _ in range(3)] == [False, False, True]
+    one.close()
+    assert seen == [(1, [1]), (2, [1, 2]), (3, [1, 2, 3])]

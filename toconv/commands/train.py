@@ -10,7 +10,6 @@ from toconv import config
 from toconv.analysis.records import SYMBOLS, Kind, State, TrialRecord
 from toconv.command_line import path_of, same_command
 from toconv.errors import CheckpointError, ExitCode, MachineryError, RequestError, told
-from toconv.machine import EpochMeter
 from toconv.paths import TrialPaths, unwritable
 from toconv.progress import bar, console, phase
 from toconv.settings import Settings, changes_a_number
@@ -143,7 +142,6 @@ def check_folders(settings: Settings) -> None:
 
 def _run_epochs(resumable: ResumableTraining, settings: Settings) -> None:
     epochs, done = settings.training.epochs, resumable.training.epoch
-    machine = EpochMeter(resumable.paths.machine) if settings.experiment.system_metrics else None
     with bar("steps") as progress:
         task = progress.add_task(f"epoch {done + 1}/{epochs}", total=len(resumable.training.train))
 
@@ -153,13 +151,9 @@ def _run_epochs(resumable: ResumableTraining, settings: Settings) -> None:
             progress.update(task, completed=step, total=steps, description=text)
 
         for epoch in resumable.epochs(on_log):
-            if machine:
-                machine.note(epoch.epoch)
             names = ("distortion", "perception", "cosine", "L_total")
             values = ", ".join(f"{name} {epoch.metrics[name]:.4f}" for name in names)
             console.print(f"epoch {epoch.epoch}/{epochs}: {values}, {epoch.seconds:.1f} s")
-    if machine:
-        machine.close()
 
 
 def _deliver(asked: Sequence[Tracker], record: TrialRecord) -> None:

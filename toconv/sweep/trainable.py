@@ -1,7 +1,6 @@
 """One trial on a worker: opened from plain values, stepped epoch by epoch. Knows no Ray."""
 
 import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from filelock import FileLock, Timeout
 
 from toconv.errors import MachineryError, TrainingFailed, first_line, out_of_memory
 from toconv.hardware import keep_freed_memory, limit_threads, resolve_device
-from toconv.machine import EpochMeter
 from toconv.paths import TrialPaths, write_atomic
 from toconv.settings import Settings
 from toconv.tokens.store import TokenStore
@@ -48,19 +46,14 @@ class RunningTrial:
         training = Training(settings, TokenStore(Path(inputs.store)), resolve_device(settings.hardware))
         self.epochs_asked = settings.training.epochs
         self._resumable = ResumableTraining.adopt(training, self.paths)
-        self._epochs: Iterator[Epoch] = self._resumable.epochs(on_log)
-        self._machine = EpochMeter(self.paths.machine) if settings.experiment.system_metrics else None
+        self._epochs = self._resumable.epochs(on_log)
 
     def next_epoch(self) -> Epoch:
         """The next epoch, or the last one again where all are done."""
-        epoch = next(self._epochs, None)
-        if epoch is not None and self._machine:
-            self._machine.note(epoch.epoch)
-        return epoch or self._resumable.done[-1]
+        return next(self._epochs, None) or self._resumable.done[-1]
 
     def close(self) -> None:
-        if self._machine:
-            self._machine.close()
+        self._epochs.close()
         self._lock.release()
 
 

@@ -5,13 +5,15 @@ A checkpoint holds its epochs; metrics.jsonl is what others read of them, and ne
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import yaml
 
 from toconv import checkpoint
 from toconv.errors import CheckpointError, disk
+from toconv.machine import EpochMeter
 from toconv.paths import TrialPaths, append_line, link, write_atomic
 from toconv.training.epochs import TRAINED, Epoch, epochs_in
 from toconv.training.folder import differences
@@ -58,8 +60,13 @@ class ResumableTraining:
         """The epochs so far."""
         return list(self._epochs)
 
-    def epochs(self, on_log: OnLog | None = None) -> Iterator[Epoch]:
+    def epochs(self, on_log: OnLog | None = None) -> Generator[Epoch]:
         """Train on, yielding each epoch once its metrics and checkpoint are on disk."""
+        is_measured = self.training.settings.experiment.system_metrics
+        with EpochMeter(self.paths.machine) if is_measured else nullcontext() as machine:
+            yield from self._epochs_beside(machine, on_log)
+
+    def _epochs_beside(self, machine: EpochMeter | None, on_log: OnLog | None) -> Iterator[Epoch]:
         before, start = (self._epochs[-1].seconds if self._epochs else 0.0), time.perf_counter()
         for result in self.training.epochs(on_log):
             seconds = round(before + time.perf_counter() - start, 3)
@@ -68,6 +75,8 @@ class ResumableTraining:
             rows = [known.as_row() for known in self._epochs]
             checkpoint.save(self.paths.latest, {**self.training.state_dict(), "epochs": rows})
             self._name_checkpoint()
+            if machine:  # before the epoch is there for others, who take both at once
+                machine.note(epoch.epoch)
             with disk(f"{self.paths.metrics}: not written"):
                 append_line(self.paths.metrics, epoch.as_row())
             yield epoch
