@@ -142,11 +142,11 @@ TABLE = [
     ),
     PrivateName(
         "optuna.Study._storage",
-        "sweep/search.py",
+        "sweep/search/ledger.py",
         "a trial's end is written by its number, after a restart too; Study.tell takes trials of this process alone",
         optunas_storage,
     ),
-    PrivateName("optuna.trial.FrozenTrial._trial_id", "sweep/search.py", "as Study._storage", optunas_storage),
+    PrivateName("optuna.trial.FrozenTrial._trial_id", "sweep/search/ledger.py", "as Study._storage", optunas_storage),
     PrivateName(
         "transformers.PreTrainedConfig._name_or_path",
         "integrations/vision_tower.py",

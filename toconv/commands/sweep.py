@@ -181,7 +181,7 @@ def import_report(trials: int) -> None:
         with suppress(Exception):  # whatever is missing, the report meets it again and says so
             import toconv.export.recommended  # start-up: matplotlib, scikit-learn
             import toconv.report.write  # noqa: F401
-            from toconv.sweep.search import import_fanova
+            from toconv.sweep.search.ledger import import_fanova
 
             import_fanova(trials)
 

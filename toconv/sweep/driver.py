@@ -19,7 +19,7 @@ from toconv.sweep.budget import Spent
 from toconv.sweep.file import Sweep
 from toconv.sweep.proposals import Proposal, Trial
 from toconv.sweep.seal import differences, finish, intact, seal
-from toconv.sweep.search import Ledger
+from toconv.sweep.search.ledger import Ledger
 from toconv.sweep.trainable import TrialInputs
 from toconv.tracking.delivery import BackgroundTracker
 from toconv.tracking.provenance import settings_of_tokens, settings_of_training

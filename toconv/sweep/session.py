@@ -10,7 +10,7 @@ from toconv.progress import console, phase
 from toconv.sweep.baselines import recorded_baselines
 from toconv.sweep.driver import Driver
 from toconv.sweep.request import recorded_sweep
-from toconv.sweep.search import is_ledger
+from toconv.sweep.search.ledger import is_ledger
 from toconv.tracking.delivery import BackgroundTracker
 from toconv.tracking.provenance import provenance
 from toconv.tracking.tracker import trackers

@@ -1,13 +1,11 @@
-"""Proposals, and the ledger of trials. The only module that knows Optuna.
+"""The ledger of trials.
 
 Optuna's storage is the one source of truth for which trials exist and how they ended; the driver alone writes to it. A
 proposal is drawn in memory from the ledger's history by a sampler that is seeded by the cell and the trial's number,
 never by the process, and enters the ledger whole, in one transaction: a trial is either there with all its parameters
 or not there."""
 
-import hashlib
 import math
-import random
 import sqlite3
 import warnings
 from collections import Counter
@@ -17,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import BaseModel, ValidationError
 
@@ -26,12 +23,9 @@ from toconv.errors import MachineryError, RequestError, ToconvError, first_line,
 from toconv.sweep.feasible import by_rule, listed
 from toconv.sweep.file import FINALISTS, Cell, Sweep
 from toconv.sweep.proposals import Proposal, Trial
-from toconv.sweep.space import Distribution, points
+from toconv.sweep.search.sampling import REDRAWS, Sampling
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-REDRAWS = 32  # draws that repeat a configuration before a cell counts as exhausted
-BY_SAMPLER = 64  # draws of one trial that the sampler makes; where the settings refuse so many, the rest is random
-DRAWS = 500  # of one trial
 REFUSED = "refused"  # of a trial: how many draws before it the settings refused, by what they said
 FAILURES_PER_CELL = 3  # failed trials are drawn anew so often, then the cell is given up
 FEWEST = 4  # complete trials of a cell that importances are told of
@@ -45,11 +39,6 @@ OPTUNA_STATES = {
     State.COMPLETE: TrialState.COMPLETE,
     State.PRUNED: TrialState.PRUNED,
     State.FAILED: TrialState.FAIL,
-}
-SAMPLERS: dict[str, Callable[..., optuna.samplers.BaseSampler]] = {
-    "gp": optuna.samplers.GPSampler,
-    "nsga2": optuna.samplers.NSGAIISampler,
-    "random": optuna.samplers.RandomSampler,
 }
 OF_NO_USE = (  # Optuna's warnings at each reading of a trial: lists come back from its storage as what they were
     "Choices for a categorical distribution should be",
@@ -79,20 +68,13 @@ class Ledger:
         self.sweep, self._identify = sweep, identify
         self._objectives = dict(sweep.file.objectives)
         self._cells = {cell.name: cell for cell in sweep.cells()}
-        self._space = {key: _distribution(d) for key, d in sweep.file.search.items()}
         self._storage = _storage(path)
         names = list(self._cells)
         if sweep.file.finalists or self._has(FINALISTS):  # those of an earlier start count, asked for again or not
             names.append(FINALISTS)
         self._studies = {name: self._study(path, name) for name in names}
         self._exhausted: set[str] = set()
-        self._keep_kinds()
-
-    def _keep_kinds(self) -> None:
-        """A study keeps the kind of distribution that a setting began with."""
-        for trial in (t for name in self._cells for t in self._trials(name)):
-            kept = {key: d for key, d in trial.distributions.items() if key in self._space}
-            self._space |= {key: d for key, d in kept.items() if type(d) is not type(self._space[key])}
+        self._sampling = Sampling(sweep, [t for name in self._cells for t in self._trials(name)])
 
     def _has(self, name: str) -> bool:
         with _ledger_errors("read"):
@@ -159,8 +141,7 @@ class Ledger:
         taken, number = {t.proposal.trial_id for t in self.trials()}, len(self._trials(cell.name))
         refused: Counter[str] = Counter()
         repeated = 0
-        by_grid = self.sweep.file.sampler == "grid"
-        for point, system in self._grid(cell) if by_grid else self._asked(cell, refused):
+        for point, system in self._sampling.points(cell, self._trials(cell.name), refused):
             params = {**cell.fixed, **point}
             try:
                 trial_id = self._identify(params)
@@ -171,7 +152,7 @@ class Ledger:
                 self._enter_point(cell, point, trial_id, system, refused)
                 return Proposal(cell.name, number, trial_id, params)
             repeated += 1
-            if repeated == REDRAWS and not by_grid:
+            if repeated == REDRAWS and not self._sampling.is_whole:
                 return None
         if refused and not repeated and not number:
             rules = listed(by_rule(refused))
@@ -184,7 +165,7 @@ class Ledger:
         self, cell: Cell, point: dict[str, Any], trial_id: str, system: dict[str, Any], refused: Counter[str]
     ) -> None:
         facts: dict[str, Any] = {"trial_id": trial_id, **({REFUSED: dict(by_rule(refused))} if refused else {})}
-        given: dict[str, Any] = {"params": point, "distributions": {key: self._space[key] for key in point}}
+        given: dict[str, Any] = {"params": point, "distributions": self._sampling.distributions(point)}
         self._enter(cell.name, create_trial(state=TrialState.RUNNING, user_attrs=facts, system_attrs=system, **given))
 
     def refused(self) -> Counter[str]:
@@ -192,56 +173,9 @@ class Ledger:
         counts = (t.user_attrs.get(REFUSED, {}) for name in self._cells for t in self._trials(name))
         return by_rule(sum(map(Counter, counts), Counter()))
 
-    def _grid(self, cell: Cell) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """Points to start with, then every point of the cell in an order of its own, so that few are spread out."""
-        found = list(points(self.sweep.file.search, self.sweep.known(cell)))
-        random.Random(_seed(cell.name)).shuffle(found)
-        starts = self.sweep.file.start_with
-        found.sort(key=lambda point: next((i for i, s in enumerate(starts) if s.items() <= point.items()), len(starts)))
-        return ((point, {}) for point in found)
-
-    def _asked(self, cell: Cell, refused: Counter[str]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """DRAWS points by the sampler, each with what the sampler wants to remember of it. It is told of a point that
-        was not taken as of one that failed; a point to start with whose rest the settings refused is drawn again."""
-        history = self._trials(cell.name)
-        shadow = optuna.create_study(directions=list(self._objectives.values()))
-        shadow.add_trials(history)
-        start, known = self.sweep.file.start_with[len(history) : len(history) + 1], -1
-        for attempt in range(DRAWS):
-            for point in start if refused.total() > known and attempt < REDRAWS else ():
-                shadow.enqueue_trial(point)
-            known = refused.total()
-            shadow.sampler = self._sampler(cell.name, len(history), attempt)
-            trial, point = self._ask(shadow, cell)
-            yield point, shadow.get_trials(deepcopy=False)[-1].system_attrs
-            shadow.tell(trial, state=TrialState.FAIL)
-
-    def _ask(self, shadow: optuna.Study, cell: Cell) -> tuple[optuna.Trial, dict[str, Any]]:
-        """The sampler's next point. Conditional settings are asked for one by one, and only where they count."""
-        space = self.sweep.file.search
-        if not any(d.when for d in space.values()):
-            trial = shadow.ask(self._space)
-            return trial, trial.params
-        trial, known = shadow.ask(), self.sweep.known(cell)
-        drawn: dict[str, Any] = {}
-        for key, distribution in space.items():
-            if distribution.active({**known, **drawn}):
-                drawn[key] = _suggest(trial, key, distribution)
-        return trial, drawn
-
     def _enter(self, study: str, trial: FrozenTrial) -> None:
         with _ledger_errors("written"):
             self._studies[study].add_trial(trial)
-
-    def _sampler(self, cell: str, number: int, attempt: int) -> optuna.samplers.BaseSampler:
-        seed = _seed(cell, number, attempt)
-        kind = self.sweep.file.sampler if attempt < BY_SAMPLER else "random"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            if kind == "tpe":
-                one = len(self._objectives) == 1
-                return optuna.samplers.TPESampler(seed=seed, multivariate=one, constant_liar=one)
-            return SAMPLERS[kind](seed=seed)
 
     def complete(self, proposal: Proposal, metrics: Mapping[str, float], seal: Mapping[str, str] | None = None) -> None:
         """Enter the final values, and the `seal` of the files that hold them. Raises MachineryError where the ledger
@@ -285,7 +219,7 @@ class Ledger:
     def importances(self) -> dict[str, dict[str, float]]:
         """{cell: {setting: share of the first objective's variance}} (fANOVA), where there are enough trials."""
         found = {}
-        for name in self._cells if self._space else ():
+        for name in self._cells if self.sweep.file.search else ():
             study, fanova = self._studies[name], optuna.importance.FanovaImportanceEvaluator
             if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) >= FEWEST:
                 with warnings.catch_warnings(), suppress(RuntimeError, ValueError):  # no variance to share out
@@ -336,25 +270,3 @@ def _ledger_errors(what: str) -> Iterator[None]:
         raise MachineryError(
             f"the ledger (study.db) cannot be {what}: {reason}{LOST if what != 'written' else ''}"
         ) from error
-
-
-def _distribution(d: Distribution) -> BaseDistribution:
-    if d.choices is not None:
-        return CategoricalDistribution(d.choices)
-    low, high = d.range
-    if d.type == "int":
-        return IntDistribution(int(low), int(high), log=d.log, step=int(d.step or 1))
-    return FloatDistribution(low, high, log=d.log, step=d.step)
-
-
-def _suggest(trial: optuna.Trial, key: str, d: Distribution) -> Any:
-    if d.choices is not None:
-        return trial.suggest_categorical(key, d.choices)
-    low, high = d.range
-    if d.type == "int":
-        return trial.suggest_int(key, int(low), int(high), log=d.log, step=int(d.step or 1))
-    return trial.suggest_float(key, low, high, log=d.log, step=d.step)
-
-
-def _seed(*parts: Any) -> int:
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")

@@ -1,0 +1,1 @@
+"""What Optuna proposes and keeps: the only folder that knows it."""

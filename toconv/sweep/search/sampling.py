@@ -1,0 +1,120 @@
+"""Points of a cell's search space, drawn in memory from the ledger's history.
+
+The sampler is seeded by the cell and the trial's number, never by the process."""
+
+import hashlib
+import random
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from toconv.sweep.file import Cell, Sweep
+from toconv.sweep.space import Distribution, points
+
+REDRAWS = 32  # draws that repeat a configuration before a cell counts as exhausted
+BY_SAMPLER = 64  # draws of one trial that the sampler makes; where the settings refuse so many, the rest is random
+DRAWS = 500  # of one trial
+SAMPLERS: dict[str, Callable[..., optuna.samplers.BaseSampler]] = {
+    "gp": optuna.samplers.GPSampler,
+    "nsga2": optuna.samplers.NSGAIISampler,
+    "random": optuna.samplers.RandomSampler,
+}
+
+Point = tuple[dict[str, Any], dict[str, Any]]  # the searched settings, and what the sampler wants to remember of them
+
+
+class Sampling:
+    """The search space of a sweep as Optuna draws from it."""
+
+    def __init__(self, sweep: Sweep, known: Iterable[FrozenTrial]) -> None:
+        """`known` are the trials so far: a study keeps the kind of distribution that a setting began with."""
+        self._sweep = sweep
+        self._space = {key: _distribution(d) for key, d in sweep.file.search.items()}
+        for trial in known:
+            kept = {key: d for key, d in trial.distributions.items() if key in self._space}
+            self._space |= {key: d for key, d in kept.items() if type(d) is not type(self._space[key])}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether `points` are all that a cell has."""
+        return self._sweep.file.sampler == "grid"
+
+    def distributions(self, names: Iterable[str]) -> dict[str, BaseDistribution]:
+        return {name: self._space[name] for name in names}
+
+    def points(self, cell: Cell, history: Sequence[FrozenTrial], refused: Counter[str]) -> Iterator[Point]:
+        """The next points for a cell with these trials. `refused` is what the settings said of those before."""
+        return self._grid(cell) if self.is_whole else self._asked(cell, history, refused)
+
+    def _grid(self, cell: Cell) -> Iterator[Point]:
+        """Points to start with, then every point of the cell in an order of its own, so that few are spread out."""
+        found = list(points(self._sweep.file.search, self._sweep.known(cell)))
+        random.Random(_seed(cell.name)).shuffle(found)
+        starts = self._sweep.file.start_with
+        found.sort(key=lambda point: next((i for i, s in enumerate(starts) if s.items() <= point.items()), len(starts)))
+        return ((point, {}) for point in found)
+
+    def _asked(self, cell: Cell, history: Sequence[FrozenTrial], refused: Counter[str]) -> Iterator[Point]:
+        """DRAWS points by the sampler, each with what the sampler wants to remember of it. It is told of a point that
+        was not taken as of one that failed; a point to start with whose rest the settings refused is drawn again."""
+        shadow = optuna.create_study(directions=list(self._sweep.file.objectives.values()))
+        shadow.add_trials(history)
+        start, known = self._sweep.file.start_with[len(history) : len(history) + 1], -1
+        for attempt in range(DRAWS):
+            for point in start if refused.total() > known and attempt < REDRAWS else ():
+                shadow.enqueue_trial(point)
+            known = refused.total()
+            shadow.sampler = self._sampler(cell.name, len(history), attempt)
+            trial, point = self._ask(shadow, cell)
+            yield point, shadow.get_trials(deepcopy=False)[-1].system_attrs
+            shadow.tell(trial, state=TrialState.FAIL)
+
+    def _ask(self, shadow: optuna.Study, cell: Cell) -> tuple[optuna.Trial, dict[str, Any]]:
+        """The sampler's next point. Conditional settings are asked for one by one, and only where they count."""
+        space = self._sweep.file.search
+        if not any(d.when for d in space.values()):
+            trial = shadow.ask(self._space)
+            return trial, trial.params
+        trial, known = shadow.ask(), self._sweep.known(cell)
+        drawn: dict[str, Any] = {}
+        for key, distribution in space.items():
+            if distribution.active({**known, **drawn}):
+                drawn[key] = _suggest(trial, key, distribution)
+        return trial, drawn
+
+    def _sampler(self, cell: str, number: int, attempt: int) -> optuna.samplers.BaseSampler:
+        seed = _seed(cell, number, attempt)
+        kind = self._sweep.file.sampler if attempt < BY_SAMPLER else "random"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            if kind == "tpe":
+                one = len(self._sweep.file.objectives) == 1
+                return optuna.samplers.TPESampler(seed=seed, multivariate=one, constant_liar=one)
+            return SAMPLERS[kind](seed=seed)
+
+
+def _distribution(d: Distribution) -> BaseDistribution:
+    if d.choices is not None:
+        return CategoricalDistribution(d.choices)
+    low, high = d.range
+    if d.type == "int":
+        return IntDistribution(int(low), int(high), log=d.log, step=int(d.step or 1))
+    return FloatDistribution(low, high, log=d.log, step=d.step)
+
+
+def _suggest(trial: optuna.Trial, key: str, d: Distribution) -> Any:
+    if d.choices is not None:
+        return trial.suggest_categorical(key, d.choices)
+    low, high = d.range
+    if d.type == "int":
+        return trial.suggest_int(key, int(low), int(high), log=d.log, step=int(d.step or 1))
+    return trial.suggest_float(key, low, high, log=d.log, step=d.step)
+
+
+def _seed(*parts: Any) -> int:
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
