@@ -83,7 +83,7 @@ def _run(arguments, folder, printed, environment):
         os.dup2(os.open(path, os.O_WRONLY), number)
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", buffering=1, closefd=False)
     os.environ.clear()
-    os.environ.update(environment | ENVIRONMENT)
+    os.environ.update(ENVIRONMENT | environment)
     os.chdir(folder)
     sys.argv = arguments
     runpy.run_path(arguments[0], run_name="__main__")

@@ -69,9 +69,9 @@ def toconv_command(folder, *words, **environment):
     return Forked(folder, REPOSITORY / "toconv" / "__main__.py", words, environment).completed(300)
 
 
-def start(folder, *arguments):
+def start(folder, *arguments, **environment):
     """A sweep that joins the Ray cluster of this process of the tests."""
-    joined = {**os.environ, **ray_cluster.environment()}
+    joined = {**os.environ, **ray_cluster.environment(), **environment}
     return Forked(folder, REPOSITORY / "run_sweep.py", arguments, joined)
 
 

@@ -5,7 +5,7 @@ import pytest
 from tests.conftest import quick
 from tests.sweep.faults import Disturbed, undisturbed
 
-EPOCHS = 60
+EPOCHS = 40
 
 
 @pytest.fixture(scope="session")

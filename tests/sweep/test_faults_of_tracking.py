@@ -23,6 +23,7 @@ from tests.running import (
 from tests.sweep.faults import ended
 
 pytestmark = pytest.mark.slow
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}  # seconds, MLflow's own
 
 
 class Server:
@@ -88,7 +89,7 @@ def test_a_tracking_server_that_is_restarted_has_missed_nothing(long_settings, t
 
 def test_a_tracking_server_that_hangs_costs_no_trial_and_is_told_later_once(long_settings, tmp_path, server, reference):
     file = write_sweep(tmp_path, {**long_settings, "experiment.tracking_uri": server.uri}, sampler="random")
-    process = start(tmp_path, file)
+    process = start(tmp_path, file, **IMPATIENT)
     wait_for_epochs(tmp_path, process, 3)
     os.killpg(server.process.pid, signal.SIGSTOP)
     code, stdout, stderr = ended(process, 180)
@@ -105,7 +106,7 @@ def test_a_tracking_server_that_is_gone_costs_nothing_and_is_told_later_once(
 ):
     server.kill()
     file = write_sweep(tmp_path, {**long_settings, "experiment.tracking_uri": server.uri}, sampler="random")
-    done = run(tmp_path, file)
+    done = start(tmp_path, file, **IMPATIENT).completed(300)
     assert done.returncode == 0 and "not delivered" in done.stdout, done.stdout + done.stderr
     assert {r["state"] for r in trial_rows(tmp_path)} == {"complete"}
     server.start()

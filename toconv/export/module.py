@@ -24,7 +24,7 @@ from safetensors import torch as safetensors_torch
 from torch import nn
 
 from toconv.errors import CheckpointError, EncoderMismatch, RequestError, told
-from toconv.export.model_card import card
+from toconv.export.model_card import card, card_digest
 from toconv.models.families import build_compressor, build_decoder
 from toconv.paths import write_atomic
 from toconv.settings import CompressorSettings, DecoderSettings
@@ -184,7 +184,7 @@ class TokenCompressor(nn.Module, PyTorchModelHubMixin, library_name="toconv"):
         digest = hashlib.sha256(content).hexdigest()
         if self.config.get("sha256") not in (None, digest):
             self.config = {**self.config, "results": None}
-        self.config = {**self.config, "sha256": digest}
+        self.config = {**self.config, "sha256": digest, "card_sha256": card_digest(card(self.config))}
         write_atomic(save_directory / SAFETENSORS_SINGLE_FILE, content)
         write_atomic(save_directory / CONFIG_NAME, json.dumps(self.config, indent=2) + "\n")
 

@@ -14,7 +14,7 @@ from toconv.errors import CheckpointError, RequestError, StoreError, ToconvError
 from toconv.evaluation.metrics import COST, HELD_OUT, Place, Split, names_in
 from toconv.export.from_checkpoint import build_module
 from toconv.export.graphs import EXPORT_FILE, ONNX_FILE
-from toconv.export.model_card import is_as_written
+from toconv.export.model_card import card_digest
 from toconv.export.module import CONFIG_NAME, SAFETENSORS_SINGLE_FILE, TokenCompressor, read_config
 from toconv.paths import SweepPaths, whole_folder
 from toconv.progress import console
@@ -102,12 +102,13 @@ def check_replaceable(target: Path) -> None:
 def _changed(folder: Path) -> Iterator[str]:
     """What of an export is no longer as it was written: the card, or the weights where they were trained on. Weights
     that are damaged are no loss."""
-    if (folder / CARD).exists() and not is_as_written((folder / CARD).read_text(errors="replace")):
-        yield CARD
     try:
         known = read_config(folder / CONFIG_NAME)
     except CheckpointError:
         return
+    card, digest = folder / CARD, known.get("card_sha256")  # which earlier versions do not tell
+    if digest and card.exists() and card_digest(card.read_text(errors="replace")) != digest:
+        yield CARD
     if "trial" in known and known.get("results") is None:
         yield SAFETENSORS_SINGLE_FILE
 
