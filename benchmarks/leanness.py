@@ -18,7 +18,7 @@ from toconv.hardware import keep_freed_memory, resolve_device
 from toconv.models.baselines import Fitting, fit_baselines
 from toconv.progress import console
 from toconv.tokens.batches import Batches
-from toconv.tokens.codes import linear_code
+from toconv.tokens.codes import linear_codes
 from toconv.tokens.encoding import prepare_store
 from toconv.tokens.store import TokenStore
 from toconv.training.loop import Training
@@ -85,7 +85,7 @@ def baselines(store: TokenStore, device: torch.device, k: int) -> Mapping[str, f
     with torch.inference_mode():
         found = {
             name: evaluate(b.compress, b.decompress, val, reference)["distortion"]
-            for name, b in fit_baselines(Fitting(train, store.grid_size, k, linear_code(store, k, device)))
-            if name in {"pool", "pca"}
+            for name, b in fit_baselines(Fitting(train, store.grid_size, k, linear_codes(store, k, device)))
+            if name in {"pool", "linear"}
         }
     return found

@@ -122,7 +122,7 @@ class DataSettings(Group):
 class CompressorSettings(Group):
     kind: Annotated[str, one_of(COMPRESSORS)]
     output_grid_size: Positive  # k
-    init: Literal["pool", "pca"]  # what it does before it is trained
+    init: Literal["pool", "pca", "linear"]  # what it does before it is trained
     width: Size  # channels inside the residual branch
     blocks: Depth  # residual blocks on the k×k grid
 

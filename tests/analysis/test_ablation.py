@@ -38,7 +38,8 @@ def records():
             (0.01, 2, 0.31, 0.030, 0.86),
         )
     ]
-    return [*baselines, record("pca", {"distortion": 0.31, "perception": 0.1}), *trials]
+    codes = [record(name, {"distortion": d, "perception": 0.1}) for name, d in (("pca", 0.31), ("linear", 0.25))]
+    return [*baselines, *codes, *trials]
 
 
 def only(found, other, name):
@@ -75,10 +76,11 @@ def test_a_seed_that_one_side_lacks_does_not_count(records):
     assert pair.differences["distortion"].mean == pytest.approx(0.02)
 
 
-def test_each_group_of_seeds_stands_against_pca_and_the_mixing_curve(records):
+def test_each_group_of_seeds_stands_against_the_linear_codes_and_the_mixing_curve(records):
     found = comparisons(records)
     assert only(found, "per-block PCA", "critic").differences["distortion"].mean == pytest.approx(0.01)
     assert only(found, "per-block PCA", "reconstruction").differences["distortion"].mean == pytest.approx(-0.01)
+    assert only(found, "the linear code", "critic").differences["distortion"].mean == pytest.approx(0.07)
     # both lie below the curve's lowest distortion, where average pooling (0.08) stands for it
     assert only(found, "the mixing curve", "critic").differences["perception"].mean == pytest.approx(0.031 - 0.08)
     assert only(found, "the mixing curve", "reconstruction").differences["perception"].mean == pytest.approx(0.01)

@@ -36,6 +36,7 @@ BASELINES = (
     "pool_bilinear",
     "pool_rescaled",
     "pca",
+    "linear",
     "mixing_0.25",
     "mixing_0.5",
     "mixing_0.75",

@@ -14,7 +14,7 @@ from toconv.training.loop import Training
 from toconv.training.resumable import ResumableTraining
 
 
-@pytest.fixture(params=["pool", "pca"])
+@pytest.fixture(params=["pool", "pca", "linear"])
 def trained(settings, tmp_path, request):
     compressor = settings.model.compressor.model_copy(update={"init": request.param})
     settings = settings.model_copy(update={"model": settings.model.model_copy(update={"compressor": compressor})})

@@ -15,7 +15,9 @@ from toconv.export.graphs import OPSET, write_onnx, write_torch_export
 
 pytestmark = pytest.mark.slow
 
-CASES = [(4, "pool"), (5, "pool"), (7, "pca"), (16, "pool"), (8, "pca")]  # of 24 a side: 5, 7 and 16 do not divide it
+CASES = [  # of 24 a side: 5, 7, 9 and 16 do not divide it
+    *((4, "pool"), (5, "pool"), (16, "pool"), (7, "pca"), (8, "pca"), (6, "linear"), (9, "linear"))
+]
 
 
 def of(k, init):

@@ -108,7 +108,7 @@ def test_the_card_is_one_for_the_hub_and_its_example_holds():
     eval(call, {"compressor": made})
 
 
-@pytest.mark.parametrize("init", ["pool", "pca"])
+@pytest.mark.parametrize("init", ["pool", "pca", "linear"])
 def test_a_compressor_that_no_sweep_made_has_a_card_too(init):
     text = str(compressor(3, small_encoder(), init).generate_model_card())
     assert "36 → 9 vision tokens" in text and "## Reproduce" not in text and "## Data" not in text

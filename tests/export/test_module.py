@@ -24,7 +24,8 @@ from tests.compressors import ENCODER, compressor, small_encoder, tokens
 from tests.repository import REPOSITORY
 from toconv.errors import CheckpointError, EncoderMismatch, RequestError
 
-KINDS = [(k, init, kind) for k in (1, 3, 4) for init, kind in (("pool", "conv"), ("pca", "attention"))]
+STARTS = (("pool", "conv"), ("pca", "attention"), ("linear", "conv"))
+KINDS = [(k, init, kind) for k in (1, 3, 4) for init, kind in STARTS]
 
 
 @pytest.mark.parametrize(("k", "init", "kind"), KINDS)
@@ -58,7 +59,7 @@ def test_an_export_is_safetensors_a_json_config_and_a_card_and_no_pickle(tmp_pat
             list(pickletools.genops(path.read_bytes()))
 
 
-@pytest.mark.parametrize("init", ["pool", "pca"])
+@pytest.mark.parametrize("init", ["pool", "pca", "linear"])
 def test_tokens_go_in_and_come_out_in_the_encoders_own_units(init):
     made = compressor(3, small_encoder(), init)
     x = tokens(made)
@@ -75,7 +76,7 @@ def test_a_grid_of_tokens_gives_a_grid_of_tokens():
     assert torch.equal(made.decompress(z).flatten(1, 2), made.decompress(made(x)))
 
 
-@pytest.mark.parametrize("init", ["pool", "pca"])
+@pytest.mark.parametrize("init", ["pool", "pca", "linear"])
 @pytest.mark.parametrize("cast", [None, torch.bfloat16])
 def test_half_precision_tokens_come_back_in_their_own_type(init, cast):
     made = compressor(3, small_encoder(), init)

@@ -114,7 +114,7 @@ def test_operations_are_counted_as_torchs_own_counter_counts_them(settings, kind
         assert forward_flops(network, 4, tokens, 32) == counter.get_total_flops() > 0
 
 
-@pytest.mark.parametrize("init", ["pool", "pca"])
+@pytest.mark.parametrize("init", ["pool", "pca", "linear"])
 def test_a_compressors_cost_is_its_operations_for_one_image_and_all_numbers_that_it_holds(settings, init):
     from torch.utils.flop_counter import FlopCounterMode
 

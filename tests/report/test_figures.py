@@ -65,11 +65,12 @@ def test_the_ablation_has_a_marker_for_each_critic_weight_and_reconstruction_alo
         for weight in (0.0, 0.01, 0.1)
         for seed in (0, 1)
     ]
-    (axes,) = figures.ablation_figure([*trials, *baselines(16, pool=0.6, strided=0.9, pca=0.4)]).axes
+    (axes,) = figures.ablation_figure([*trials, *baselines(16, pool=0.6, strided=0.9, pca=0.4, linear=0.3)]).axes
     series = {line.get_label(): (line.get_marker(), line.get_color(), len(line.get_xdata())) for line in axes.lines}
     assert series == {
         "mixing curve": ("None", figures.MIXING, 2),
         "pca": ("D", figures.BASELINE, 1),
+        "linear": ("h", figures.BASELINE, 1),
         "reconstruction alone": ("o", figures.TRIAL, 2),
         "critic, weight 0.01": ("s", figures.BEST, 2),
         "critic, weight 0.1": ("^", figures.BEST, 2),

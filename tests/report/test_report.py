@@ -159,13 +159,13 @@ def test_finalists_stand_with_their_trial_and_beside_the_baselines_of_the_test_p
 
 
 def test_a_baseline_that_is_better_is_called_so():
-    made = content([record("a", 16, 0.5, kept=True), *baselines(16, pool=0.6, pca=0.4, strided=0.9)])
+    made = content([record("a", 16, 0.5, kept=True), *baselines(16, pool=0.6, linear=0.4, strided=0.9)])
     found = [(Measured(VALIDATION, METRICS["distortion"]), Estimate(0.5, None))]
     (measured, _, rival, value), *_ = better_without(found, {r.name: r for r in made.baselines})
-    assert (measured.name, rival, value) == ("distortion", "pca", 0.4)
-    assert "16.7 % below average pooling (0.6000); 25.0 % above per-block PCA" in learnt(made)[0]
+    assert (measured.name, rival, value) == ("distortion", "linear", 0.4)
+    assert "16.7 % below average pooling (0.6000); 25.0 % above the linear code" in learnt(made)[0]
     text = page(made)
-    assert "Better without any training" in text and "distortion (validation): per-block PCA, 0.4 against 0.5" in text
+    assert "Better without any training" in text and "distortion (validation): the linear code, 0.4 against 0.5" in text
 
 
 def test_the_recommended_compressor_stands_with_its_command_if_it_was_kept():

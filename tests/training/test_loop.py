@@ -10,8 +10,8 @@ from toconv import checkpoint, config
 from toconv.errors import CheckpointError, TrainingFailed
 from toconv.evaluation.distortion import ridge_distortion
 from toconv.export.from_checkpoint import from_checkpoint
-from toconv.models.linear_code import fit_linear_code
 from toconv.paths import TrialPaths
+from toconv.tokens.codes import linear_codes
 from toconv.tokens.encoding import prepare_store
 from toconv.tokens.store import TokenStore
 from toconv.training.epochs import read_epochs
@@ -152,10 +152,11 @@ def test_a_training_works_at_every_k_and_improves_on_where_it_starts(make, k):
 
 @pytest.mark.parametrize("kind", ["conv", "attention"])
 @pytest.mark.parametrize("k", [3, 4])
-def test_a_compressor_that_starts_at_pca_starts_at_its_distortion_and_keeps_it(make, tmp_path, kind, k):
-    changes = {"model__compressor__init": "pca", "model__decoder__kind": kind, "model__compressor__output_grid_size": k}
+@pytest.mark.parametrize("init", ["pca", "linear"])
+def test_a_compressor_that_starts_at_a_linear_code_starts_at_its_distortion_and_keeps_it(make, tmp_path, kind, k, init):
+    changes = {"model__compressor__init": init, "model__decoder__kind": kind, "model__compressor__output_grid_size": k}
     training = make(**changes)
-    code = fit_linear_code(training.train, 6, k)
+    code = getattr(linear_codes(training.store, k, CPU), init)
     x = torch.cat(list(training.evaluation.held_out["val"]))
     torch.testing.assert_close(training.compressor(x), code.compress(x), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(
@@ -169,9 +170,9 @@ def test_a_compressor_that_starts_at_pca_starts_at_its_distortion_and_keeps_it(m
     torch.testing.assert_close(usable.compressor(x), training.compressor(x))
 
 
-def test_the_linear_code_is_fitted_once_a_store_and_anew_where_it_is_damaged(make):
+def test_the_linear_codes_are_fitted_once_a_store_and_anew_where_it_is_damaged(make):
     training = make(model__compressor__init="pca")
-    (path,) = training.store.derived.glob("code-k3-*.pt")
+    (path,) = training.store.derived.glob("codes-k3-*.pt")
     written = path.stat().st_mtime_ns
     make(model__compressor__init="pca")
     assert path.stat().st_mtime_ns == written

@@ -12,6 +12,7 @@ from toconv.settings import CRITIC_WEIGHT, SEED
 
 COMPARED = [*names_in(Place.ABLATION), "device_seconds"]
 AGREEMENT = "embedding_agreement"
+LINEAR = {"linear": "the linear code", "pca": "per-block PCA"}  # baselines, and how they are called
 CURVE = ("strided", "mixing_0.75", "mixing_0.5", "mixing_0.25", "pool")  # by falling distortion
 
 
@@ -33,8 +34,8 @@ Groups = dict[tuple[int, float, tuple[tuple[str, str], ...]], dict[int, Values]]
 
 def comparisons(records: Sequence[TrialRecord], split: Split = VALIDATION) -> list[Comparison]:
     """All that the records allow: with critic − without (paired by seed), the same at equal distortion (embedding
-    agreement alone), and each group of seeds − per-block PCA, and − the mixing curve (`perception` alone). A training
-    without critic differs in `loss.wgan_weight=0` alone. Empty where there is no such pair."""
+    agreement alone), and each group of seeds − the linear codes and − the mixing curve (`perception` alone). Trainings
+    without critic differ in `loss.wgan_weight=0` alone. Empty where there is no such pair."""
     groups = _groups(records, split)
     found = []
     for (tokens, weight, rest), runs in groups.items():
@@ -91,9 +92,10 @@ def _against_the_same(
 
 def _against_baselines(tokens: int, weight: float, runs: Sequence[Values], free: Free) -> list[Comparison]:
     found = []
-    if pca := free.get("pca"):
-        above = {name: estimate([run[name] - pca[name] for run in runs]) for name in COMPARED if name in pca}
-        found.append(Comparison(tokens, training(weight), "per-block PCA", len(runs), above))
+    for code, title in LINEAR.items():
+        if theirs := free.get(code):
+            above = {name: estimate([run[name] - theirs[name] for run in runs]) for name in COMPARED if name in theirs}
+            found.append(Comparison(tokens, training(weight), title, len(runs), above))
     if all(name in free for name in CURVE):
         at = mixing_curve([(free[name]["distortion"], free[name]["perception"]) for name in CURVE])
         above = {"perception": estimate([run["perception"] - at(run["distortion"]) for run in runs])}

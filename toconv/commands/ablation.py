@@ -12,7 +12,7 @@ USAGE = """
 usage: toconv ablation NAME
 
 Compares the trainings of outputs/NAME, which has loss.wgan_weight (0 among its values) and training.seed in its grid,
-with the same without critic, with per-block PCA and with the mixing curve. Prints tables, on the validation pictures
+with the same without critic, with the linear codes and with the mixing curve. Prints tables, on the validation pictures
 and, with training.test=true in the sweep, on the test pictures; writes outputs/NAME/critic_or_not.png.
 """
 

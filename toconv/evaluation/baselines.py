@@ -7,10 +7,11 @@ import torch
 
 from toconv.code_version import within
 from toconv.evaluation.final import Evaluation
+from toconv.evaluation.metrics import SHRINKAGE
 from toconv.models.baselines import Fitting, fit_baselines
 from toconv.models.cost import compressor_cost
 from toconv.settings import EncoderSettings
-from toconv.tokens.codes import linear_code
+from toconv.tokens.codes import linear_codes
 from toconv.tokens.store import TokenStore
 
 MEASURED_BY = (  # below the package
@@ -27,9 +28,11 @@ def measure(store: TokenStore, encoder: EncoderSettings, k: int, device: torch.d
     evaluation, found, g = Evaluation(store, encoder, BATCH, device), {}, store.grid_size
     with torch.inference_mode():
         start = time.perf_counter()
-        for name, baseline in fit_baselines(Fitting(evaluation.train, g, k, linear_code(store, k, device))):
+        codes = linear_codes(store, k, device)
+        for name, baseline in fit_baselines(Fitting(evaluation.train, g, k, codes)):
             metrics = evaluation.final(baseline.compress, baseline.decompress, k, test=True)
             metrics |= compressor_cost(baseline.compress, baseline.numbers, g * g, store.width, str(device))
+            metrics |= {SHRINKAGE: codes.shrinkage} if name == "linear" else {}
             found[name] = {"metrics": metrics, "seconds": round(time.perf_counter() - start, 3)}
             start = time.perf_counter()
     return found

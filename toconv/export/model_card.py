@@ -10,6 +10,11 @@ from toconv.evaluation.metrics import HELD_OUT, METRICS
 from toconv.settings import SOURCES
 
 FEW = 1000  # training pictures, below which the card warns of it
+STARTS = {  # model.compressor.init
+    "pool": "average pooling",
+    "pca": "per-block PCA",
+    "linear": "the linear code (per-block PCA of a shrunk covariance, completed from neighbouring blocks)",
+}
 NOT_CLIP = {
     "vit_s_14_336": "The encoder is a ViT-S/14 derived from DINOv2 and tuned for saliency. It is not CLIP, and "
     "nothing here says what a compressor of CLIP's tokens reaches."
@@ -45,7 +50,7 @@ def _front_matter() -> str:
 
 def _what(config: Mapping[str, Any]) -> str:
     (g, k), width = _sides(config), config["encoder"]["width"]
-    start = {"pool": "average pooling", "pca": "per-block PCA"}[config["compressor"]["init"]]
+    start = STARTS[config["compressor"]["init"]]
     text = (
         f"Turns the {g}×{g} grid of {width}-wide tokens of a frozen vision transformer into {k}×{k} tokens of the "
         f"same width and in the same units, and back: {start} plus a convolutional branch, with a "

@@ -25,7 +25,7 @@ from torch import nn
 
 from toconv.errors import CheckpointError, EncoderMismatch, RequestError, told
 from toconv.export.model_card import card, card_digest
-from toconv.models.families import build_compressor, build_decoder
+from toconv.models.families import build_networks
 from toconv.paths import write_atomic
 from toconv.settings import CompressorSettings, DecoderSettings
 
@@ -75,10 +75,7 @@ class TokenCompressor(nn.Module, PyTorchModelHubMixin, library_name="toconv"):
             **{"kind": "conv", **config["compressor"], "output_grid_size": self.k}
         )
         decoder = DecoderSettings.model_construct(**config["decoder"])
-        self.compressor = build_compressor(settings, self.width, self.grid_size)
-        self.decoder = build_decoder(decoder, self.width, self.grid_size, self.k, settings.init)
-        if settings.init == "pca":
-            self.decoder.start = self.compressor.code  # the same code, held and written once
+        self.compressor, self.decoder = build_networks(settings, decoder, self.width, self.grid_size)
         self.register_buffer("mean_C", torch.zeros(self.width))
         self.register_buffer("std_C", torch.ones(self.width))
 

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from toconv import grid
-from toconv.models.linear_code import LinearCode
+from toconv.models.linear_code import LinearCode, LinearCodes
 from toconv.models.protocols import Images, TokenMap
 
 MIXES = (0.25, 0.5, 0.75)
@@ -32,7 +32,7 @@ class Fitting:
     train: Images  # the training tokens
     g: int
     k: int
-    code: LinearCode  # their `fit_linear_code`
+    codes: LinearCodes  # their `fit_linear_codes`
 
     def upsampled(self, compress: TokenMap, numbers: int = 0) -> Baseline:
         """Decoded by bilinear up-sampling: for `strided` too it was better than the nearest cell's token at every k
@@ -62,8 +62,7 @@ def _fit_mixing(fitting: Fitting, share: float) -> Baseline:
     return fitting.upsampled(partial(_mixing, k=fitting.k, share=share))
 
 
-def _pca(fitting: Fitting) -> Baseline:
-    code = fitting.code
+def _coded(code: LinearCode) -> Baseline:
     return Baseline(code.compress, code.decompress, sum(x.numel() for x in code.buffers()))
 
 
@@ -86,6 +85,7 @@ BASELINES: dict[str, Callable[[Fitting], Baseline]] = {
     "pool": lambda f: f.upsampled(partial(grid.pool, k=f.k)),
     "pool_bilinear": lambda f: f.upsampled(partial(grid.resize, side=f.k)),
     "pool_rescaled": fit_pool_rescaled,
-    "pca": _pca,
+    "pca": lambda f: _coded(f.codes.pca),
+    "linear": lambda f: _coded(f.codes.linear),
     **{f"mixing_{share:g}": partial(_fit_mixing, share=share) for share in MIXES},
 }

@@ -9,19 +9,19 @@ from torch import nn
 
 from toconv import grid
 from toconv.models.blocks import ConvBlock, Down, zero_linear
-from toconv.models.linear_code import LinearCode
+from toconv.models.linear_code import code_at_start
 from toconv.settings import CompressorSettings
 
 
 class Compressor(nn.Module):
-    """Average pooling, or per-block PCA, plus a convolutional branch that starts at zero and is judged by what it adds.
+    """Average pooling, or a linear code, plus a convolutional branch that starts at zero and is judged by what it adds.
     The branch narrows to W channels, goes down stage by stage (`grid.stages`), mixes neighbours on the k×k grid, and
     ends in a linear layer, so that it can emit any value that the encoder's tokens have."""
 
     def __init__(self, channels: int, grid_size: int, settings: CompressorSettings) -> None:
         super().__init__()
         self.k, width = settings.output_grid_size, settings.width
-        self.code = LinearCode(channels, grid_size, self.k) if settings.init == "pca" else None
+        self.code = code_at_start(settings.init, channels, grid_size, self.k)
         sides = [grid_size, *grid.stages(grid_size, self.k)]
         self.branch = nn.Sequential(
             nn.Linear(channels, width),

@@ -1,4 +1,4 @@
-"""k×k tokens → g×g tokens. Both decoders start exactly at bilinear up-sampling, or at per-block PCA's own decoding."""
+"""k×k tokens → g×g tokens. Both decoders start exactly at bilinear up-sampling, or at the linear code's decoding."""
 
 # B batch, N = g*g, M = k*k, C channels of a token, W channels inside the branch
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from toconv import grid
 from toconv.models.blocks import ConvBlock, Up, zero_linear
-from toconv.models.linear_code import LinearCode
+from toconv.models.linear_code import LinearCode, code_at_start
 from toconv.settings import DecoderSettings
 
 
@@ -81,4 +81,4 @@ def _added(start: LinearCode | Upsampling, z_BMC: torch.Tensor, branch: nn.Seque
 
 
 def _start(channels: int, grid_size: int, k: int, init: str) -> LinearCode | Upsampling:
-    return LinearCode(channels, grid_size, k) if init == "pca" else Upsampling(grid_size)
+    return code_at_start(init, channels, grid_size, k) or Upsampling(grid_size)

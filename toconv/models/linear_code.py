@@ -1,9 +1,10 @@
-"""Per-block PCA: the best linear code of blocks of tokens that do not overlap."""
+"""The best linear codes of blocks of tokens that do not overlap: on the training tokens, and on others."""
 
-# B batch, N = g*g, M = k*k, C channels, D = s*s*C channels of a block of s×s tokens, T blocks, W trial directions
+# B batch, N = g*g, M = k*k, C channels, P = s*s tokens of a block, D = P*C channels of a block, T blocks,
+# Q coordinates of a block, F folds
 
-import math
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,20 +14,25 @@ from torch import nn
 from toconv import grid
 from toconv.models.protocols import Images
 
-STEPS, SHARE, SEED = 16, 6, 0  # of block Krylov iteration, each with a sixth of the directions that are asked for
-NUDGE = 1e-4  # of the largest new direction, at random: well above rounding, which decides where nothing new is left
-MOST_NUMBERS = 2**26  # of the blocks that PCA is fitted on: 256 MB
+SHRINKAGES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6)  # among which cross-validation chooses
+COORDINATES, LEAST_COORDINATES = 4, 2048  # of a block, for each channel that is kept, and at least
+FOR_CHOICE = 2  # coordinates for each channel that is kept, on which shrinkages are compared
+NOTHING = 1e-6  # of the largest variance: an axis with less has none
 
 
 class LinearCode(nn.Module):
-    """Per-block PCA s²·C → C, s = ⌈g/k⌉, as buffers: no training moves it (`grid.blocks`). fp32 also under autocast,
+    """A linear code P·C → C, P = ⌈g/k⌉², as buffers: no training moves it (`grid.blocks`). fp32 also under autocast,
     and where the module around it was cast. The code lies in token space, which leaves distortion as it is: rotated
-    towards the pooled tokens (orthogonal Procrustes), and divided by s, so that a block of s² equal tokens gives a
-    token of its size."""
+    towards the pooled tokens (orthogonal Procrustes), and divided by ⌈g/k⌉, so that a block of equal tokens gives a
+    token of its size.
 
-    def __init__(self, channels: int, g: int, k: int) -> None:
+    `completed`: what the code does not hold of a block comes from its neighbours. The blocks' means, which the code
+    knows, are up-sampled, and what the code says otherwise is added: y = u + decode(z − compress(u)), so that
+    compress(y) = z stays true."""
+
+    def __init__(self, channels: int, g: int, k: int, completed: bool = False) -> None:
         super().__init__()
-        self.g, self.k, self.s = g, k, -(-g // k)
+        self.g, self.k, self.s, self.completed = g, k, -(-g // k), completed
         width = self.s**2 * channels
         self.register_buffer("weight_CD", torch.zeros(channels, width))
         self.register_buffer("mean_D", torch.zeros(width))
@@ -41,9 +47,15 @@ class LinearCode(nn.Module):
         """With `plus_C`, if given, added to every token."""
         with _full_precision(z_BMC):
             weight_CD, mean_D, shift_C = (x.float() for x in self.buffers())
-            if plus_C is not None:
-                mean_D = mean_D + plus_C.float().repeat(self.s**2)
-            return grid.unblocks(F.linear(z_BMC.float() - shift_C, weight_CD.T * self.s**2, mean_D), self.g)
+            back_DC, centred_BMC = weight_CD.T * self.s**2, z_BMC.float() - shift_C
+            plus_D = 0.0 * mean_D if plus_C is None else plus_C.float().repeat(self.s**2)
+            if not self.completed:
+                return grid.unblocks(F.linear(centred_BMC, back_DC, mean_D + plus_D), self.g)
+            places = (self.s**2, -1)
+            means_BMC = F.linear(centred_BMC, back_DC.unflatten(0, places).mean(0), mean_D.unflatten(0, places).mean(0))
+            smooth_BNC = grid.upsample(means_BMC, self.g)
+            held_BMC = self.compress(smooth_BNC)
+            return smooth_BNC + grid.unblocks(F.linear(z_BMC.float() - held_BMC, back_DC, plus_D), self.g)
 
 
 def _full_precision(x: torch.Tensor) -> AbstractContextManager[Any]:
@@ -51,70 +63,171 @@ def _full_precision(x: torch.Tensor) -> AbstractContextManager[Any]:
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
-def fit_linear_code(train: Images, g: int, k: int) -> LinearCode:
-    """Fitted on the training tokens."""
-    blocks_TD = _sample_blocks(train, k)
-    s = -(-g // k)
-    channels = blocks_TD.shape[1] // s**2
-    mean_D = blocks_TD.mean(0)
-    pooled_TC = blocks_TD.unflatten(1, (s * s, channels)).mean(1)
-    shift_C = pooled_TC.mean(0)
-    centred_TD = blocks_TD.sub_(mean_D)
-    basis_DC = _principal(centred_TD, channels)
-    u, _, vh = torch.linalg.svd((centred_TD @ basis_DC).T @ (pooled_TC - shift_C))
-    code = LinearCode(channels, g, k).to(blocks_TD.device)
-    code.load_state_dict({"weight_CD": (basis_DC @ (u @ vh)).T / s, "mean_D": mean_D, "shift_C": shift_C})
-    return code
+@dataclass(frozen=True)
+class LinearCodes:
+    """Per-block PCA, the best code on the training tokens, and `linear`, its shrunk and completed form, which is better
+    on others. Named as `model.compressor.init` and the baselines name them."""
+
+    pca: LinearCode
+    linear: LinearCode
+    shrinkage: float  # μ of `linear`
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"pca": self.pca.state_dict(), "linear": self.linear.state_dict(), "shrinkage": self.shrinkage}
 
 
-def _sample_blocks(train: Images, k: int) -> torch.Tensor:
-    """(T, D) blocks of the training tokens: all, or a like share of each batch within MOST_NUMBERS."""
-    generator, kept = torch.Generator().manual_seed(SEED), []
+def code_at_start(init: str, channels: int, g: int, k: int) -> LinearCode | None:
+    """The code that `model.compressor.init` names, still empty; None for `pool`."""
+    return None if init == "pool" else LinearCode(channels, g, k, completed=init == "linear")
+
+
+def fit_linear_codes(train: Images, fold_I: torch.Tensor, g: int, k: int) -> LinearCodes:
+    """Fitted on all training tokens, three times streamed by; memory does not grow with their number.
+
+    Both are the leading eigenvectors of a covariance of blocks: PCA of Σ, the other one of (1 − μ)Σ + μ(Σ_P ⊗ I), Σ_P
+    being the covariance of a block's places, the same for all channels. μ is the one of SHRINKAGES that leaves least
+    of images that the fit did not see: `fold_I` (I,) says in which fold each training image lies, 0, 1, …; those of one
+    picture must lie in one. With a single fold nothing can be compared, and μ is the largest.
+
+    A block's coordinates are its channels' principal axes within each axis of Σ_P, for which Σ_P ⊗ I is diagonal; the
+    Q of them with the most variance are kept, all D where there are no more."""
+    axes = _fit_axes(train, g, k)
+    moments = _moments(train, fold_I, axes, k)
+    shrinkage = _chosen(moments, axes)
+    sigma_QQ = moments.covariance(moments.mean())
+    pca = _code(axes, sigma_QQ, 0.0, g, k, completed=False)
+    return LinearCodes(pca, _code(axes, sigma_QQ, shrinkage, g, k, completed=True), shrinkage)
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """The coordinates of a block: along an axis of its places, then along an axis of the channels there."""
+
+    mean_D: torch.Tensor
+    places_PP: torch.Tensor  # axes of places as columns, by falling variance
+    channels: list[torch.Tensor]  # for each of them (C, ·) axes of channels
+    alike_Q: torch.Tensor  # a coordinate's variance if all channels were alike, of Σ_P ⊗ I
+
+    def of(self, blocks_BMD: torch.Tensor) -> torch.Tensor:
+        """(B, M, D) → (B, M, Q)."""
+        blocks_BMPC = (blocks_BMD - self.mean_D).unflatten(2, (len(self.places_PP), -1))
+        along_PBMC = torch.einsum("bmpc,pq->qbmc", blocks_BMPC, self.places_PP)
+        return torch.cat([x @ axes for x, axes in zip(along_PBMC, self.channels, strict=True)], -1)
+
+    def back(self, basis_QE: torch.Tensor) -> torch.Tensor:
+        """Directions in coordinates → directions in blocks, (Q, E) → (D, E)."""
+        parts = basis_QE.split([axes.shape[1] for axes in self.channels])
+        along_PCE = torch.stack([axes @ part for axes, part in zip(self.channels, parts, strict=True)])
+        return torch.einsum("pq,qce->pce", self.places_PP, along_PCE).flatten(0, 1)
+
+    def means_CQ(self) -> torch.Tensor:
+        """What a block's coordinates say of the mean of its tokens."""
+        shares_P = self.places_PP.mean(0)
+        return torch.cat([share * axes for share, axes in zip(shares_P, self.channels, strict=True)], 1)
+
+
+def _fit_axes(train: Images, g: int, k: int) -> _Axes:
+    """Two passes: the covariance of places, then that of channels along each of its axes."""
+    places, blocks = (-(-g // k)) ** 2, train.images * k * k
+    sum_D = gram_PP = torch.zeros((), dtype=torch.float64)
     for x_BNC in train:
-        blocks_TD = grid.blocks(x_BNC, k).flatten(0, 1)
-        share = MOST_NUMBERS / (train.images * k * k * blocks_TD.shape[1])
-        if share < 1:
-            drawn = torch.randperm(len(blocks_TD), generator=generator)[: math.ceil(share * len(blocks_TD))]
-            blocks_TD = blocks_TD[drawn.to(blocks_TD.device)]
-        kept.append(blocks_TD)
-    return torch.cat(kept)
+        blocks_TPC = grid.blocks(x_BNC, k).flatten(0, 1).unflatten(1, (places, -1))
+        sum_D = sum_D + blocks_TPC.sum(0).flatten().double()
+        gram_PP = gram_PP + torch.einsum("tpc,tqc->pq", blocks_TPC, blocks_TPC).double()
+    mean_PC = (sum_D / blocks).unflatten(0, (places, -1))
+    channels = mean_PC.shape[1]
+    variance_P, places_PP = torch.linalg.eigh((gram_PP / blocks - mean_PC @ mean_PC.T) / channels)
+    variance_P, places_PP, mean_D = variance_P.flip(0).float(), places_PP.flip(1).float(), mean_PC.flatten().float()
+    sigma_PCC = torch.zeros((), dtype=torch.float64)
+    for x_BNC in train:
+        blocks_TPC = (grid.blocks(x_BNC, k).flatten(0, 1) - mean_D).unflatten(1, (places, -1))
+        along_PTC = torch.einsum("tpc,pq->qtc", blocks_TPC, places_PP)
+        sigma_PCC = sigma_PCC + (along_PTC.transpose(1, 2) @ along_PTC).double()
+    variance_PC, axes_PCC = torch.linalg.eigh((sigma_PCC / blocks).float())
+    kept = min(places * channels, max(COORDINATES * channels, LEAST_COORDINATES))
+    order = (variance_PC + variance_P[:, None]).flatten().topk(kept).indices
+    is_kept_PC = torch.zeros(places * channels, dtype=torch.bool, device=order.device).index_fill_(0, order, True)
+    is_kept_PC = is_kept_PC.view(places, channels)
+    axes = [axes_CC[:, is_kept_C] for axes_CC, is_kept_C in zip(axes_PCC, is_kept_PC, strict=True)]
+    return _Axes(mean_D, places_PP, axes, variance_P.repeat_interleave(is_kept_PC.sum(1)))
 
 
-def _principal(x_TD: torch.Tensor, count: int) -> torch.Tensor:
-    """(D, count) orthonormal directions of the largest variance; zero columns where there are fewer."""
-    width = -(-count // SHARE)
-    small = min(x_TD.shape) <= 2 * STEPS * width
-    basis = _eigenvectors(x_TD, count) if small else _krylov(x_TD, width, count)
-    return F.pad(basis, (0, count - basis.shape[1]))
+@dataclass(frozen=True)
+class _Moments:
+    """Sums over the blocks of each fold."""
+
+    count_F: torch.Tensor
+    sum_FQ: torch.Tensor
+    product_FQQ: torch.Tensor
+
+    def without(self, fold: int) -> "_Moments":
+        others = [f for f in range(len(self.count_F)) if f != fold]
+        return _Moments(self.count_F[others], self.sum_FQ[others], self.product_FQQ[others])
+
+    def only(self, fold: int) -> "_Moments":
+        return _Moments(self.count_F[[fold]], self.sum_FQ[[fold]], self.product_FQQ[[fold]])
+
+    def along(self, index: torch.Tensor) -> "_Moments":
+        """Of some coordinates."""
+        return _Moments(self.count_F, self.sum_FQ[:, index], self.product_FQQ[:, index][:, :, index])
+
+    def mean(self) -> torch.Tensor:
+        return self.sum_FQ.sum(0) / self.count_F.sum()
+
+    def covariance(self, about_Q: torch.Tensor) -> torch.Tensor:
+        """(Q, Q) fp32, about a point."""
+        product_QQ, mean_Q = self.product_FQQ.sum(0) / self.count_F.sum(), self.mean()
+        cross_QQ = torch.outer(mean_Q, about_Q)
+        return (product_QQ - cross_QQ - cross_QQ.T + torch.outer(about_Q, about_Q)).float()
 
 
-def _eigenvectors(x_TD: torch.Tensor, count: int) -> torch.Tensor:
-    """The first right singular vectors of X, from the smaller of XᵀX and XXᵀ."""
-    samples, width = x_TD.shape
-    if width <= samples:
-        return _leading(x_TD.T @ x_TD, count)
-    return torch.linalg.qr(x_TD.T @ _leading(x_TD @ x_TD.T, count)).Q
+def _moments(train: Images, fold_I: torch.Tensor, axes: _Axes, k: int) -> _Moments:
+    """One pass."""
+    folds = int(fold_I.max()) + 1
+    count_F = torch.zeros(folds, dtype=torch.float64)
+    sums, products = ([torch.zeros((), dtype=torch.float64)] * folds for _ in range(2))
+    first = 0
+    for x_BNC in train:
+        coordinates_BMQ, fold_B = axes.of(grid.blocks(x_BNC, k)), fold_I[first : first + len(x_BNC)]
+        first += len(x_BNC)
+        for fold in fold_B.unique().tolist():
+            y_TQ = coordinates_BMQ[(fold_B == fold).to(x_BNC.device)].flatten(0, 1)
+            count_F[fold] += len(y_TQ)
+            sums[fold] = sums[fold] + y_TQ.sum(0).double()
+            products[fold] = products[fold] + (y_TQ.T @ y_TQ).double()
+    return _Moments(count_F.to(sums[0].device), torch.stack(sums), torch.stack(products))
 
 
-def _leading(gram: torch.Tensor, count: int) -> torch.Tensor:
-    """Eigenvectors as columns, those of the largest eigenvalues, by falling eigenvalue."""
-    return torch.linalg.eigh(gram).eigenvectors.flip(-1)[:, :count]
+def _chosen(moments: _Moments, axes: _Axes) -> float:
+    """The shrinkage that leaves least of the folds that a fit did not see, in the leading coordinates."""
+    channels, folds = len(axes.channels[0]), range(len(moments.count_F))
+    if len(folds) < 2:
+        return SHRINKAGES[-1]
+    variance_Q = moments.covariance(moments.mean()).diagonal() + axes.alike_Q
+    leading = variance_Q.topk(min(FOR_CHOICE * channels, len(variance_Q))).indices
+    alike_Q, leading_moments = axes.alike_Q[leading], moments.along(leading)
+    left = dict.fromkeys(SHRINKAGES, 0.0)
+    for fold in folds:
+        seen, unseen = leading_moments.without(fold), leading_moments.only(fold)
+        sigma_QQ, unseen_QQ = seen.covariance(seen.mean()), unseen.covariance(seen.mean())
+        for shrinkage in SHRINKAGES:
+            basis_QC = _leading(sigma_QQ, alike_Q, shrinkage, channels)
+            held = (basis_QC * (unseen_QQ @ basis_QC)).sum()
+            left[shrinkage] += float(unseen.count_F.sum() * (unseen_QQ.trace() - held))
+    return min(left, key=lambda shrinkage: left[shrinkage])
 
 
-def _krylov(x_TD: torch.Tensor, width: int, count: int) -> torch.Tensor:
-    """By randomised block Krylov iteration (Musco and Musco, arXiv 1504.05477): the best within the span of Ω, XᵀXΩ,
-    (XᵀX)²Ω, … of STEPS·width directions, kept orthonormal as it grows."""
-    generator = torch.Generator().manual_seed(SEED)
-    basis_DW = x_TD.new_empty(x_TD.shape[1], STEPS * width)
-    images_TW = x_TD.new_empty(x_TD.shape[0], STEPS * width)
-    random_DW = torch.randn(x_TD.shape[1], width, generator=generator).to(x_TD.device)
-    new_DW = random_DW
-    for start in range(0, STEPS * width, width):
-        found_DW = basis_DW[:, :start]
-        for _ in range(2):  # the second time for what rounding left
-            new_DW = torch.linalg.qr(new_DW - found_DW @ (found_DW.T @ new_DW)).Q
-        basis_DW[:, start : start + width] = new_DW
-        images_TW[:, start : start + width] = x_TD @ new_DW
-        new_DW = x_TD.T @ images_TW[:, start : start + width]
-        new_DW += NUDGE * new_DW.norm(dim=0).amax() / random_DW.norm(dim=0) * random_DW.roll(start + 1, 0)
-    return basis_DW @ _leading(images_TW.T @ images_TW, count)
+def _leading(sigma_QQ: torch.Tensor, alike_Q: torch.Tensor, shrinkage: float, count: int) -> torch.Tensor:
+    """(Q, count) eigenvectors of the largest eigenvalues of the shrunk covariance; zero where there is no variance."""
+    values_Q, vectors_QQ = torch.linalg.eigh((1 - shrinkage) * sigma_QQ + shrinkage * alike_Q.diag())
+    return vectors_QQ[:, -count:] * (values_Q[-count:] > NOTHING * values_Q[-1])
+
+
+def _code(axes: _Axes, sigma_QQ: torch.Tensor, shrinkage: float, g: int, k: int, completed: bool) -> LinearCode:
+    channels, s = len(axes.channels[0]), -(-g // k)
+    basis_QC = _leading(sigma_QQ, axes.alike_Q, shrinkage, channels)
+    u, _, vh = torch.linalg.svd(basis_QC.T @ sigma_QQ @ axes.means_CQ().T)
+    shift_C = axes.mean_D.unflatten(0, (s * s, channels)).mean(0)
+    code = LinearCode(channels, g, k, completed).to(sigma_QQ.device)
+    code.load_state_dict({"weight_CD": axes.back(basis_QC @ (u @ vh)).T / s, "mean_D": axes.mean_D, "shift_C": shift_C})
+    return code

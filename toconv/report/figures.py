@@ -15,7 +15,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from toconv.analysis.ablation import training
+from toconv.analysis.ablation import LINEAR, training
 from toconv.analysis.records import TrialRecord
 from toconv.evaluation.metrics import VALIDATION
 from toconv.export.module import TokenCompressor
@@ -26,7 +26,7 @@ from toconv.report.front_data import SHAPE_OF, Mean, Measured, Plot, Point, Resu
 from toconv.settings import CRITIC_WEIGHT
 
 TRIAL, BEST, BASELINE, MIXING = "#0072B2", "#D55E00", "#5f6872", "#7a5c00"
-MARKERS = {"square": "s", "up": "^", "diamond": "D", "down": "v", "plus": "P", "cross": "X"}
+MARKERS = {"square": "s", "up": "^", "diamond": "D", "hexagon": "h", "down": "v", "plus": "P", "cross": "X"}
 WIDTH, DPI = 6.8, 220  # inches of a text page, dots per inch
 SCREEN_DPI = 110  # of figures that are no part of a report
 STYLE: dict[Any, Any] = {
@@ -118,7 +118,7 @@ def draw_ablation(records: Sequence[TrialRecord], path: Path) -> None:
 
 def ablation_figure(records: Sequence[TrialRecord]) -> Figure:
     """Distortion against each other metric at each number of tokens: trainings with a critic, a marker for each of its
-    weights, those of reconstruction alone, per-block PCA and the mixing curve."""
+    weights, those of reconstruction alone, the linear codes and the mixing curve."""
     results = Results(records)
     rows = [m for m in results.against_distortion if m.split is VALIDATION]
     figure = Figure(figsize=(3 * len(results.sizes), 2.8 * len(rows)), layout="constrained")
@@ -126,7 +126,7 @@ def ablation_figure(records: Sequence[TrialRecord]) -> Figure:
     for row, measured in zip(places, rows, strict=True):
         for axes, tokens in zip(row, results.sizes, strict=True):
             plot = panel_plot(results, measured, tokens)
-            plot = replace(plot, means=[], baselines={n: p for n, p in plot.baselines.items() if n == "pca"})
+            plot = replace(plot, means=[], baselines={n: p for n, p in plot.baselines.items() if n in LINEAR})
             _panel(axes, plot)
             _by_critic_weight(axes, plot.trials)
         row[0].set_ylabel(f"{measured.metric.title} ({measured.metric.direction})")

@@ -18,6 +18,7 @@ SHAPE_OF = {  # of the baselines that are drawn one by one; the others are point
     "pool": "square",
     "strided": "up",
     "pca": "diamond",
+    "linear": "hexagon",
     "pool_bilinear": "down",
     "pool_rescaled": "plus",
     "random": "cross",

@@ -12,6 +12,7 @@ from toconv.analysis.records import Kind, State, TrialRecord
 from toconv.code_version import code_version
 from toconv.errors import DamagedFile, SealBroken
 from toconv.evaluation.baselines import MEASURED_BY, measure
+from toconv.evaluation.metrics import SHRINKAGE
 from toconv.hardware import resolve_device
 from toconv.paths import sha256, write_atomic
 from toconv.progress import bar, console
@@ -37,8 +38,14 @@ def baseline_records(sweep: Sweep, store: Path) -> list[TrialRecord]:
         with bar("k") as progress:
             for k in progress.track(missing, description="baselines at each"):
                 _keep(_path(store, k), measure(tokens, sweep.base.encoder, k, device))
-        console.print(f"baselines measured at k = {', '.join(map(str, missing))}")
-    return recorded_baselines(sweep, store)
+    records = recorded_baselines(sweep, store)
+    if missing:
+        shrunk = [f"{r.values[SHRINKAGE]:g}" for r in records if SHRINKAGE in r.values]
+        console.print(
+            f"baselines measured at k = {', '.join(map(str, missing))}; the linear code's covariance is shrunk by "
+            f"{', '.join(shrunk)} at k = {', '.join(map(str, sizes))}, by cross-validation over training pictures"
+        )
+    return records
 
 
 def recorded_baselines(sweep: Sweep, store: Path) -> list[TrialRecord]:

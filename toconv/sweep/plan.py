@@ -12,7 +12,7 @@ from toconv.errors import MachineryError
 from toconv.hardware import mixed_precision, resolve_device
 from toconv.models.cost import forward_flops, parameters
 from toconv.models.critic import build_critic
-from toconv.models.families import build_compressor, build_decoder
+from toconv.models.families import build_networks
 from toconv.paths import SweepPaths, free_bytes
 from toconv.progress import console, duration
 from toconv.settings import Settings
@@ -146,14 +146,14 @@ def networks(base: Settings, k: int) -> tuple[nn.Module, nn.Module, nn.Module]:
     """Compressor, decoder and critic of a trial, without memory."""
     g, c = base.encoder.grid_size, base.encoder.width
     with torch.device("meta"):
-        compressor = build_compressor(base.model.compressor.model_copy(update={"output_grid_size": k}), c, g)
-        decoder = build_decoder(base.model.decoder, c, g, k, base.model.compressor.init)
-        return compressor, decoder, build_critic(c, base.model.critic)
+        sized = base.model.compressor.model_copy(update={"output_grid_size": k})
+        return *build_networks(sized, base.model.decoder, c, g), build_critic(c, base.model.critic)
 
 
 def checkpoint_bytes(trained: tuple[nn.Module, ...]) -> int:
-    """Weights and both moments of Adam, in fp32."""
-    return 3 * 4 * parameters(*trained)
+    """Weights and both moments of Adam, and what is fitted and held once, in fp32."""
+    fitted = {id(buffer): buffer.numel() for network in trained for buffer in network.buffers()}
+    return 4 * (3 * parameters(*trained) + sum(fitted.values()))
 
 
 def gemm_rate(device: torch.device, dtype: torch.dtype, side: int = 1024, seconds: float = 0.2) -> float:

@@ -1,24 +1,37 @@
-"""The best linear code of a token store, fitted once for each k."""
+"""The best linear codes of a token store, fitted once for each k."""
 
-from typing import Any
+# I images of the training split
 
 import torch
 
-from toconv.models.linear_code import LinearCode, fit_linear_code
+from toconv.models.linear_code import LinearCode, LinearCodes, fit_linear_codes
 from toconv.tokens.batches import Batches
 from toconv.tokens.derived import derived
 from toconv.tokens.store import TokenStore
 
 FITTED_BY = ("grid.py", "models/linear_code.py", "tokens/batches.py", "tokens/codes.py")
-BATCH = 32  # images at a time; changes no number
+BATCH = 32  # images at a time; changes no number but by rounding
+FOLDS = 4  # of the training pictures, by which the shrinkage is chosen
 
 
-def linear_code(store: TokenStore, k: int, device: torch.device) -> LinearCode:
-    """The store's code at k, on `device`."""
+def linear_codes(store: TokenStore, k: int, device: torch.device) -> LinearCodes:
+    """The store's codes at k, on `device`."""
 
-    def fit() -> dict[str, Any]:
-        return dict(fit_linear_code(Batches(store, "train", BATCH, device), store.grid_size, k).cpu().state_dict())
+    def fit() -> LinearCodes:
+        return fit_linear_codes(Batches(store, "train", BATCH, device), folds(store), store.grid_size, k)
 
-    code = LinearCode(store.width, store.grid_size, k)
-    code.load_state_dict(derived(store, f"code-k{k}", FITTED_BY, fit))
-    return code.to(device)
+    state = derived(store, f"codes-k{k}", FITTED_BY, lambda: fit().state_dict())
+    pca, linear = (LinearCode(store.width, store.grid_size, k, completed) for completed in (False, True))
+    pca.load_state_dict(state["pca"])
+    linear.load_state_dict(state["linear"])
+    return LinearCodes(pca.to(device), linear.to(device), state["shrinkage"])
+
+
+def folds(store: TokenStore) -> torch.Tensor:
+    """(I,) the fold of each training image: pictures in their order, which keeps a series together; the images of one
+    picture, or of a single one each image for itself, in one fold."""
+    images = store.count("train")
+    crops = store.crops if images > store.crops else 1
+    picture_I = torch.arange(images) // crops
+    pictures = int(picture_I[-1]) + 1
+    return picture_I * min(FOLDS, pictures) // pictures

@@ -21,9 +21,9 @@ from toconv.evaluation.metrics import DIAGNOSTICS, VALIDATION
 from toconv.hardware import mixed_precision
 from toconv.models.cost import compressor_cost, held_numbers
 from toconv.models.critic import build_critic
-from toconv.models.families import build_compressor, build_decoder
+from toconv.models.families import build_compressor, build_networks, linear_code_of
 from toconv.settings import Settings
-from toconv.tokens.codes import linear_code
+from toconv.tokens.codes import linear_codes
 from toconv.tokens.store import TokenStore
 from toconv.training import losses
 from toconv.training.critic_samples import draw_critic_samples
@@ -53,14 +53,11 @@ class Training:
         self.train = self.evaluation.train
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(t.seed)
-            self.compressor = build_compressor(model.compressor, store.width, store.grid_size).to(device)
-            decoder = build_decoder(model.decoder, store.width, store.grid_size, self.k, model.compressor.init)
-            self.decoder = decoder.to(device)
+            networks = build_networks(model.compressor, model.decoder, store.width, store.grid_size)
+            self.compressor, self.decoder = (network.to(device) for network in networks)
             self.critic = build_critic(store.width, model.critic).to(device)
-        if model.compressor.init == "pca":
-            code = linear_code(store, self.k, device).state_dict()
-            self.compressor.get_submodule("code").load_state_dict(code)
-            self.decoder.get_submodule("start").load_state_dict(code)
+        if code := linear_code_of(self.compressor):
+            code.load_state_dict(linear_codes(store, self.k, device).state_dict()[model.compressor.init])
         if settings.hardware.compile:
             mode = "reduce-overhead" if device.type == "cuda" else "default"  # CUDA graphs, as torch.compile documents
             self.compressor.compile(mode=mode)
