@@ -67,30 +67,34 @@ class Server:
         self.process.wait()
 
 
-@pytest.fixture
-def server(tmp_path):
-    server = Server(tmp_path)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """One for all tests, each of which has an experiment of its own there."""
+    server = Server(tmp_path_factory.mktemp("server"))
     server.start()
     yield server
     server.kill()
 
 
+def write(folder, settings, server, name):
+    return write_sweep(folder, {**settings, "experiment.tracking_uri": server.uri}, sampler="random", name=name)
+
+
 def test_a_tracking_server_that_is_restarted_has_missed_nothing(long_settings, tmp_path, server, reference):
-    file = write_sweep(tmp_path, {**long_settings, "experiment.tracking_uri": server.uri}, sampler="random")
-    process = start(tmp_path, file)
-    wait_for_epochs(tmp_path, process, 3)
+    process = start(tmp_path, write(tmp_path, long_settings, server, "restarted"))
+    wait_for_epochs(tmp_path, process, 3, "restarted")
     server.kill()
     time.sleep(5)
     server.start()
     code, _, stderr = ended(process, 120)
     assert code == 0, stderr
-    assert_as_undisturbed(tmp_path, reference, server.uri)
+    assert_as_undisturbed(tmp_path, reference, server.uri, "restarted")
 
 
 def test_a_tracking_server_that_hangs_costs_no_trial_and_is_told_later_once(long_settings, tmp_path, server, reference):
-    file = write_sweep(tmp_path, {**long_settings, "experiment.tracking_uri": server.uri}, sampler="random")
+    file = write(tmp_path, long_settings, server, "hangs")
     process = start(tmp_path, file, **IMPATIENT)
-    wait_for_epochs(tmp_path, process, 3)
+    wait_for_epochs(tmp_path, process, 3, "hangs")
     os.killpg(server.process.pid, signal.SIGSTOP)
     code, stdout, stderr = ended(process, 180)
     os.killpg(server.process.pid, signal.SIGCONT)
@@ -98,20 +102,19 @@ def test_a_tracking_server_that_hangs_costs_no_trial_and_is_told_later_once(long
     time.sleep(3)
     again = run(tmp_path, file)
     assert again.returncode == 0, again.stderr
-    assert_as_undisturbed(tmp_path, reference, server.uri)
+    assert_as_undisturbed(tmp_path, reference, server.uri, "hangs")
 
 
 def test_a_tracking_server_that_is_gone_costs_nothing_and_is_told_later_once(
     long_settings, tmp_path, server, reference
 ):
     server.kill()
-    file = write_sweep(tmp_path, {**long_settings, "experiment.tracking_uri": server.uri}, sampler="random")
-    done = start(tmp_path, file, **IMPATIENT).completed(300)
+    done = start(tmp_path, write(tmp_path, long_settings, server, "gone"), **IMPATIENT).completed(300)
     assert done.returncode == 0 and "not delivered" in done.stdout, done.stdout + done.stderr
-    assert {r["state"] for r in trial_rows(tmp_path)} == {"complete"}
+    assert {r["state"] for r in trial_rows(tmp_path, "gone")} == {"complete"}
     server.start()
     for _ in range(2):
-        synced = toconv_command(tmp_path, "sync", "tiny")
+        synced = toconv_command(tmp_path, "sync", "gone")
         assert synced.returncode == 0 and "are in MLflow" in synced.stdout, synced.stderr
-        assert_as_undisturbed(tmp_path, reference, server.uri)
-    assert all(row["mlflow_run_id"] for row in rows(tmp_path))
+        assert_as_undisturbed(tmp_path, reference, server.uri, "gone")
+    assert all(row["mlflow_run_id"] for row in rows(tmp_path, "gone"))

@@ -32,7 +32,7 @@ def measure(store: TokenStore, encoder: EncoderSettings, k: int, device: torch.d
         for name, baseline in fit_baselines(Fitting(evaluation.train, g, k, codes)):
             metrics = evaluation.final(baseline.compress, baseline.decompress, k, test=True)
             metrics |= compressor_cost(baseline.compress, baseline.numbers, g * g, store.width, str(device))
-            metrics |= {SHRINKAGE: codes.shrinkage} if name == "linear" else {}
+            metrics |= zip(SHRINKAGE, codes.shrinkage, strict=True) if name == "linear" else {}
             found[name] = {"metrics": metrics, "seconds": round(time.perf_counter() - start, 3)}
             start = time.perf_counter()
     return found

@@ -3,9 +3,8 @@
 # B batch, N = g*g, M = k*k, C channels, P = s*s tokens of a block, D = P*C channels of a block, T blocks,
 # Q coordinates of a block, F folds
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,17 +13,27 @@ from torch import nn
 from toconv import grid
 from toconv.models.protocols import Images
 
-SHRINKAGES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6)  # among which cross-validation chooses
+
+class Shrinkage(NamedTuple):
+    """Shares of what a covariance is shrunk towards: channels that are alike, μ; coordinates that are apart, ν."""
+
+    alike: float
+    apart: float
+
+
+SHRINKAGES = tuple(  # among which cross-validation chooses
+    Shrinkage(alike, apart) for apart in (0.0, 0.3) for alike in (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
+)
 COORDINATES, LEAST_COORDINATES = 4, 2048  # of a block, for each channel that is kept, and at least
 FOR_CHOICE = 2  # coordinates for each channel that is kept, on which shrinkages are compared
 NOTHING = 1e-6  # of the largest variance: an axis with less has none
 
 
 class LinearCode(nn.Module):
-    """A linear code P·C → C, P = ⌈g/k⌉², as buffers: no training moves it (`grid.blocks`). fp32 also under autocast,
-    and where the module around it was cast. The code lies in token space, which leaves distortion as it is: rotated
-    towards the pooled tokens (orthogonal Procrustes), and divided by ⌈g/k⌉, so that a block of equal tokens gives a
-    token of its size.
+    """A linear code P·C → C, P = ⌈g/k⌉², as buffers: no training moves it (`grid.blocks`). Products run as autocast has
+    it, all else in fp32, also where the module around it was cast. The code lies in token space, which leaves
+    distortion as it is: rotated towards the pooled tokens (orthogonal Procrustes), and divided by ⌈g/k⌉, so that a
+    block of equal tokens gives a token of its size.
 
     `completed`: what the code does not hold of a block comes from its neighbours. The blocks' means, which the code
     knows, are up-sampled, and what the code says otherwise is added: y = u + decode(z − compress(u)), so that
@@ -39,28 +48,22 @@ class LinearCode(nn.Module):
         self.register_buffer("shift_C", torch.zeros(channels))
 
     def compress(self, x_BNC: torch.Tensor) -> torch.Tensor:
-        with _full_precision(x_BNC):
-            weight_CD, mean_D, shift_C = (x.float() for x in self.buffers())
-            return F.linear(grid.blocks(x_BNC.float(), self.k) - mean_D, weight_CD, shift_C)
+        weight_CD, mean_D, shift_C = (x.float() for x in self.buffers())
+        return F.linear(grid.blocks(x_BNC.float(), self.k) - mean_D, weight_CD).float() + shift_C
 
     def decompress(self, z_BMC: torch.Tensor, plus_C: torch.Tensor | None = None) -> torch.Tensor:
         """With `plus_C`, if given, added to every token."""
-        with _full_precision(z_BMC):
-            weight_CD, mean_D, shift_C = (x.float() for x in self.buffers())
-            back_DC, centred_BMC = weight_CD.T * self.s**2, z_BMC.float() - shift_C
-            plus_D = 0.0 * mean_D if plus_C is None else plus_C.float().repeat(self.s**2)
-            if not self.completed:
-                return grid.unblocks(F.linear(centred_BMC, back_DC, mean_D + plus_D), self.g)
-            places = (self.s**2, -1)
-            means_BMC = F.linear(centred_BMC, back_DC.unflatten(0, places).mean(0), mean_D.unflatten(0, places).mean(0))
-            smooth_BNC = grid.upsample(means_BMC, self.g)
-            held_BMC = self.compress(smooth_BNC)
-            return smooth_BNC + grid.unblocks(F.linear(z_BMC.float() - held_BMC, back_DC, plus_D), self.g)
-
-
-def _full_precision(x: torch.Tensor) -> AbstractContextManager[Any]:
-    """The meta device, on which shapes and operations are counted, knows no autocast."""
-    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+        weight_CD, mean_D, shift_C = (x.float() for x in self.buffers())
+        z_BMC, plus_PC = z_BMC.float(), mean_D.unflatten(0, (self.s**2, -1))
+        start_BMC, start_BNC = shift_C, torch.zeros((), device=z_BMC.device)
+        if self.completed:
+            means_CC = weight_CD.unflatten(1, (self.s**2, -1)).mean(1) * self.s**2
+            start_BNC = grid.upsample(((z_BMC - shift_C) @ means_CC).float() + plus_PC.mean(0), self.g)
+            start_BMC, plus_PC = self.compress(start_BNC), torch.zeros_like(plus_PC)
+        if plus_C is not None:
+            plus_PC = plus_PC + plus_C.float()
+        rest_BMD = ((z_BMC - start_BMC) * self.s**2) @ weight_CD
+        return start_BNC + grid.unblocks(rest_BMD.float() + plus_PC.flatten(), self.g)
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,10 @@ class LinearCodes:
 
     pca: LinearCode
     linear: LinearCode
-    shrinkage: float  # μ of `linear`
+    shrinkage: Shrinkage  # of `linear`
 
     def state_dict(self) -> dict[str, Any]:
-        return {"pca": self.pca.state_dict(), "linear": self.linear.state_dict(), "shrinkage": self.shrinkage}
+        return {"pca": self.pca.state_dict(), "linear": self.linear.state_dict(), "shrinkage": [*self.shrinkage]}
 
 
 def code_at_start(init: str, channels: int, g: int, k: int) -> LinearCode | None:
@@ -84,10 +87,11 @@ def code_at_start(init: str, channels: int, g: int, k: int) -> LinearCode | None
 def fit_linear_codes(train: Images, fold_I: torch.Tensor, g: int, k: int) -> LinearCodes:
     """Fitted on all training tokens, three times streamed by; memory does not grow with their number.
 
-    Both are the leading eigenvectors of a covariance of blocks: PCA of Σ, the other one of (1 − μ)Σ + μ(Σ_P ⊗ I), Σ_P
-    being the covariance of a block's places, the same for all channels. μ is the one of SHRINKAGES that leaves least
-    of images that the fit did not see: `fold_I` (I,) says in which fold each training image lies, 0, 1, …; those of one
-    picture must lie in one. With a single fold nothing can be compared, and μ is the largest.
+    Both are the leading eigenvectors of a covariance of blocks: PCA of Σ, the other one of
+    (1 − μ − ν)Σ + μ(Σ_P ⊗ I) + ν diag Σ, Σ_P being the covariance of a block's places, the same for all channels, and
+    the diagonal that of its coordinates. Of SHRINKAGES the one is taken that leaves least of images that the fit did
+    not see: `fold_I` (I,) says in which fold each training image lies, 0, 1, …; those of one picture must lie in one.
+    With a single fold nothing can be compared, and it is the most shrunk of all.
 
     A block's coordinates are its channels' principal axes within each axis of Σ_P, for which Σ_P ⊗ I is diagonal; the
     Q of them with the most variance are kept, all D where there are no more."""
@@ -95,7 +99,7 @@ def fit_linear_codes(train: Images, fold_I: torch.Tensor, g: int, k: int) -> Lin
     moments = _moments(train, fold_I, axes, k)
     shrinkage = _chosen(moments, axes)
     sigma_QQ = moments.covariance(moments.mean())
-    pca = _code(axes, sigma_QQ, 0.0, g, k, completed=False)
+    pca = _code(axes, sigma_QQ, Shrinkage(0.0, 0.0), g, k, completed=False)
     return LinearCodes(pca, _code(axes, sigma_QQ, shrinkage, g, k, completed=True), shrinkage)
 
 
@@ -167,10 +171,6 @@ class _Moments:
     def only(self, fold: int) -> "_Moments":
         return _Moments(self.count_F[[fold]], self.sum_FQ[[fold]], self.product_FQQ[[fold]])
 
-    def along(self, index: torch.Tensor) -> "_Moments":
-        """Of some coordinates."""
-        return _Moments(self.count_F, self.sum_FQ[:, index], self.product_FQQ[:, index][:, :, index])
-
     def mean(self) -> torch.Tensor:
         return self.sum_FQ.sum(0) / self.count_F.sum()
 
@@ -198,32 +198,43 @@ def _moments(train: Images, fold_I: torch.Tensor, axes: _Axes, k: int) -> _Momen
     return _Moments(count_F.to(sums[0].device), torch.stack(sums), torch.stack(products))
 
 
-def _chosen(moments: _Moments, axes: _Axes) -> float:
-    """The shrinkage that leaves least of the folds that a fit did not see, in the leading coordinates."""
+def _chosen(moments: _Moments, axes: _Axes) -> Shrinkage:
+    """By what is left of the folds that a fit did not see, in the coordinates that lead in those that it saw."""
     channels, folds = len(axes.channels[0]), range(len(moments.count_F))
     if len(folds) < 2:
-        return SHRINKAGES[-1]
-    variance_Q = moments.covariance(moments.mean()).diagonal() + axes.alike_Q
-    leading = variance_Q.topk(min(FOR_CHOICE * channels, len(variance_Q))).indices
-    alike_Q, leading_moments = axes.alike_Q[leading], moments.along(leading)
+        return max(SHRINKAGES, key=sum)
     left = dict.fromkeys(SHRINKAGES, 0.0)
     for fold in folds:
-        seen, unseen = leading_moments.without(fold), leading_moments.only(fold)
+        seen, unseen = moments.without(fold), moments.only(fold)
         sigma_QQ, unseen_QQ = seen.covariance(seen.mean()), unseen.covariance(seen.mean())
+        turn_QE, alike_E = _leading_axes(sigma_QQ, axes, min(FOR_CHOICE * channels, len(sigma_QQ)))
+        sigma_EE, unseen_EE = (turn_QE.T @ x @ turn_QE for x in (sigma_QQ, unseen_QQ))
         for shrinkage in SHRINKAGES:
-            basis_QC = _leading(sigma_QQ, alike_Q, shrinkage, channels)
-            held = (basis_QC * (unseen_QQ @ basis_QC)).sum()
+            basis_EC = _leading(sigma_EE, alike_E, shrinkage, channels)
+            held = (basis_EC * (unseen_EE @ basis_EC)).sum()
             left[shrinkage] += float(unseen.count_F.sum() * (unseen_QQ.trace() - held))
     return min(left, key=lambda shrinkage: left[shrinkage])
 
 
-def _leading(sigma_QQ: torch.Tensor, alike_Q: torch.Tensor, shrinkage: float, count: int) -> torch.Tensor:
+def _leading_axes(sigma_QQ: torch.Tensor, axes: _Axes, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(Q, count) coordinates of a fit that has this covariance: principal within each axis of places; and `alike_Q` of
+    these."""
+    sizes = [channels.shape[1] for channels in axes.channels]
+    blocks = [rows.split(sizes, 1)[i] for i, rows in enumerate(sigma_QQ.split(sizes))]
+    turn_QQ = torch.block_diag(*(torch.linalg.eigh(block_EE).eigenvectors for block_EE in blocks))
+    variance_Q = (turn_QQ * (sigma_QQ @ turn_QQ)).sum(0)
+    leading = (variance_Q + axes.alike_Q).topk(count).indices
+    return turn_QQ[:, leading], axes.alike_Q[leading]
+
+
+def _leading(sigma_QQ: torch.Tensor, alike_Q: torch.Tensor, shrinkage: Shrinkage, count: int) -> torch.Tensor:
     """(Q, count) eigenvectors of the largest eigenvalues of the shrunk covariance; zero where there is no variance."""
-    values_Q, vectors_QQ = torch.linalg.eigh((1 - shrinkage) * sigma_QQ + shrinkage * alike_Q.diag())
+    apart_Q = shrinkage.alike * alike_Q + shrinkage.apart * sigma_QQ.diagonal()
+    values_Q, vectors_QQ = torch.linalg.eigh((1 - sum(shrinkage)) * sigma_QQ + apart_Q.diag())
     return vectors_QQ[:, -count:] * (values_Q[-count:] > NOTHING * values_Q[-1])
 
 
-def _code(axes: _Axes, sigma_QQ: torch.Tensor, shrinkage: float, g: int, k: int, completed: bool) -> LinearCode:
+def _code(axes: _Axes, sigma_QQ: torch.Tensor, shrinkage: Shrinkage, g: int, k: int, completed: bool) -> LinearCode:
     channels, s = len(axes.channels[0]), -(-g // k)
     basis_QC = _leading(sigma_QQ, axes.alike_Q, shrinkage, channels)
     u, _, vh = torch.linalg.svd(basis_QC.T @ sigma_QQ @ axes.means_CQ().T)

@@ -40,7 +40,7 @@ def baseline_records(sweep: Sweep, store: Path) -> list[TrialRecord]:
                 _keep(_path(store, k), measure(tokens, sweep.base.encoder, k, device))
     records = recorded_baselines(sweep, store)
     if missing:
-        shrunk = [f"{r.values[SHRINKAGE]:g}" for r in records if SHRINKAGE in r.values]
+        shrunk = [" + ".join(f"{r.values[name]:g}" for name in SHRINKAGE) for r in records if r.name == "linear"]
         console.print(
             f"baselines measured at k = {', '.join(map(str, missing))}; the linear code's covariance is shrunk by "
             f"{', '.join(shrunk)} at k = {', '.join(map(str, sizes))}, by cross-validation over training pictures"

@@ -4,7 +4,7 @@
 
 import torch
 
-from toconv.models.linear_code import LinearCode, LinearCodes, fit_linear_codes
+from toconv.models.linear_code import LinearCode, LinearCodes, Shrinkage, fit_linear_codes
 from toconv.tokens.batches import Batches
 from toconv.tokens.derived import derived
 from toconv.tokens.store import TokenStore
@@ -24,7 +24,7 @@ def linear_codes(store: TokenStore, k: int, device: torch.device) -> LinearCodes
     pca, linear = (LinearCode(store.width, store.grid_size, k, completed) for completed in (False, True))
     pca.load_state_dict(state["pca"])
     linear.load_state_dict(state["linear"])
-    return LinearCodes(pca.to(device), linear.to(device), state["shrinkage"])
+    return LinearCodes(pca.to(device), linear.to(device), Shrinkage(*state["shrinkage"]))
 
 
 def folds(store: TokenStore) -> torch.Tensor:
