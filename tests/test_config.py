@@ -72,7 +72,7 @@ def test_a_sweep_file_and_command_line_are_checked_together():
 def test_every_enumerated_and_searched_value_is_checked_before_work_starts():
     found = mistakes(
         lambda: load_sweep(
-            SWEEP, ["grid.model.compressor.output_grid_size=[4,24,0]", "search.loss.lambda_gp={low: -1, high: 2}"]
+            SWEEP, ["grid.model.compressor.output_grid_size=[4,24,0]", "search.loss.lambda_gp={low: -1, high: 20}"]
         )
     )
     assert len(found) == 3
@@ -83,6 +83,9 @@ def test_a_setting_of_the_command_line_leaves_the_search():
     assert sweep.searched() == ["training.n_critic", "loss.wgan_weight"]
     assert sweep.file.name == "mine" and sweep.base.loss.lambda_gp == 3
     assert sweep.grid_sizes() == [6] and len(sweep.cells()) == 1
+    assert sweep.file.start_with == [{"training.n_critic": 1, "loss.wgan_weight": 1e-5}]
+    fixed = [f"{key}=1" for key in ("loss.lambda_gp", "training.n_critic", "loss.wgan_weight")]
+    assert load_sweep(SWEEP, [*fixed, "sampler=random"]).file.start_with == []
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)

@@ -114,7 +114,7 @@ def test_the_command_finds_in_results_csv_what_the_records_say(records, tmp_path
     assert markdown(comparisons(records)) in capsys.readouterr().out
     assert (folder / "critic_or_not.png").read_bytes()[:4] == b"\x89PNG"
     upper, lower = ablation_figure(records).axes
-    assert len(upper.lines) == len(lower.lines) == 4  # the curve, PCA, and trainings of both weights
+    assert len(upper.lines) == len(lower.lines) == 5  # the curve, both linear codes, and trainings of both weights
 
 
 def test_a_sweep_without_pairs_or_results_is_refused(records, tmp_path, monkeypatch):

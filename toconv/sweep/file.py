@@ -94,6 +94,10 @@ def load_sweep(path: Path, texts: list[str]) -> Sweep:
     for section in ("grid", "search"):
         if isinstance(content.get(section), dict):
             content[section] = {key: v for key, v in content[section].items() if key not in line}
+    starts = content.get("start_with")
+    if isinstance(starts, list) and all(isinstance(start, dict) for start in starts):
+        left = [{key: v for key, v in start.items() if key not in line} for start in starts]
+        content["start_with"] = [start for start, before in zip(left, starts, strict=True) if start or not before]
     try:
         file = SweepFile.model_validate(content)
     except ValidationError as error:
