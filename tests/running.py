@@ -140,7 +140,7 @@ def assert_as_undisturbed(folder, reference, uri, name="tiny"):
     trials = optuna_trials(folder, name)
     assert Counter(t.user_attrs["trial_id"] for t in trials) == Counter(r["trial_id"] for r in reference)
     assert {t.state.name for t in trials} == {"COMPLETE"}
-    client, runs = mlflow_runs(uri)
+    client, runs = mlflow_runs(uri, name)
     assert len(runs) == 1 + len(rows(folder, name)) and {r.info.status for r in runs} == {"FINISHED"}
     children = {r.data.tags.get("trial.hash"): r for r in runs}
     for row in reference:

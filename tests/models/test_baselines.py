@@ -6,7 +6,7 @@ import torch
 from tests.models.images import Images, fvu
 from toconv import grid
 from toconv.models.baselines import Fitting, fit_baselines
-from toconv.models.linear_code import fit_linear_codes
+from toconv.models.linear_fit import fit_linear_codes
 
 NAMES = {
     "random",

@@ -8,8 +8,8 @@ from sklearn.decomposition import PCA
 
 from tests.models.images import Images, fvu
 from toconv import grid
-from toconv.models import linear_code
-from toconv.models.linear_code import SHRINKAGES, fit_linear_codes
+from toconv.models import linear_fit
+from toconv.models.linear_fit import SHRINKAGES, fit_linear_codes
 
 
 def fitted(data, k, g=12, folds=4):
@@ -71,7 +71,7 @@ def test_the_linear_code_is_that_of_the_shrunk_covariance(k):
 
 @pytest.mark.parametrize("images, k", [(12, 3), (30, 4), (30, 6)])
 def test_the_shrinkage_is_the_one_that_leaves_least_of_the_folds_that_were_not_seen(images, k, monkeypatch):
-    monkeypatch.setattr(linear_code, "FOR_CHOICE", 100)  # all coordinates
+    monkeypatch.setattr(linear_fit, "FOR_CHOICE", 100)  # all coordinates
     data = Images(images, c=6)
     fold_I, blocks_IMD = data.folds(3), grid.blocks(data.x, k)
     totals, sigma_PP = dict.fromkeys(SHRINKAGES, 0.0), of_places(blocks_IMD.flatten(0, 1), 6)
@@ -113,7 +113,7 @@ def test_on_other_images_it_is_better_than_pca_and_more_images_never_make_it_wor
 def test_fewer_coordinates_than_channels_of_a_block_stay_near_all_of_them(monkeypatch):
     data = Images(200, c=8)
     whole = fitted(data, 3)
-    monkeypatch.setattr(linear_code, "LEAST_COORDINATES", 1)  # 32 of 128
+    monkeypatch.setattr(linear_fit, "LEAST_COORDINATES", 1)  # 32 of 128
     few = fitted(data, 3)
     for name in ("pca", "linear"):
         assert left(getattr(few, name), data.x) == pytest.approx(left(getattr(whole, name), data.x), rel=0.02)

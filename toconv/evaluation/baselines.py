@@ -17,7 +17,7 @@ from toconv.tokens.store import TokenStore
 MEASURED_BY = (  # below the package
     "grid.py",
     *within("evaluation", "baselines", "distortion", "embedding_agreement", "final", "metrics", "perception"),
-    *within("models", "baselines", "cost", "linear_code"),
+    *within("models", "baselines", "cost", "linear_code", "linear_fit"),
     *within("tokens", "batches", "codes", "encoders"),
 )
 BATCH = 32  # images at a time; changes no number

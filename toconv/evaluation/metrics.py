@@ -133,7 +133,7 @@ DIAGNOSTICS = {  # means over an epoch's steps, of the training itself: comparab
     "gradient_penalty": "The penalty, before lambda_gp",
     "critic_gradient_norm": "Gradients of the critic",
 }
-SHRINKAGE = ("shrinkage_alike", "shrinkage_apart")  # of the baseline `linear`, as toconv/models/linear_code.py has it
+SHRINKAGE = ("shrinkage_alike", "shrinkage_apart")  # of the baseline `linear`, as toconv/models/linear_fit.py has it
 COST = ("compressor_flops", "compressor_parameters")  # of one image; numbers that it holds
 
 

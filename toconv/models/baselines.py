@@ -9,7 +9,8 @@ from functools import partial
 import torch
 
 from toconv import grid
-from toconv.models.linear_code import LinearCode, LinearCodes
+from toconv.models.linear_code import LinearCode
+from toconv.models.linear_fit import LinearCodes
 from toconv.models.protocols import Images, TokenMap
 
 MIXES = (0.25, 0.5, 0.75)

@@ -4,12 +4,13 @@
 
 import torch
 
-from toconv.models.linear_code import LinearCode, LinearCodes, Shrinkage, fit_linear_codes
+from toconv.models.linear_code import LinearCode
+from toconv.models.linear_fit import LinearCodes, Shrinkage, fit_linear_codes
 from toconv.tokens.batches import Batches
 from toconv.tokens.derived import derived
 from toconv.tokens.store import TokenStore
 
-FITTED_BY = ("grid.py", "models/linear_code.py", "tokens/batches.py", "tokens/codes.py")
+FITTED_BY = ("grid.py", "models/linear_code.py", "models/linear_fit.py", "tokens/batches.py", "tokens/codes.py")
 BATCH = 32  # images at a time; changes no number but by rounding
 FOLDS = 4  # of the training pictures, by which the shrinkage is chosen
 
