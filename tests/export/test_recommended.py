@@ -80,7 +80,7 @@ def test_its_results_are_the_sweeps_with_intervals_over_finalists_and_the_baseli
     pool = next(r for r in rows(folder) if r["name"] == "pool" and r["tokens"] == "9")
     assert (
         found["baselines"]["pool"]["test"]["embedding_agreement"] == float(pool["test_embedding_agreement"])
-        and len(found["baselines"]) == 9
+        and len(found["baselines"]) == 10
     )
     card = (paths_of(swept).recommended_at(3) / "README.md").read_text()
     assert "7 for training, 2 for validation, 2 for the test" in card or "8 for training" in card

@@ -12,6 +12,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.browser import browser, console, refused, requested
 from toconv.analysis.records import Kind, State, TrialRecord
 from toconv.evaluation.distortion import Distortion
+from toconv.export.from_checkpoint import from_checkpoint
 from toconv.paths import SweepPaths
 from toconv.report.error_maps import compute_error_maps
 from toconv.sweep.file import load_sweep
@@ -291,6 +292,7 @@ def test_the_mean_of_a_map_is_the_pictures_distortion(sweep, results):
     assert len(found.pictures) == 2 and not found.absent
     store = TokenStore(tokens)
     images = torch.cat(list(Batches(store, "val", 8, torch.device("cpu"))))
+    compressor, _ = from_checkpoint(record.folder)
     for number, maps in enumerate(found.pictures):
         x_1NC = images[3 * number][None]
         cells = x_1NC.view(1, 3, 2, 3, 2, -1).mean((2, 4)).permute(0, 3, 1, 2)
@@ -299,7 +301,10 @@ def test_the_mean_of_a_map_is_the_pictures_distortion(sweep, results):
         expected.add(x_1NC, up.permute(0, 2, 3, 1).reshape(1, 36, -1))
         assert maps.pooled[9].shape == (6, 6)
         assert maps.pooled[9].mean() == pytest.approx(expected.results()[0].item(), rel=1e-4)
-        assert maps.best[9].mean() == pytest.approx(maps.pooled[9].mean(), rel=0.3)
+        raw_1NC = store.read("val", torch.tensor([3 * number])).float()
+        expected = Distortion()
+        expected.add(x_1NC, compressor.standardised(compressor.decompress(compressor(raw_1NC))))
+        assert maps.best[9].mean() == pytest.approx(expected.results()[0].item(), rel=1e-3)
 
 
 def test_a_map_that_cannot_be_made_is_named_and_stops_nothing(sweep, tmp_path):
