@@ -27,7 +27,7 @@ check: $(PACKAGE) $(TOOLS)  ## lint, types, walls and fast tests; 3 minutes on t
 	$(RUN) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(RUN) -m pytest -n 2 --dist worksteal -m "not slow and not chaos"
 
-test: $(PACKAGE) $(TOOLS)  ## every test but the chaos runs; twenty minutes on two cores
+test: $(PACKAGE) $(TOOLS)  ## every test but the chaos runs; fifteen minutes on two cores
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not chaos"
 
 chaos: $(PACKAGE) $(TOOLS)  ## the long runs of one fault
