@@ -19,16 +19,7 @@ MEGABYTE = 2**20
 
 def measure(rounds: int = 5) -> list[Ratio]:
     torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=1000,
-            hidden_size=WIDTH,
-            intermediate_size=2816,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=HEADS,
-            num_key_value_heads=HEADS,
-        )
-    ).eval()
+    model = language_model()
     image_1NC, prompt_1TC = torch.randn(1, SIDE**2, WIDTH), torch.randn(1, TEXT, WIDTH)
     settings = compose({}).model.compressor
     compressors = {
@@ -67,6 +58,19 @@ def measure(rounds: int = 5) -> list[Ratio]:
         )
         for k, ours, own, cache, held in zip(SIZES, shorter, alone, caches[1:], peaks[1:], strict=True)
     ]
+
+
+def language_model() -> LlamaForCausalLM:
+    """With random weights."""
+    config = LlamaConfig(
+        vocab_size=1000,
+        hidden_size=WIDTH,
+        intermediate_size=2816,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+    )
+    return LlamaForCausalLM(config).eval()
 
 
 def milliseconds(times: list[float]) -> str:

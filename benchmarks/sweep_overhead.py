@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 import time
+from pathlib import Path
 
 from benchmarks.comparison import REPOSITORY, Ratio, show
 from benchmarks.start_up import python
@@ -18,26 +19,7 @@ NAME = "bench_sweep"
 
 
 def measure() -> list[Ratio]:
-    folder = REPOSITORY / "outputs" / NAME
-    shutil.rmtree(folder, ignore_errors=True)
-    with tempfile.TemporaryDirectory() as tokens:
-        start = time.perf_counter()
-        said = python(
-            "run_sweep.py",
-            "sweeps/grid_sizes.yaml",
-            f"name={NAME}",
-            f"data.tokens_dir={tokens}",
-            f"training.epochs={EPOCHS}",
-            "model.compressor.output_grid_size=6",
-            f"trials={TRIALS}",
-            f"training.n_critic={N_CRITIC}",
-        )
-        wall = time.perf_counter() - start
-    minutes, seconds = re.search(r"encoded\s+now\s+in\s+(?:(\d+)\s+min\s+)?(\d+)\s+s", said).groups(default="0")
-    encoding = 60 * int(minutes) + int(seconds)
-    with (folder / "results.csv").open(newline="") as file:
-        own = sum(float(row["device_seconds"]) for row in csv.DictReader(file) if row["kind"] == "trial")
-    shutil.rmtree(folder)
+    wall, encoding, own = sweep_seconds(REPOSITORY / "outputs" / NAME)
     epoch = float(re.search(r"seconds an epoch: (\S+)", python("-m", "benchmarks.plain_ray_tune", str(WORKERS)))[1])
     plain = epoch * TRIALS / WORKERS * EPOCHS
     return [
@@ -65,6 +47,30 @@ def measure() -> list[Ratio]:
             "that script was run for a sixth of one epoch of one pair, and multiplied",
         ),
     ]
+
+
+def sweep_seconds(folder: Path) -> tuple[float, float, float]:
+    """Of the sweep from its command to its end, of its encoding, and of its trials' own time."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as tokens:
+        start = time.perf_counter()
+        said = python(
+            "run_sweep.py",
+            "sweeps/grid_sizes.yaml",
+            f"name={NAME}",
+            f"data.tokens_dir={tokens}",
+            f"training.epochs={EPOCHS}",
+            "model.compressor.output_grid_size=6",
+            f"trials={TRIALS}",
+            f"training.n_critic={N_CRITIC}",
+        )
+        wall = time.perf_counter() - start
+    minutes, seconds = re.search(r"encoded\s+now\s+in\s+(?:(\d+)\s+min\s+)?(\d+)\s+s", said).groups(default="0")
+    encoding = 60 * int(minutes) + int(seconds)
+    with (folder / "results.csv").open(newline="") as file:
+        own = sum(float(row["device_seconds"]) for row in csv.DictReader(file) if row["kind"] == "trial")
+    shutil.rmtree(folder)
+    return wall, encoding, own
 
 
 if __name__ == "__main__":
