@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
-from itertools import accumulate
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
@@ -24,13 +23,11 @@ from pydantic_core import ErrorDetails
 
 from toconv.errors import RequestError
 from toconv.paths import CONF
+from toconv.plain_values import DEEPEST, MOST_VALUES, depth_of, is_plain
 from toconv.rules import cross_field_mistakes
 from toconv.settings import Settings, takes_text
 
 LONGEST = 10_000  # characters of a value that are read in Hydra's grammar
-DEEPEST = 20  # lists within each other
-MOST_VALUES = 1000  # in one setting
-LARGEST = 2**63  # whole numbers beyond it are no number of anything here
 SHOWN = 200  # characters of a value in a message
 MOST_GUESSES = 20  # unknown keys that others are looked up for
 KEY = re.compile(r"[\w$][\w$-]*([./][\w$-]+)*")
@@ -78,7 +75,7 @@ def _no_assignment(key: str, assigned: str) -> str:
 
 def _parsed(written: str) -> Override | None:
     """A value in Hydra's grammar; None where that does not take it, or would take long over it."""
-    if len(written) > LONGEST or _depth(written) > DEEPEST:
+    if len(written) > LONGEST or depth_of(written) > DEEPEST:
         return None
     try:
         found = OverridesParser.create().parse_override(f"key={written}")
@@ -87,27 +84,12 @@ def _parsed(written: str) -> Override | None:
         return None
 
 
-def _depth(written: str) -> int:
-    """How many brackets are open at most."""
-    return max(accumulate((character in "[{(") - (character in "]})") for character in written), default=0)
-
-
 def _value(override: Override | None, written: str, is_text: bool) -> Any:
     if override is None or override.is_sweep_override():
         return written
     value = override.value()
     stripped = isinstance(value, str) and value == written.strip()  # of blanks that may be a name's
     return written if is_text and (stripped or not (value is None or isinstance(value, str))) else value
-
-
-def is_plain(value: Any, depth: int = DEEPEST) -> bool:
-    """Whether a value could be one of a setting: no deeper, no longer and no larger than those are."""
-    if isinstance(value, Mapping | list | tuple):
-        items = [*value, *value.values()] if isinstance(value, Mapping) else value
-        return depth > 0 and len(items) <= MOST_VALUES and all(is_plain(item, depth - 1) for item in items)
-    if isinstance(value, int):
-        return abs(value) < LARGEST
-    return value is None or isinstance(value, str | float)
 
 
 def override_text(key: str, value: Any) -> str:

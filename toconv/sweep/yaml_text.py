@@ -14,8 +14,9 @@ from typing import Any
 
 import yaml
 
-from toconv.config import DEEPEST, LARGEST, shown
+from toconv.config import shown
 from toconv.errors import RequestError, told
+from toconv.plain_values import DEEPEST, LARGEST
 
 LARGEST_FILE = 200_000  # bytes
 MOST_VALUES = 20_000  # aliases counted as often as they stand for something
