@@ -35,7 +35,7 @@ class LinearCode(nn.Module):
         """With `plus_C`, if given, added to every token."""
         weight_CD, mean_D, shift_C = (x.float() for x in self.buffers())
         z_BMC, plus_PC = z_BMC.float(), mean_D.unflatten(0, (self.s**2, -1))
-        start_BMC, start_BNC = shift_C, torch.zeros((), device=z_BMC.device)
+        start_BMC, start_BNC = shift_C, None
         if self.completed:
             means_CC = weight_CD.unflatten(1, (self.s**2, -1)).mean(1) * self.s**2
             start_BNC = grid.upsample(((z_BMC - shift_C) @ means_CC).float() + plus_PC.mean(0), self.g)
@@ -43,7 +43,8 @@ class LinearCode(nn.Module):
         if plus_C is not None:
             plus_PC = plus_PC + plus_C.float()
         rest_BMD = ((z_BMC - start_BMC) * self.s**2) @ weight_CD
-        return start_BNC + grid.unblocks(rest_BMD.float() + plus_PC.flatten(), self.g)
+        rest_BNC = grid.unblocks(rest_BMD.float() + plus_PC.flatten(), self.g)
+        return rest_BNC if start_BNC is None else start_BNC + rest_BNC
 
 
 def code_at_start(init: str, channels: int, g: int, k: int) -> LinearCode | None:
