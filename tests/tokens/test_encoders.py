@@ -81,6 +81,30 @@ def test_the_tail_of_an_encoder_that_pools_all_its_tokens_runs_its_last_block_on
         torch.testing.assert_close(EncoderTail(encoder)(*tokens), whole, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("layer", [-3, -2, -1])
+def test_the_tails_last_layer_is_that_of_the_encoder(tiny_encoder, layer):
+    encoder = load_encoder(config.compose(tiny_encoder, {"encoder.layer": layer}).encoder, CPU)
+    tokens, pixels = [], torch.randn(2, 3, 24, 24)
+    encoder.visual.ln_post.register_forward_hook(lambda *call: tokens.append(call[2][:, 1:]))
+    with torch.inference_mode():
+        whole = encoder.visual(pixels)
+    of_all = encoder(pixels)
+    embedding, last = EncoderTail(encoder).last_layer(*of_all)
+    torch.testing.assert_close(embedding, whole)
+    torch.testing.assert_close(last, tokens[0])
+
+
+def test_a_tail_that_was_loaded_while_measuring_passes_gradients_to_the_tokens(tiny_encoder):
+    settings = config.compose(tiny_encoder, {"encoder.layer": -3}).encoder
+    with torch.inference_mode():
+        tail = load_tail(settings, CPU)
+    tokens = torch.randn(2, 5, settings.width, requires_grad=True)
+    embedding = tail(tokens, torch.randn(2, settings.width))
+    (by_tokens,) = torch.autograd.grad(embedding.sum(), tokens)
+    assert by_tokens.isfinite().all() and by_tokens.abs().sum() > 0
+    assert not any(weight.requires_grad for weight in tail.parameters())
+
+
 @pytest.mark.slow
 def test_the_embedded_encoder_computes_what_its_onnx_graph_computes(embedded):
     import onnx

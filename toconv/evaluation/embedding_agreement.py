@@ -59,6 +59,6 @@ class EmbeddingAgreement:
             z_BMC = compress(x_BNC).float()
             class_BC = self._class_IC[start : start + len(x_BNC)].to(x_BNC.device)
             start += len(x_BNC)
-            with torch.autocast(x_BNC.device.type, enabled=False):
+            with torch.no_grad(), torch.autocast(x_BNC.device.type, enabled=False):
                 embedding_BE = self._tail(z_BMC * self._std_C + self._mean_C, class_BC)
             yield embedding_BE

@@ -51,7 +51,8 @@ class FrozenEncoder(nn.Module):
 
 class EncoderTail(nn.Module):
     """What the encoder does after `layer`: tokens (B, N, C), in any number, beside their images' class tokens (B, C)
-    → the pooled embedding (B, E), in fp32. Takes the encoder apart."""
+    → the pooled embedding (B, E), in fp32. Gradients pass to the tokens; its own weights have none. Takes the encoder
+    apart."""
 
     def __init__(self, encoder: FrozenEncoder) -> None:
         super().__init__()
@@ -65,16 +66,26 @@ class EncoderTail(nn.Module):
             visual.transformer.resblocks = nn.ModuleList()
         self.visual = visual
 
-    @torch.inference_mode()
     def forward(self, tokens_BNC: torch.Tensor, class_BC: torch.Tensor) -> torch.Tensor:
         x_BNC = torch.cat([class_BC[:, None], tokens_BNC], dim=1).float()
         for block in self.blocks:
             alone = self._class_alone and block is self.blocks[-1]
             x_BNC = _class_token_after(block, x_BNC) if alone else block(x_BNC)
+        return self._pooled(x_BNC)[0]
+
+    def last_layer(self, tokens_BNC: torch.Tensor, class_BC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `forward`, and what the tokens are in the encoder's last layer, (B, N, C), after its final norm."""
+        x_BNC = torch.cat([class_BC[:, None], tokens_BNC], dim=1).float()
+        for block in self.blocks:
+            x_BNC = block(x_BNC)
+        return self._pooled(x_BNC)
+
+    def _pooled(self, x_BNC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self._timm:
-            return self.visual.head(self.visual.trunk.forward_head(self.visual.trunk.norm(x_BNC)))
-        pooled_BC, _ = self.visual._pool(x_BNC)
-        return pooled_BC if self.visual.proj is None else pooled_BC @ self.visual.proj
+            normed_BNC = self.visual.trunk.norm(x_BNC)
+            return self.visual.head(self.visual.trunk.forward_head(normed_BNC)), normed_BNC[:, 1:]
+        pooled_BC, tokens_BNC = self.visual._pool(x_BNC)
+        return pooled_BC if self.visual.proj is None else pooled_BC @ self.visual.proj, tokens_BNC
 
 
 def _pools_class_token(visual: Any) -> bool:
@@ -111,7 +122,8 @@ def load_tail(settings: EncoderSettings, device: torch.device) -> EncoderTail:
     key = (settings.model_dump_json(), str(device))
     if key not in _tails:
         _tails.clear()
-        _tails[key] = EncoderTail(load_encoder(settings.model_copy(update={"dtype": "fp32"}), device))
+        with torch.inference_mode(False):  # whoever is first may be measuring, and the next one may be training
+            _tails[key] = EncoderTail(load_encoder(settings.model_copy(update={"dtype": "fp32"}), device))
     return _tails[key]
 
 
