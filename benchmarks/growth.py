@@ -105,8 +105,9 @@ def by_images(folder: Path) -> Curve:
         store = synthetic_store(folder / f"images{count}", count, 32)
         training = Training(compose({**SMALL, "training.batch_size": 128}), store, torch.device("cpu"))
         generator = torch.Generator().manual_seed(0)
-        training.step(next(iter(training.train)))
-        found.append((count, seconds(lambda: [training.step(x) for x in training.train.shuffled(generator)])))
+        images_B, x_BNC = next(training.train.shuffled(generator))
+        training.step(x_BNC, images_B)
+        found.append((count, seconds(lambda: [training.step(x, i) for i, x in training.train.shuffled(generator)])))
         shutil.rmtree(store.folder)
         console.print(f"{count} images: {found[-1][1]:.1f} s an epoch")
     return found
@@ -128,11 +129,11 @@ def by_step(folder: Path, points: Sequence[tuple[int, int, int]]) -> tuple[Curve
             store,
             torch.device("cpu"),
         )
-        x_BNC = next(iter(training.train))
+        images_B, x_BNC = next(training.train.shuffled(torch.Generator().manual_seed(0)))
         with Products() as products:
-            training.step(x_BNC)
+            training.step(x_BNC, images_B)
         alone = matmuls(products.found)
-        measured.append((x, min(seconds(lambda: training.step(x_BNC)) for _ in range(STEPS))))
+        measured.append((x, min(seconds(lambda: training.step(x_BNC, images_B)) for _ in range(STEPS))))
         products_alone.append((x, min(seconds(alone) for _ in range(STEPS))))
         console.print(f"k={k}, C={channels}: {measured[-1][1]:.2f} s a step of {flops(products.found) / 1e9:.1f} GFLOP")
     return measured, products_alone

@@ -27,10 +27,11 @@ def train_and_wait(folder: Path) -> None:
     keep_freed_memory()
     settings = compose({"training.batch_size": BATCH})
     training = Training(settings, TokenStore(folder), torch.device("cpu"))
-    batches = itertools.chain.from_iterable(itertools.repeat(training.train))
-    for number, x_BNC in enumerate(itertools.islice(batches, max(STEPS, len(training.train)))):
+    epochs = (training.train.shuffled(training.shuffle) for _ in itertools.count())
+    batches = itertools.islice(itertools.chain.from_iterable(epochs), max(STEPS, len(training.train)))
+    for number, (images_B, x_BNC) in enumerate(batches):
         if number < STEPS:
-            training.step(x_BNC)
+            training.step(x_BNC, images_B)
     print("ready", flush=True)
     sys.stdin.read()
 

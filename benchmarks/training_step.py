@@ -86,11 +86,11 @@ def measure(rounds: int = 7) -> list[Ratio]:
 def _of_width(store: TokenStore, channels: int, floor: float, rounds: int) -> list[Ratio]:
     fp32, bf16 = (Training(_settings(mixed), store, torch.device("cpu")) for mixed in (False, True))
     naive = NaiveStep(Training(_settings(False), store, torch.device("cpu")))
-    x_BNC = next(iter(fp32.train))
+    images_B, x_BNC = next(fp32.train.shuffled(torch.Generator().manual_seed(0)))
     with Products() as products:
-        fp32.step(x_BNC)
+        fp32.step(x_BNC, images_B)
     peak = matmuls(products.found)
-    works = [lambda: fp32.step(x_BNC), peak, lambda: bf16.step(x_BNC), lambda: naive.step(x_BNC)]
+    works = [lambda: fp32.step(x_BNC, images_B), peak, lambda: bf16.step(x_BNC, images_B), lambda: naive.step(x_BNC)]
     ours, gemm, mixed, textbook = in_turns(*works, rounds=rounds)
     middle = {
         name: median_and_spread(t)[0]

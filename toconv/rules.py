@@ -62,9 +62,9 @@ def _loss_mistakes(raw: dict[str, Any]) -> Iterator[str]:
             "cell's mean"
         )
     weight, ratio = loss["ae_weight"], loss["log_ratio"]
-    if weight == 0 and (ratio is not None or loss["wgan_weight"] == 0):
+    if weight == loss["agreement_weight"] == 0 and (ratio is not None or loss["wgan_weight"] == 0):
         zero = "loss.wgan_weight" if ratio is None else "with loss.log_ratio the weight of L_gen"
-        yield f"{zero} and loss.ae_weight are both 0: nothing would be trained"
+        yield f"{zero}, loss.ae_weight and loss.agreement_weight are all 0: nothing would be trained"
     elif ratio is not None and math.isfinite(ratio) and math.log10(weight) + ratio > math.log10(MOST_WEIGHT):
         yield (
             f"loss.log_ratio={ratio}: the weight of L_gen, loss.ae_weight={weight} times 10 to that power, must be at "

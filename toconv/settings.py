@@ -30,7 +30,8 @@ from toconv.ranges import (
 MAX_PIXELS = 100_000_000  # of a picture, unless data.max_pixels says otherwise
 
 GRID_SIZE = "model.compressor.output_grid_size"  # k, by its dotted name
-SEED, TEST, CRITIC_WEIGHT = "training.seed", "training.test", "loss.wgan_weight"
+SEED, TEST = "training.seed", "training.test"
+CRITIC_WEIGHT, AGREEMENT_WEIGHT = "loss.wgan_weight", "loss.agreement_weight"
 USED_PICTURES = ("data.unreadable", "data.max_pixels")  # decide which are used, and these are in the fingerprint
 CHANGE_NO_NUMBER = (  # settings, and groups of them, that no metric depends on
     "hardware.",
@@ -153,6 +154,8 @@ class LossSettings(Group):
     lambda_gp: Weight
     wgan_weight: Weight
     ae_weight: Weight
+    agreement_weight: Weight = 0.0  # older checkpoints name neither
+    agreement_of: Literal["embedding", "cells", "both"] = "both"
     log_ratio: Annotated[Real, Field(ge=-38)] | None  # log10 of L_gen's weight over L_ae's
     balance: Literal["fixed", "gradient_norm"]
 

@@ -112,3 +112,12 @@ def test_the_card_is_one_for_the_hub_and_its_example_holds():
 def test_a_compressor_that_no_sweep_made_has_a_card_too(init):
     text = str(compressor(3, small_encoder(), init).generate_model_card())
     assert "36 → 9 vision tokens" in text and "## Reproduce" not in text and "## Data" not in text
+
+
+def test_what_it_was_given_as_its_loss_is_marked():
+    results = {"validation": OWN, "test": {}, "finalists": None, "baselines": BASELINES}
+    plain = card_of(results)
+    text = card_of(results, loss={"loss.agreement_weight": 10.0})
+    assert table(text, "Validation pictures")["**this compressor**"]["embedding_agreement"] == "0.85†"
+    assert table(text, "Validation pictures")["pool"]["embedding_agreement"] == "0.7"
+    assert "†" in text.split("0.85†")[1] and "†" not in plain

@@ -9,6 +9,7 @@ from typing import Any
 
 from toconv.command_line import pasteable
 from toconv.config import override_text
+from toconv.evaluation.metrics import is_given
 from toconv.paths import TrialPaths
 from toconv.settings import CRITIC_WEIGHT, GRID_SIZE, SEED, TEST
 
@@ -63,6 +64,10 @@ class TrialRecord:
         """Of a trial or finalist; baselines have no folder."""
         assert self.folder is not None
         return TrialPaths(self.folder)
+
+    def is_given(self, name: str) -> bool:
+        """Whether the metric of this name was its loss."""
+        return is_given(name, {**self.settings, **self.params})
 
     def debug_command(self, command: str) -> str:
         """The sweep's command for this trial alone, in one process. Behind `--` stand no options."""

@@ -9,7 +9,7 @@ from typing import Any
 from scipy.special import stdtrit
 
 from toconv.analysis.records import Kind, TrialRecord, finalists_of, settings_text
-from toconv.evaluation.metrics import TEST, Metric, Place, names_in
+from toconv.evaluation.metrics import GIVEN, TEST, Metric, Place, names_in
 from toconv.settings import SEED
 
 CONFIDENCE = 0.95
@@ -22,18 +22,25 @@ class Estimate:
 
     mean: float
     half_width: float | None
+    given: bool = False  # as the loss of one of these trainings
 
     def __str__(self) -> str:
-        return f"{self.mean:.4f}" + (f" ± {self.half_width:.4f}" if self.half_width is not None else "")
+        half = f" ± {self.half_width:.4f}" if self.half_width is not None else ""
+        return f"{self.mean:.4f}{half}{GIVEN if self.given else ''}"
 
 
-def estimate(values: Sequence[float]) -> Estimate:
+def estimate(values: Sequence[float], given: bool = False) -> Estimate:
     """Mean and Student's t interval (CONFIDENCE, n − 1 degrees of freedom)."""
     mean = sum(values) / len(values)
     if len(values) < 2:
-        return Estimate(mean, None)
+        return Estimate(mean, None, given)
     quantile = stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)
-    return Estimate(mean, float(quantile * stdev(values) / sqrt(len(values))))
+    return Estimate(mean, float(quantile * stdev(values) / sqrt(len(values))), given)
+
+
+def of_runs(runs: Sequence[TrialRecord], name: str) -> Estimate:
+    """Of a metric that all of them have."""
+    return estimate([r.values[name] for r in runs], any(r.is_given(name) for r in runs))
 
 
 def other_settings(record: TrialRecord, *varying: str) -> tuple[tuple[str, str], ...]:
@@ -70,8 +77,7 @@ class SeedGroup:
 
     def estimate(self, name: str) -> Estimate | None:
         """Over its runs; None where one of them lacks the metric."""
-        values = [r.values[name] for r in self.runs if name in r.values]
-        return estimate(values) if len(values) == len(self.runs) else None
+        return of_runs(self.runs, name) if all(name in r.values for r in self.runs) else None
 
 
 def seed_groups(records: Sequence[TrialRecord]) -> list[SeedGroup]:
@@ -120,6 +126,6 @@ def summarise(records: Sequence[TrialRecord]) -> list[Finalist]:
     found = []
     for trial in (r for r in records if r.kind == Kind.TRIAL):
         if runs := finalists_of(records, trial.trial_id):
-            metrics = {name: estimate([r.values[name] for r in runs]) for name in TESTED}
+            metrics = {name: of_runs(runs, name) for name in TESTED}
             found.append(Finalist(trial, len(runs), metrics))
     return sorted(found, key=lambda f: (f.trial.tokens, f.metrics[TESTED[0]].mean))

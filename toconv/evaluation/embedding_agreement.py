@@ -14,30 +14,27 @@ import torch.nn.functional as F
 
 from toconv.models.protocols import TokenMap
 from toconv.settings import EncoderSettings
+from toconv.tokens import last_layer
 from toconv.tokens.batches import Batches
 from toconv.tokens.derived import derived
 from toconv.tokens.encoders import load_classifier, load_tail
 
-COMPUTED_BY = ("evaluation/embedding_agreement.py", "tokens/batches.py", "tokens/encoders.py")
+COMPUTED_BY = ("evaluation/embedding_agreement.py", *last_layer.COMPUTED_BY)
 
 
 class EmbeddingAgreement:
     """Of compressors, on one split of held-out images."""
 
     def __init__(self, images: Batches, encoder: EncoderSettings) -> None:
-        """The embeddings of all tokens are computed once a store and kept beside the tokens."""
         self._images, self._tail = images, load_tail(encoder, images.device)
         store = images.store
         self._mean_C, self._std_C = (values.to(images.device) for values in (store.mean_C, store.std_C))
         self._class_IC = store.class_tokens(images.split)
 
-        def whole() -> dict[str, torch.Tensor]:
-            return {"values": torch.cat([e.cpu() for e in self._embeddings(lambda x_BNC: x_BNC)])}
-
         def classes() -> dict[str, torch.Tensor | None]:
             return {"values": load_classifier(encoder, images.device)}
 
-        self._whole_IE = derived(store, f"embeddings-{images.split}", COMPUTED_BY, whole)["values"]
+        self._whole_IE = last_layer.embeddings(images, encoder)
         self._classes_EK = derived(store, "classes", COMPUTED_BY, classes)["values"]
 
     def of(self, compress: TokenMap) -> dict[str, float]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from toconv.settings import AGREEMENT_WEIGHT
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +34,7 @@ class Metric:
     lower_is_better: bool
     formula: str  # in words, for whoever reads a card
     shown: frozenset[Place]
+    given_by: str | None = None  # the setting that makes it, or what decides it, a loss of a training
     per_image: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] | None = None
     """(B, N, C) tokens, (B, M, C) compressed and (B, N, C) restored ones, all standardised → (B,). The metric is its
     mean over the images. None: evaluation/ has a module for it."""
@@ -52,6 +55,11 @@ class Metric:
 
     def best(self, values: Iterable[float]) -> float:
         return min(values) if self.lower_is_better else max(values)
+
+
+GIVEN = "†"  # stands behind a value that the training was given as its loss
+GIVEN_NOTE = f"{GIVEN} the training was given this as its loss, so that it is no independent measure of it"
+GIVEN_TRIALS = "trials were given this as their loss: no independent measure of them"
 
 
 class Split(NamedTuple):
@@ -101,6 +109,7 @@ METRICS = {
             False,
             "cosine of the encoder's pooled embedding from compressed tokens with that from all",
             EVERYWHERE - {Place.CURVE},
+            AGREEMENT_WEIGHT,
         ),
         Metric(
             "cosine",
@@ -117,6 +126,7 @@ METRICS = {
             False,
             "share of images that both embeddings put into the same of ImageNet's classes",
             frozenset({Place.FIGURE}),
+            AGREEMENT_WEIGHT,
         ),
     )
 }
@@ -126,6 +136,7 @@ DIAGNOSTICS = {  # means over an epoch's steps, of the training itself: comparab
     "L_gen": "The generator's adversarial loss",
     "L_ae_mse": "Reconstruction, squared error",
     "L_ae_cosine": "Reconstruction, 1 − cosine",
+    "L_agreement": "Agreement in the encoder’s last layer, 1 − cosine",
     "gradient_norm": "Gradients of compressor and decoder",
     "balance": "The scale of L_gen",
     "L_disc": "The critic’s loss",
@@ -135,6 +146,13 @@ DIAGNOSTICS = {  # means over an epoch's steps, of the training itself: comparab
 }
 SHRINKAGE = ("shrinkage_alike", "shrinkage_apart")  # of the baseline `linear`, as toconv/models/linear_fit.py has it
 COST = ("compressor_flops", "compressor_parameters")  # of one image; numbers that it holds
+
+
+def is_given(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a training with these settings, by dotted names, was given the metric as its loss. `name` may have a
+    split's prefix."""
+    metric = METRICS.get(name.removeprefix(TEST.prefix))
+    return bool(metric and metric.given_by and settings.get(metric.given_by))
 
 
 def shown_in(place: Place) -> list[Metric]:

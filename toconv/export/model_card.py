@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from toconv.command_line import pasteable
-from toconv.evaluation.metrics import HELD_OUT, METRICS
+from toconv.evaluation.metrics import GIVEN, GIVEN_NOTE, HELD_OUT, METRICS, is_given
 from toconv.settings import SOURCES
 
 FEW = 1000  # training pictures, below which the card warns of it
@@ -67,7 +67,8 @@ def _what(config: Mapping[str, Any]) -> str:
         loss = ", ".join(f"`{key}={_number(value)}`" for key, value in config["loss"].items() if value is not None)
         text += (
             f"\n\nTrial `{config['name']}` ({config['trial']}) of the toconv sweep `{config['sweep']}`, seed "
-            f"{config['seed']}, after epoch {done} of {asked}. Trained by reconstruction and a WGAN-GP critic: {loss}."
+            f"{config['seed']}, after epoch {done} of {asked}. Trained by reconstruction, a WGAN-GP critic and what "
+            f"the encoder's last blocks make of the tokens, as these say: {loss}."
         )
     return text
 
@@ -117,9 +118,11 @@ def _results(config: Mapping[str, Any]) -> str:
     found = config.get("results")
     if not found:
         return "None are recorded for these weights."
-    tables = [_table(split.title, rows) for split in HELD_OUT if (rows := _rows(found, split.title))]
+    loss = config.get("loss") or {}
+    tables = [_table(split.title, rows) for split in HELD_OUT if (rows := _rows(found, split.title, loss))]
     meaning = [f"- `{m.name}`: {m.formula}; {m.direction}" for m in METRICS.values() if m.name in found["validation"]]
-    return "\n\n".join([*tables, _certainty(found), "\n".join(meaning)])
+    given = [f"{GIVEN_NOTE}."] if any(is_given(name, loss) for name in found["validation"]) else []
+    return "\n\n".join([*tables, *given, _certainty(found), "\n".join(meaning)])
 
 
 def _table(title: str, rows: list[tuple[str, dict[str, str]]]) -> str:
@@ -129,12 +132,13 @@ def _table(title: str, rows: list[tuple[str, dict[str, str]]]) -> str:
     return "\n".join([*head, *body])
 
 
-def _rows(found: Mapping[str, Any], split: str) -> list[tuple[str, dict[str, str]]]:
+def _rows(found: Mapping[str, Any], split: str, loss: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
     """The compressor, its finalists and the baselines, each with its metrics as text; those without any left out."""
-    rows = [("**this compressor**", {name: _number(v) for name, v in found[split].items()})]
+    mark = {name: GIVEN if is_given(name, loss) else "" for name in METRICS}
+    rows = [("**this compressor**", {name: _number(v) + mark[name] for name, v in found[split].items()})]
     if finalists := found["finalists"]:
         pairs = {name: [_number(v) for v in pair if v is not None] for name, pair in finalists[split].items()}
-        means = {name: " ± ".join(texts) for name, texts in pairs.items()}
+        means = {name: " ± ".join(texts) + mark[name] for name, texts in pairs.items()}
         rows.append((f"its settings, {finalists['seeds']} fresh seed(s)", means))
     rows += [(name, {n: _number(v) for n, v in values[split].items()}) for name, values in found["baselines"].items()]
     ours = [row for row in rows[: 2 if finalists else 1] if row[1]]

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from toconv.analysis.ablation import LINEAR, training
 from toconv.analysis.records import TrialRecord
-from toconv.evaluation.metrics import VALIDATION
+from toconv.evaluation.metrics import GIVEN_TRIALS, VALIDATION
 from toconv.export.module import TokenCompressor
 from toconv.own_files import MARK, MARK_KEY
 from toconv.paths import write_atomic
@@ -86,6 +86,8 @@ def against_tokens(results: Results, measured: Measured) -> Figure:
     axes.set_xticks(results.sizes, [str(n) for n in results.sizes])
     axes.minorticks_off()
     axes.set(xlabel="tokens", ylabel=fill(f"{measured.metric.axis}, {measured.split.title} pictures", 48))
+    if any(p.record.is_given(measured.name) for p in plot.trials):
+        figure.supxlabel(GIVEN_TRIALS, fontsize=6)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -106,6 +108,8 @@ def against_distortion(results: Results, measured: Measured) -> Figure:
         axes.set_axis_off()
     for axes in places[::columns]:
         axes.set_ylabel(f"{measured.metric.title},\n{measured.split.title} pictures")
+    if any(r.is_given(measured.name) for r in results.complete):
+        figure.suptitle(GIVEN_TRIALS, fontsize=6)
     handles, labels = places[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure

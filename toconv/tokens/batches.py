@@ -25,11 +25,13 @@ class Batches:
     def __len__(self) -> int:
         return -(-self.images // self.batch_size)
 
-    def shuffled(self, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        """Every image once, in batches drawn with `generator`; the last batch may be smaller. Within a batch the images
-        stand in the store's order: nothing depends on it, and each shard is read at once."""
+    def shuffled(self, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Every image once, in batches drawn with `generator`, each with its images' indices (B,); the last batch may
+        be smaller. Within a batch the images stand in the store's order: nothing depends on it, and each shard is read
+        at once."""
         order = torch.randperm(self.images, generator=generator)
-        return self._standardised([indices.sort().values for indices in order.split(self.batch_size)])
+        batches = [indices.sort().values for indices in order.split(self.batch_size)]
+        return zip(batches, self._standardised(batches), strict=True)
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         """Every image once, in the store's order."""

@@ -26,6 +26,7 @@ from toconv.settings import Settings
 from toconv.tokens.codes import linear_codes
 from toconv.tokens.store import TokenStore
 from toconv.training import losses
+from toconv.training.agreement import AgreementLoss
 from toconv.training.critic_samples import draw_critic_samples
 from toconv.training.optimizers import Adam, AdamW
 
@@ -64,6 +65,8 @@ class Training:
             self.decoder.compile(mode=mode)
         self._make_optimizers()
         self.coverage_N = grid.coverage(store.grid_size, self.k).to(device)
+        of, weight = settings.loss.agreement_of, settings.loss.agreement_weight
+        self.agreement = AgreementLoss(self.train, settings.encoder, self.k, of) if weight > 0 else None
         self.shuffle = torch.Generator().manual_seed(t.seed)
         self.draws = torch.Generator(device).manual_seed(t.seed)
         self.epoch, self.best_epoch, self.best_distortion = 0, 0, math.inf
@@ -108,8 +111,8 @@ class Training:
         every, steps = self.settings.training.log_every, len(self.train)
         total = torch.zeros(len(DIAGNOSTICS), device=self.device)
         pending, means = total.clone(), {}
-        for step, x_BNC in enumerate(self.train.shuffled(self.shuffle), 1):
-            pending += self.step(x_BNC)
+        for step, (images_B, x_BNC) in enumerate(self.train.shuffled(self.shuffle), 1):
+            pending += self.step(x_BNC, images_B)
             if step % every == 0 or step == steps:
                 total += pending
                 count = (step - 1) % every + 1
@@ -120,8 +123,9 @@ class Training:
                     on_log(step, steps, means)
         return dict(zip(DIAGNOSTICS, (total / steps).tolist(), strict=True))
 
-    def step(self, x_BNC: torch.Tensor) -> torch.Tensor:
-        """n_critic critic steps and a generator step on one batch; returns DIAGNOSTICS, not synchronised."""
+    def step(self, x_BNC: torch.Tensor, images_B: torch.Tensor) -> torch.Tensor:
+        """n_critic critic steps and a generator step on the tokens of the training images `images_B`; returns
+        DIAGNOSTICS, not synchronised."""
         loss, weight = self.settings.loss, losses.adversarial_weight(self.settings.loss)
         with self._autocast():
             z_BMC = self.compressor(x_BNC)
@@ -135,13 +139,15 @@ class Training:
             l_gen = self._generator_loss(z_BMC.float(), means_BMC)
             if loss.balance == "gradient_norm":
                 balance = losses.gradient_balance(l_ae, l_gen, z_BMC)
-        l_total = weight * balance * l_gen + loss.ae_weight * l_ae
+        l_agreement = self.agreement(z_BMC, images_B) if self.agreement else zero
+        l_total = weight * balance * l_gen + loss.ae_weight * l_ae + loss.agreement_weight * l_agreement
         self.optimizer.zero_grad(set_to_none=True)
         l_total.backward()
         gradient_norm = total_norm(self.compressor, self.decoder)
         self.optimizer.step()
         self.schedule.step()
-        return torch.stack([l_total, l_gen, ae.mse, ae.cosine, gradient_norm, balance, *critic_terms]).detach()
+        terms = [l_total, l_gen, ae.mse, ae.cosine, l_agreement, gradient_norm, balance, *critic_terms]
+        return torch.stack(terms).detach()
 
     def _generator_loss(self, z_BMC: torch.Tensor, means_BMC: torch.Tensor | None) -> torch.Tensor:
         """L_gen on every compressed token; the critic's own weights get no gradient."""

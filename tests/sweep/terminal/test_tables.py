@@ -4,7 +4,10 @@ from rich.console import Console
 
 from tests.records import OBJECTIVES, baselines, finalists, record
 from toconv.analysis.seeds import TESTED
+from toconv.evaluation.metrics import GIVEN_NOTE
 from toconv.sweep.terminal.tables import finalists_table, front_table
+
+OBJECTIVES_2 = {"distortion": "minimize", "embedding_agreement": "maximize"}
 
 
 def lines(table):
@@ -28,3 +31,17 @@ def test_finalists_stand_with_their_interval_above_baselines_and_without_them_th
     text = "\n".join(lines(finalists_table([trial, *finalists("a", 0.2, 0.4), pool])))
     assert "0.3000 ± 1.2706" in text and text.index("k/a") < text.index("pool") and "0.2500" in text
     assert finalists_table([trial, pool]) is None
+
+
+def test_what_a_training_was_given_as_its_loss_is_marked_and_said_to_be_so():
+    values = {"distortion": 0.5, "perception": 0.1, "embedding_agreement": 0.9}
+    given = record("given", 16, 0.5, values=values, settings={"loss.agreement_weight": 2.0})
+    found = "\n".join(
+        lines(front_table([given, record("not", 36, 0.4, values={**values, "distortion": 0.4})], OBJECTIVES_2))
+    )
+    assert found.count("0.9000†") == 1 and found.count("0.9000") == 2 and "0.5000†" not in found
+    assert GIVEN_NOTE in " ".join(found.split())
+    tested = finalists("given", 0.2, 0.4, test_embedding_agreement=0.75)
+    for run in tested:
+        run.params["loss.agreement_weight"] = 2.0
+    assert "0.7500 ± 0.0000†" in "\n".join(lines(finalists_table([given, *tested])))

@@ -1,11 +1,13 @@
 """The front: what was reached at each number of tokens, in sentences, in figures and in numbers."""
 
 from collections.abc import Callable, Sequence
+from html import escape
 
 from toconv.analysis.pareto import REFERENCES
 from toconv.analysis.records import Kind, TrialRecord, baselines_at, settings_text
 from toconv.analysis.results import FIRST
 from toconv.analysis.seeds import CONFIDENCE, Estimate, compare
+from toconv.evaluation.metrics import GIVEN, GIVEN_NOTE
 from toconv.report.content import Content
 from toconv.report.front_data import DISTORTION, SHAPE_OF, Mean, Measured, Plot, Point, ends, panel_plot, tokens_plot
 from toconv.report.page.html import View, details, figure, paragraphs, row, shown, table, views
@@ -73,7 +75,7 @@ def _evidence(content: Content) -> str:
 def _by_tokens(content: Content) -> str:
     def drawn(measured: Measured, hidden: bool) -> str:
         plot, metric = tokens_plot(content, measured), measured.metric
-        facts = f"{metric.axis}, {measured.split.title} pictures; {metric.direction}. {summary(plot)}"
+        facts = f"{metric.axis}, {measured.split.title} pictures; {metric.direction}. {summary(plot)}{_given(plot)}"
         return figure(against_tokens(content, plot, hidden), facts)
 
     entries = [TRIAL, BEST, RECOMMENDED, *[SEEDS] * content.repeated]
@@ -84,11 +86,18 @@ def _by_distortion(content: Content) -> str:
     def drawn(measured: Measured, hidden: bool) -> str:
         panels = {n: panel(content, panel_plot(content, measured, n), n, hidden) for n in content.sizes}
         figures = (f"<figure><figcaption>{n} tokens</figcaption>{svg}</figure>" for n, svg in panels.items())
-        return f"<div class=panels>{''.join(figures)}</div>"
+        note = escape(_given(tokens_plot(content, measured)))
+        return f"<div class=panels>{''.join(figures)}</div>{f'<p>{note}</p>' if note else ''}"
 
     baselines = [(shape, f"baseline {name}", name) for name, shape in SHAPE_OF.items()]
     entries = [TRIAL, RECOMMENDED, *[SEEDS] * content.repeated, CURVE, *baselines]
     return _note(content) + legend(entries) + _views("against", content.against_distortion, drawn)
+
+
+def _given(plot: Plot) -> str:
+    """Of which trials the metric is the loss."""
+    count = sum(p.record.is_given(plot.measured.name) for p in plot.trials)
+    return f" {count} of {len(plot.trials)} trials: {GIVEN_NOTE}." if count else ""
 
 
 def _views(key: str, measured: Sequence[Measured], drawn: Callable[[Measured, bool], str]) -> str:
@@ -191,7 +200,8 @@ def panel(content: Content, plot: Plot, tokens: int, hidden: bool) -> str:
 
 def reading(record: TrialRecord, label: str = "") -> str:
     """What is read at a point: its name, its metrics, its settings."""
-    values = ", ".join(f"{name} {record.values[name]:.4g}" for name in FIRST if name in record.values)
+    given = {name: GIVEN if record.is_given(name) else "" for name in record.values}
+    values = ", ".join(f"{name} {record.values[name]:.4g}{given[name]}" for name in FIRST if name in given)
     baseline = record.kind == Kind.BASELINE
     settings = "" if baseline else f"; {settings_text(record.params)}"
     return f"{'baseline ' if baseline else ''}{record.name}{label}, {record.tokens} tokens: {values}{settings}"

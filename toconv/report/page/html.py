@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 from toconv.analysis.seeds import Estimate
+from toconv.evaluation.metrics import GIVEN, GIVEN_NOTE
 
 
 class Html(str):
@@ -25,7 +26,7 @@ def shown(value: Estimate | None) -> str:
     if value is None:
         return "–"
     half = "" if value.half_width is None else f" ± {value.half_width:.2g}"
-    return f"{value.mean:.4g}{half}"
+    return f"{value.mean:.4g}{half}{GIVEN if value.given else ''}"
 
 
 def cell(value: object, name: str = "") -> str:
@@ -50,6 +51,9 @@ def row(values: Sequence[object], heads: Sequence[str], attributes: str = "") ->
 
 def table(heads: Sequence[str], rows: Iterable[str], caption: str, style: str = "sortable") -> str:
     """In a box that scrolls by itself; with the style `sortable` its headings sort. `rows` come from `row`."""
+    rows = list(rows)
+    if any(f"{GIVEN}</td>" in cells for cells in rows):
+        caption = f"{caption}. {GIVEN_NOTE}"
     head = "".join(f'<th scope=col data-name="{escape(h)}">{escape(h)}</th>' for h in heads)
     return (
         f'<div class=scroll tabindex=0 role=region aria-label="{escape(caption)}"><table class="{style}">'

@@ -1,6 +1,7 @@
 """Every row of results.csv, sortable."""
 
 from toconv.analysis.results import FACTS, FIRST, facts, other_metrics
+from toconv.analysis.seeds import Estimate
 from toconv.report.content import Content
 from toconv.report.page.html import cell, table
 
@@ -14,7 +15,8 @@ def every_row(content: Content) -> str:
     rows = []
     for r in content.records:
         more = {"reason": r.reason, "device_seconds": r.device_seconds}
-        values = {**facts(r), **r.params, **r.values, **more}
+        metrics_ = {name: Estimate(v, None, True) if r.is_given(name) else v for name, v in r.values.items()}
+        values = {**facts(r), **r.params, **metrics_, **more}
         style = "front" if r.trial_id in content.front else r.kind
         cells = "".join(cell(values.get(name), name) for name in heads)
         rows.append(f'<tr class={style} data-trial="{r.trial_id}">{cells}</tr>')

@@ -1,6 +1,6 @@
 """The tables that a sweep ends with, for the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -8,7 +8,7 @@ from rich.text import Text
 from toconv.analysis.pareto import front
 from toconv.analysis.records import Kind, TrialRecord, baselines_at, settings_text
 from toconv.analysis.seeds import CONFIDENCE, TESTED, summarise
-from toconv.evaluation.metrics import Place, names_in
+from toconv.evaluation.metrics import GIVEN, GIVEN_NOTE, Place, names_in
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
@@ -32,13 +32,24 @@ def front_table(records: Sequence[TrialRecord], objectives: Mapping[str, str]) -
         for record in baselines_at(records, tokens).values():
             table.add_row(*map(Text, [*_cells(record), ""]), style="dim")
         table.add_section()
+    table.caption = _caption(best, names_in(Place.TABLE))
     return table
 
 
 def _cells(record: TrialRecord) -> list[str]:
-    values = [f"{record.values[name]:.4f}" if name in record.values else "" for name in names_in(Place.TABLE)]
+    values = [_value(record, name) for name in names_in(Place.TABLE)]
     seconds = "" if record.device_seconds is None else f"{record.device_seconds:.1f}"
     return [str(record.tokens), record.name, *values, seconds]
+
+
+def _value(record: TrialRecord, name: str) -> str:
+    if name not in record.values:
+        return ""
+    return f"{record.values[name]:.4f}{GIVEN if record.is_given(name) else ''}"
+
+
+def _caption(records: Iterable[TrialRecord], names: Sequence[str]) -> str | None:
+    return GIVEN_NOTE if any(r.is_given(name) for r in records for name in names) else None
 
 
 def finalists_table(records: Sequence[TrialRecord]) -> Table | None:
@@ -55,4 +66,5 @@ def finalists_table(records: Sequence[TrialRecord]) -> Table | None:
         for r in baselines_at(records, tokens).values():
             values = [f"{r.values[name]:.4f}" for name in TESTED]
             table.add_row(*map(Text, [str(tokens), r.name, "", *values]), style="dim")
+    table.caption = _caption((f.trial for f in finalists), TESTED)
     return table if finalists else None
