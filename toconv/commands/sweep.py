@@ -205,7 +205,8 @@ def _recommend(driver: Driver) -> None:
 
 def _finish(driver: Driver, tracker: BackgroundTracker, seconds: float) -> ExitCode:
     """results.csv, the front, where to look next, and what the exit code says."""
-    from toconv.analysis.pareto import REFERENCES, against, named  # start-up: SciPy, beside the last trials
+    from toconv.analysis.advice import advice  # start-up: SciPy, beside the last trials
+    from toconv.analysis.pareto import REFERENCES, against, named
     from toconv.sweep.session import stop_tracking
     from toconv.sweep.terminal.tables import finalists_table, front_table
     from toconv.tracking.tracker import how_to_look
@@ -220,6 +221,8 @@ def _finish(driver: Driver, tracker: BackgroundTracker, seconds: float) -> ExitC
             console.print(table)
     for line in (line for baseline in REFERENCES for line in against(records, baseline)):
         console.print(line)
+    for a in advice(records):
+        console.print(f"{a.tokens} tokens, for {a.purpose}: {a.take}{'' if a.trained else ', not trained'} ({a.why})")
     for record in failed:
         console.print(f"failed: {record.name}: {record.reason}\n  to debug: {record.debug_command(typed())}")
     console.print(

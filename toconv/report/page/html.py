@@ -52,7 +52,7 @@ def row(values: Sequence[object], heads: Sequence[str], attributes: str = "") ->
 def table(heads: Sequence[str], rows: Iterable[str], caption: str, style: str = "sortable") -> str:
     """In a box that scrolls by itself; with the style `sortable` its headings sort. `rows` come from `row`."""
     rows = list(rows)
-    if any(f"{GIVEN}</td>" in cells for cells in rows):
+    if any(GIVEN in cells for cells in rows):
         caption = f"{caption}. {GIVEN_NOTE}"
     head = "".join(f'<th scope=col data-name="{escape(h)}">{escape(h)}</th>' for h in heads)
     return (

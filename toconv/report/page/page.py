@@ -12,9 +12,11 @@ from toconv.report.page.overview import how_to_reproduce, overview
 from toconv.report.page.recommended import which_compressor
 from toconv.report.page.rows import every_row
 from toconv.report.page.trainings import trainings, what_failed
+from toconv.report.page.what_to_take import what_to_take
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 SECTIONS = {  # anchor: heading, and what writes the rest
+    "what-to-take": ("What to take", what_to_take),
     "overview": ("Overview", overview),
     "front": ("The front", the_front),
     "recommended": ("Which compressor to take", which_compressor),
