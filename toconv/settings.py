@@ -58,7 +58,7 @@ class Source(NamedTuple):
 
 SOURCES = {
     "sample": Source(
-        "toconv.tokens.images:sample_splits",
+        "toconv.tokens.samples:sample_splits",
         "the photographs that the packages foolbox, scikit-image and scikit-learn ship",
     ),
     "folder": Source("toconv.tokens.images:folder_splits", "a folder of pictures", "root"),

@@ -1,6 +1,5 @@
 """Where pictures come from, and how they are split: by picture, never by crop. Needs no torch."""
 
-import importlib.util
 import os
 import random
 import re
@@ -9,22 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from toconv.errors import SAMPLES_COMMAND, DataError
+from toconv.errors import DataError
 from toconv.paths import sha256
 from toconv.settings import SOURCES, DataSettings, named_object
 from toconv.tokens.listing import pictures_below, say_left_out, some
 from toconv.tokens.readable import unreadable
 
 SPLITS = ("train", "val", "test")
-SAMPLE = {  # package: glob patterns of the photographs that it ships
-    "foolbox": ["data/imagenet_*.jpg"],
-    "sklearn": ["datasets/images/china.jpg", "datasets/images/flower.jpg"],
-    "skimage": [
-        f"data/{name}" for name in ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
-    ],
-}
-
-
 VAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.", re.I)  # of ImageNet's flat val/: the line of its class
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"  # of its devkit: a class a line
 
@@ -83,21 +73,6 @@ def _listed(data: DataSettings) -> Splits:
     splits: Splits = named_object(SOURCES[data.kind].lists)(data)
     limits = {"train": data.train_pictures, "val": data.val_pictures, "test": data.test_pictures}
     return {name: _limited(pictures, limits[name], data.seed) for name, pictures in splits.items()}
-
-
-def sample_splits(data: DataSettings) -> Splits:
-    """The photographs that packages ship."""
-    pictures = []
-    for package, patterns in SAMPLE.items():
-        found = importlib.util.find_spec(package)
-        folders = (found and found.submodule_search_locations) or []
-        paths = [path for folder in folders for pattern in patterns for path in sorted(Path(folder).glob(pattern))]
-        if len(paths) < len(patterns):
-            raise DataError(
-                f"data=sample: the photographs of package {package} are not installed; run: {SAMPLES_COMMAND}"
-            )
-        pictures += [Picture(f"{package}/{path.relative_to(folders[0]).as_posix()}", path) for path in paths]
-    return divided(pictures, data)
 
 
 def folder_splits(data: DataSettings) -> Splits:
