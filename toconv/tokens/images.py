@@ -11,7 +11,8 @@ from pathlib import Path
 from toconv.errors import DataError
 from toconv.paths import sha256
 from toconv.settings import SOURCES, DataSettings, named_object
-from toconv.tokens.listing import pictures_below, say_left_out, some
+from toconv.tokens.listing import pictures_below, say_left_out, say_once, some
+from toconv.tokens.near_duplicates import MOST, near_duplicates, perceptual_hashes
 from toconv.tokens.readable import unreadable
 
 SPLITS = ("train", "val", "test")
@@ -88,21 +89,33 @@ def _folder(root: Path) -> list[Picture]:
 
 
 def divided(pictures: list[Picture], data: DataSettings) -> Splits:
-    """Split by picture with the seed; pictures with the same bytes stay together."""
-    digests(pictures, data.workers)
-    groups: dict[str, list[Picture]] = {}
-    for picture in pictures:
-        groups.setdefault(picture.sha256, []).append(picture)
-    shuffled = sorted(groups.values(), key=lambda group: group[0].key)
+    """Split by picture with the seed; near-duplicates and series stay together."""
+    shuffled = sorted(_together(pictures, data), key=lambda group: group[0].key)
     random.Random(data.seed).shuffle(shuffled)
     val = max(1, round(len(shuffled) * data.val_fraction))
     test = max(1, round(len(shuffled) * data.test_fraction))
     if len(shuffled) < val + test + 1:
         raise DataError(
-            f"data={data.kind}: {len(shuffled)} different picture(s) found; train, val and test need at least one each"
+            f"data={data.kind}: {len(shuffled)} different picture(s) found, near-duplicates counted once; train, val and "
+            "test need at least one each"
         )
     parts = {"val": shuffled[:val], "test": shuffled[val : val + test], "train": shuffled[val + test :]}
     return {name: sorted((p for group in parts[name] for p in group), key=lambda p: p.key) for name in SPLITS}
+
+
+def _together(pictures: list[Picture], data: DataSettings) -> list[list[Picture]]:
+    """Those that must share a split in one list. Says how many, once a process."""
+    found, hashes = digests(pictures, data.workers), {}
+    if len(pictures) > MOST:
+        say_once(f"near-duplicates: not looked for among more than {MOST} pictures; those of the same bytes share a split")
+    else:
+        hashes = perceptual_hashes({p.path: digest for p, digest in zip(pictures, found, strict=True)}, data)
+    groups = [[pictures[place] for place in group] for group in near_duplicates([p.key for p in pictures], found, hashes)]
+    several = [group for group in groups if len({p.sha256 for p in group}) > 1]
+    if several:
+        count, first = sum(map(len, several)), some([p.key for p in several[0]])
+        say_once(f"near-duplicates: {count} pictures in {len(several)} group(s), each in one split; the first: {first}")
+    return groups
 
 
 def imagenet_splits(data: DataSettings) -> Splits:

@@ -1,14 +1,13 @@
 """The default photographs, data=sample: those that packages ship, and those of an archive where it was fetched."""
 
 import importlib.util
-import os
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 from toconv.errors import SAMPLES_COMMAND, DataError
 from toconv.settings import DataSettings
+from toconv.tokens.archive import MEGABYTE, Archive
 from toconv.tokens.images import Picture, Splits, divided
+from toconv.tokens.listing import say_once
 
 PACKAGES = {  # package: glob patterns of the photographs that it ships
     "foolbox": ["data/imagenet_*.jpg"],
@@ -17,46 +16,30 @@ PACKAGES = {  # package: glob patterns of the photographs that it ships
         f"data/{name}" for name in ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
     ],
 }
-CACHE = "TOCONV_CACHE"  # of the environment: the folder for what is fetched, in place of the user's own
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A package of npm's with photographs."""
-
-    name: str
-    version: str
-    size: int  # bytes
-    sha256: str
-    member: str  # a regular expression of its photographs' names
-    pictures: int
-
-    def folder(self) -> Path:
-        """Where its photographs lie once they are fetched."""
-        return cache_folder() / f"{self.name}-{self.version}"
-
-
 ARCHIVE = Archive(
     name="tabler-ui",
     version="0.0.34",
     size=34_588_995,
     sha256="04167737bbd743dc4f504b5a0f38bf0afe3e79b75352f057c22dbd79d276c899",
-    member=r"package/dist/demo/photos/([a-z0-9-]+-1500\.jpg)",
-    pictures=50,
+    wanted=r"package/(?:dist/demo/photos/)?(LICENSE|[a-z0-9-]+-1500\.jpg)",
+    photographs=50,
+    content="725eeb8220aefbb96a04e33e2620d2003a32ddafd5ac86707e2bfd193e76c606",
 )
-
-
-def cache_folder() -> Path:
-    """Of the environment's TOCONV_CACHE, else `toconv` in XDG_CACHE_HOME, else in ~/.cache."""
-    if own := os.environ.get(CACHE):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "toconv"
+FETCH = "toconv samples"  # the command
 
 
 def sample_splits(data: DataSettings) -> Splits:
-    """Near-duplicates in one split. Raises DataError where a package's photographs are not installed, or fetched ones
-    are not all there."""
-    return divided([*_of_packages(), *_of_archive()], data)
+    """Says what there is. Raises DataError where a package's photographs are not installed, or fetched ones altered."""
+    pictures = [*_of_packages(), *_of_archive()]
+    more = "" if ARCHIVE.folder.exists() else f"; {ARCHIVE.photographs} more of {ARCHIVE}: {FETCH} (once, {ARCHIVE.size / MEGABYTE:.0f} MB)"
+    say_once(f"photographs: {sources()}{more}")
+    return divided(pictures, data)
+
+
+def sources() -> str:
+    """How many of which source, as far as they are there."""
+    found = {"packages": len(_of_packages()), str(ARCHIVE): len(_of_archive())}
+    return ", ".join(f"{count} of {source}" for source, count in found.items() if count)
 
 
 def _of_packages() -> list[Picture]:
@@ -74,11 +57,8 @@ def _of_packages() -> list[Picture]:
 
 
 def _of_archive() -> list[Picture]:
-    folder = ARCHIVE.folder()
-    paths = sorted(folder.glob("*.jpg"))
-    if folder.exists() and len(paths) != ARCHIVE.pictures:
-        raise DataError(
-            f"{folder}: {len(paths)} of the {ARCHIVE.pictures} photographs are there; remove the folder, then run: "
-            "toconv samples"
-        )
-    return [Picture(f"{ARCHIVE.name}/{path.name}", path) for path in paths]
+    if not ARCHIVE.folder.exists():
+        return []
+    if not ARCHIVE.is_whole():
+        raise DataError(f"{ARCHIVE.folder}: not as it was fetched; run: {FETCH}, or remove it to go on without")
+    return ARCHIVE.pictures()
