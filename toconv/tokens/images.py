@@ -76,6 +76,12 @@ def _listed(data: DataSettings) -> Splits:
     return {name: _limited(pictures, limits[name], data.seed) for name, pictures in splits.items()}
 
 
+def sources(data: DataSettings) -> str | None:
+    """How many pictures there are of which source, where that differs between machines."""
+    told = SOURCES[data.kind].told
+    return None if told is None else str(named_object(told)())
+
+
 def folder_splits(data: DataSettings) -> Splits:
     """All pictures below data.root."""
     assert data.root is not None  # cross_field_mistakes
@@ -96,8 +102,8 @@ def divided(pictures: list[Picture], data: DataSettings) -> Splits:
     test = max(1, round(len(shuffled) * data.test_fraction))
     if len(shuffled) < val + test + 1:
         raise DataError(
-            f"data={data.kind}: {len(shuffled)} different picture(s) found, near-duplicates counted once; train, val and "
-            "test need at least one each"
+            f"data={data.kind}: {len(shuffled)} different picture(s) found, near-duplicates counted once; train, val "
+            "and test need at least one each"
         )
     parts = {"val": shuffled[:val], "test": shuffled[val : val + test], "train": shuffled[val + test :]}
     return {name: sorted((p for group in parts[name] for p in group), key=lambda p: p.key) for name in SPLITS}
@@ -107,10 +113,14 @@ def _together(pictures: list[Picture], data: DataSettings) -> list[list[Picture]
     """Those that must share a split in one list. Says how many, once a process."""
     found, hashes = digests(pictures, data.workers), {}
     if len(pictures) > MOST:
-        say_once(f"near-duplicates: not looked for among more than {MOST} pictures; those of the same bytes share a split")
+        say_once(
+            f"near-duplicates: not looked for among more than {MOST} pictures; those of the same bytes share a split"
+        )
     else:
         hashes = perceptual_hashes({p.path: digest for p, digest in zip(pictures, found, strict=True)}, data)
-    groups = [[pictures[place] for place in group] for group in near_duplicates([p.key for p in pictures], found, hashes)]
+    groups = [
+        [pictures[place] for place in group] for group in near_duplicates([p.key for p in pictures], found, hashes)
+    ]
     several = [group for group in groups if len({p.sha256 for p in group}) > 1]
     if several:
         count, first = sum(map(len, several)), some([p.key for p in several[0]])

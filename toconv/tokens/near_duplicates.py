@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -23,8 +24,8 @@ from toconv.tokens.readable import kept
 
 SIDE, LOW = 32, 8  # of the grey picture, and of the frequencies of it that are looked at
 # bits of 64 in which two pictures differ at most: of the 2,926 pairs of the default photographs, which are of different
-# things, none differs in fewer than 18; one of them at half size and JPEG quality 30, brighter by 1.4, with contrast 0.6 or
-# grey differs from itself in 10 at most, cropped by 2.5 % on each side in 10 or fewer 97 times of 100
+# things, none differs in fewer than 18; one of them at half size and JPEG quality 30, brighter by 1.4, with contrast
+# 0.6 or grey differs from itself in 10 at most, cropped by 2.5 % on each side in 10 or fewer 97 times of 100
 NEAR, NEAR_IN_SERIES = 10, 16
 MOST = 20_000  # pictures; of more, only those of the same bytes are known
 NUMBERED = re.compile(r"(.*?)(\d+)([^\d/]*)")
@@ -66,7 +67,9 @@ def _links(keys: Sequence[str], digests: Sequence[str], hash_I: Sequence[int | N
             of_series[match[1], match[3]].append((int(match[2]), place))
     linked = [pair for places in of_bytes.values() for pair in pairwise(places)]
     for numbered in of_series.values():
-        linked += [(a, b) for (_, a), (_, b) in pairwise(sorted(numbered)) if _apart(hash_I[a], hash_I[b]) <= NEAR_IN_SERIES]
+        linked += [
+            (a, b) for (_, a), (_, b) in pairwise(sorted(numbered)) if _apart(hash_I[a], hash_I[b]) <= NEAR_IN_SERIES
+        ]
     links = defaultdict(list)
     for a, b in linked:
         links[a].append(b)
@@ -93,10 +96,11 @@ def perceptual_hashes(digests: Mapping[Path, str], data: DataSettings) -> Hashes
 
 
 def keep_hashes(data: DataSettings) -> None:
-    """Write what was found, so that no later process decodes a picture to know."""
+    """Write what was found, where that can be done, so that no later process decodes a picture to know."""
     known = _known(data)
-    if known != kept(_file(data)):
-        write_atomic(_file(data), json.dumps(known))
+    with suppress(OSError):
+        if known != kept(_file(data)):
+            write_atomic(_file(data), json.dumps(known))
 
 
 def _hash(path: Path, max_pixels: int) -> int | None:

@@ -2,8 +2,8 @@
 
 The only module that knows Pillow. `tokens/decoding.py` starts it as a script; it imports nothing of toconv, so that it
 is ready in a tenth of a second. A request is a line of JSON: path, max_pixels, memory in bytes, seconds of CPU. The
-answer is a line with the `size` (width, height), then height·width·3 bytes; or with the `reason` why there are none. With
-`side` in the request it is that side of a square of grey, and side·side bytes."""
+answer is a line with the `size` (width, height), then height·width·3 bytes; or with the `reason` why there are none.
+With `side` in the request it is that side of a square of grey, and side·side bytes."""
 
 import json
 import os

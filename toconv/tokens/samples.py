@@ -31,7 +31,11 @@ FETCH = "toconv samples"  # the command
 def sample_splits(data: DataSettings) -> Splits:
     """Says what there is. Raises DataError where a package's photographs are not installed, or fetched ones altered."""
     pictures = [*_of_packages(), *_of_archive()]
-    more = "" if ARCHIVE.folder.exists() else f"; {ARCHIVE.photographs} more of {ARCHIVE}: {FETCH} (once, {ARCHIVE.size / MEGABYTE:.0f} MB)"
+    more = (
+        ""
+        if ARCHIVE.folder.exists()
+        else f"; {ARCHIVE.photographs} more of {ARCHIVE}: {FETCH} (once, {ARCHIVE.size / MEGABYTE:.0f} MB)"
+    )
     say_once(f"photographs: {sources()}{more}")
     return divided(pictures, data)
 
