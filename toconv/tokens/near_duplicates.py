@@ -45,15 +45,16 @@ def near_duplicates(keys: Sequence[str], digests: Sequence[str], hashes: Hashes)
     for first in range(len(keys)):
         if not left_I[first]:
             continue
-        group, waiting = [], {first}
+        group, waiting, left_I[first] = [], [first], False
         while waiting:
             here = waiting.pop()
             group.append(here)
-            left_I[here] = False
+            near = [place for place in links[here] if left_I[place]]
             if hashed_I[here]:
                 is_near_I = np.bitwise_count(bits_I ^ bits_I[here]) <= NEAR
-                waiting.update(np.flatnonzero(left_I & hashed_I & is_near_I).tolist())
-            waiting.update(place for place in links[here] if left_I[place])
+                near += np.flatnonzero(left_I & hashed_I & is_near_I).tolist()
+            waiting += set(near)
+            left_I[near] = False
         found.append(sorted(group))
     return found
 
