@@ -18,6 +18,7 @@ help:  ## this list
 		printf 'make %-11s %s\n' "$$name" "$$does"; done
 
 sweep: $(PACKAGE)  ## the main job on the embedded encoder and photographs
+	$(RUN) -m toconv samples || true
 	$(RUN) run_sweep.py sweeps/grid_sizes.yaml
 
 check: $(PACKAGE) $(TOOLS)  ## lint, types, walls and fast tests; 3 minutes on two cores

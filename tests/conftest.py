@@ -17,7 +17,10 @@ from mlflow import MlflowClient
 
 from tests import properties
 from toconv import config
+from toconv.tokens.archive import CACHE
 
+# no test depends on whether photographs were fetched on this machine; commands that tests start have it too
+os.environ[CACHE] = str(Path(__file__).with_name("nothing_was_fetched"))
 properties.profiles.load_profile("check")  # unless --hypothesis-profile names another
 
 TINY_GRID = 6

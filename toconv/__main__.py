@@ -13,6 +13,7 @@ COMMANDS = {  # a file each in toconv/commands
     "export": "a trial as a compressor that others can use: NAME --k K --to DIR",
     "compress": "pictures → compressed tokens and error maps: PICTURE… --checkpoint DIR [--output DIR]",
     "report": "write a sweep's report and recommended compressors anew: NAME",
+    "samples": "fetch the default photographs that no Python package ships",
     "ablation": "whether the critic helped in a sweep: NAME",
     "sync": "deliver to MLflow what it missed of a sweep: NAME",
 }

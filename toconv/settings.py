@@ -55,12 +55,14 @@ class Source(NamedTuple):
     lists: str  # module and function: DataSettings → the pictures of each split
     title: str  # in a sentence
     root: str | None = None  # the setting of data/ that must name a folder
+    told: str | None = None  # module and function: () → what of it is there, where that differs between machines
 
 
 SOURCES = {
     "sample": Source(
-        "toconv.tokens.images:sample_splits",
-        "the photographs that the packages foolbox, scikit-image and scikit-learn ship",
+        "toconv.tokens.samples:sample_splits",
+        "photographs of the packages foolbox, scikit-image, scikit-learn and, where it was fetched, tabler-ui",
+        told="toconv.tokens.samples:sources",
     ),
     "folder": Source("toconv.tokens.images:folder_splits", "a folder of pictures", "root"),
     "imagenet": Source("toconv.tokens.images:imagenet_splits", "ImageNet", "imagenet_root"),

@@ -7,7 +7,7 @@ from tests.running import write_sweep
 from toconv.errors import RequestError
 from toconv.paths import SweepPaths
 from toconv.sweep.file import load_sweep
-from toconv.sweep.request import LAYOUT, read_request, record_request, recorded_sweep
+from toconv.sweep.request import LAYOUT, check_request, read_request, record_request, recorded_sweep
 
 
 @pytest.fixture
@@ -36,6 +36,16 @@ def test_a_folder_of_the_earlier_layout_is_refused_and_stays_as_it_is(asked, tmp
         ):
             use()
     assert paths.request.read_bytes() == before
+
+
+def test_other_photographs_than_a_sweep_began_with_are_told(tiny, tmp_path):
+    overrides = {key: value for key, value in tiny.items() if key not in ("data", "data.root")}
+    asked, paths = load_sweep(write_sweep(tmp_path, overrides), []), SweepPaths(tmp_path / "outputs" / "tiny")
+    record_request(asked, paths, "f00d", {"pictures": "27 of packages, 50 of tabler-ui 0.0.34"})
+    told = r"fingerprint: was 'f00d', now 'beef'; photographs: were 27 of packages, 50 of .*, now 27 of packages$"
+    with pytest.raises(RequestError, match=told):
+        check_request(asked, paths, "beef")
+    check_request(asked, paths, "f00d")
 
 
 def test_a_name_without_a_sweep_is_told_with_those_that_there_are(asked, tmp_path):

@@ -18,14 +18,6 @@ def keys(splits):
     return {name: [p.key for p in pictures] for name, pictures in splits.items()}
 
 
-def test_the_sample_is_27_photographs_and_no_photograph_is_in_two_splits():
-    splits = keys(list_splits(config.compose({}).data))
-    everything = [key for names in splits.values() for key in names]
-    assert len(everything) == len(set(everything)) == 27
-    assert all(splits.values())
-    assert splits == keys(list_splits(config.compose({}).data))
-
-
 def test_the_same_picture_under_two_names_stays_in_one_split(photographs, tmp_path):
     for path in photographs.iterdir():
         for name in ("a", "b"):

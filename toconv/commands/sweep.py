@@ -22,6 +22,7 @@ from toconv.sweep.lock import only_driver
 from toconv.sweep.preflight import check_folders, check_ray, joined, moved, usable
 
 if TYPE_CHECKING:
+    from toconv.settings import DataSettings
     from toconv.sweep.cluster import Cluster
     from toconv.sweep.driver import Driver
     from toconv.tracking.delivery import BackgroundTracker
@@ -136,7 +137,7 @@ def _run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster]) -> Exi
     check_trials_room(asked, paths)
     keep_freed_memory()
     store = prepare_store(asked.base, before_encoding)
-    record_request(asked, paths, store.name, facts())
+    record_request(asked, paths, store.name, facts(asked.base.data))
     driver = Driver(asked, paths, store, store.name)
     if asked.file.baselines:
         driver.baselines = baseline_records(asked, store)
@@ -193,7 +194,7 @@ def _report(driver: Driver) -> None:
     from toconv.report.write import write_report  # start-up: matplotlib, beside the last trials
 
     with phase("writing the report"):
-        write_report(driver, facts())
+        write_report(driver, facts(driver.sweep.base.data))
 
 
 def _recommend(driver: Driver) -> None:
@@ -245,10 +246,11 @@ def _finish(driver: Driver, tracker: BackgroundTracker, seconds: float) -> ExitC
     return ExitCode.TRIALS_FAILED if failed else ExitCode.DONE
 
 
-def facts() -> dict[str, Any]:
-    """Where the sweep runs and how it was started: versions, machine, git commit, command."""
+def facts(data: DataSettings) -> dict[str, Any]:
+    """Where the sweep runs, how it was started and with what: versions, machine, git commit, command, pictures."""
     from importlib.metadata import version  # start-up
 
+    from toconv.tokens.images import sources
     from toconv.tracking.provenance import git_commit
 
     return {
@@ -257,4 +259,5 @@ def facts() -> dict[str, Any]:
         "machine": platform.platform(),
         "git_commit": git_commit(),
         "command": typed(),
+        "pictures": sources(data),
     }

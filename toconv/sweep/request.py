@@ -15,6 +15,7 @@ from toconv.settings import Settings
 from toconv.state_files import as_kind, read_yaml
 from toconv.sweep.file import Sweep
 from toconv.sweep.schema import SweepFile
+from toconv.tokens.images import sources
 from toconv.training.identity import deciding, training_code
 
 SQLITE = b"SQLite format 3\0"
@@ -73,6 +74,9 @@ def check_request(sweep: Sweep, paths: SweepPaths, fingerprint: str) -> None:
     earlier, wanted = read_request(paths), definition(sweep, fingerprint)
     found = {**earlier["definition"], **_defining(_written(paths, earlier).request)}
     changed = [f"{key}: was {was!r}, now {now!r}" for key, was, now in _differences(found, wanted)]
+    was, now = earlier.get("pictures"), sources(sweep.base.data)
+    if changed and was and was != now:
+        changed.append(f"photographs: were {was}, now {now}")
     if changed:
         raise RequestError(
             f"{paths.root}: holds a sweep that is defined otherwise; ask for what it was, or "

@@ -50,8 +50,9 @@ class Decoder:
                 "pip install pillow"
             )
 
-    def decode(self, path: Path, max_pixels: int) -> Rgb:
-        """Raises DataError that names a picture which cannot be read, DecoderEndedError where the process ended."""
+    def decode(self, path: Path, max_pixels: int, side: int | None = None) -> Rgb:
+        """With `side`, a square of grey. Raises DataError that names a picture which cannot be read, DecoderEndedError
+        where the process ended."""
         limits = {
             "max_pixels": max_pixels,
             "memory": max(LEAST_MEMORY, BYTES_A_PIXEL * max_pixels),
@@ -60,7 +61,7 @@ class Decoder:
         answers = _pipe(self._process.stdout)
         try:
             questions = _pipe(self._process.stdin)
-            questions.write(json.dumps({"path": str(path.absolute()), **limits}).encode() + b"\n")
+            questions.write(json.dumps({"path": str(path.absolute()), "side": side, **limits}).encode() + b"\n")
             questions.flush()
             answer = json.loads(answers.readline())
         except (BrokenPipeError, ValueError) as error:
@@ -68,7 +69,7 @@ class Decoder:
         if "reason" in answer:
             raise DataError(f"{path}: {answer['reason']}")
         width, height = answer["size"]
-        content = bytearray(3 * width * height)
+        content = bytearray((1 if side else 3) * width * height)
         if answers.readinto(content) != len(content):
             raise DecoderEndedError(self._why_ended(limits["seconds"]))
         return Rgb(height, width, content)
@@ -100,12 +101,21 @@ _idle: SimpleQueue[Decoder] = SimpleQueue()  # of this process
 def decode(path: Path, max_pixels: int = MAX_PIXELS) -> Rgb:
     """The first frame of a picture in 8 bits, turned as EXIF says. Raises DataError that names a picture which cannot
     be read, is larger, or takes too much memory or time. Threads that call it have a process each."""
+    return _decoded(path, max_pixels)
+
+
+def thumbnail(path: Path, max_pixels: int, side: int) -> bytearray:
+    """side·side grey values of it, squeezed into a square. Raises as `decode` does."""
+    return _decoded(path, max_pixels, side).content
+
+
+def _decoded(path: Path, max_pixels: int, side: int | None = None) -> Rgb:
     try:
         decoder = _idle.get_nowait()
     except Empty:
         decoder = Decoder()
     try:
-        found = decoder.decode(path, max_pixels)
+        found = decoder.decode(path, max_pixels, side)
     except DecoderEndedError as error:
         raise DataError(f"{path}: {error}") from error
     except DataError:

@@ -26,6 +26,7 @@ from toconv.settings import DataSettings, EncoderSettings, Settings
 from toconv.tokens.encoders import architecture_identity, count_blocks, load_encoder, resolve_dtype, weights_identity
 from toconv.tokens.images import SPLITS, Picture, Splits, digests, listed_and_skipped
 from toconv.tokens.manifest import is_complete, read_manifest
+from toconv.tokens.near_duplicates import keep_hashes
 from toconv.tokens.readable import keep_reasons, unreadable
 from toconv.tokens.store import memory_map
 
@@ -108,10 +109,11 @@ def prepare_store(settings: Settings, before_encoding: Callable[[str], object] =
 
 
 def _splits(data: DataSettings) -> Splits:
-    """Says which pictures are skipped, and keeps that for the next start."""
+    """Says which pictures are skipped, and keeps that and what they look like for the next start."""
     splits, skipped = listed_and_skipped(data)
     for path, why in skipped.items():
         say(f"skipped: {path}: {why}")
+    keep_hashes(data)
     if data.unreadable == "skip":
         with disk(f"{data.tokens_dir}: not written"):
             keep_reasons(data)

@@ -1,6 +1,5 @@
 """Where pictures come from, and how they are split: by picture, never by crop. Needs no torch."""
 
-import importlib.util
 import os
 import random
 import re
@@ -9,22 +8,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from toconv.errors import SAMPLES_COMMAND, DataError
+from toconv.errors import DataError
 from toconv.paths import sha256
 from toconv.settings import SOURCES, DataSettings, named_object
-from toconv.tokens.listing import pictures_below, say_left_out, some
+from toconv.tokens.listing import pictures_below, say_left_out, say_once, some
+from toconv.tokens.near_duplicates import MOST, near_duplicates, perceptual_hashes
 from toconv.tokens.readable import unreadable
 
 SPLITS = ("train", "val", "test")
-SAMPLE = {  # package: glob patterns of the photographs that it ships
-    "foolbox": ["data/imagenet_*.jpg"],
-    "sklearn": ["datasets/images/china.jpg", "datasets/images/flower.jpg"],
-    "skimage": [
-        f"data/{name}" for name in ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
-    ],
-}
-
-
 VAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.", re.I)  # of ImageNet's flat val/: the line of its class
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"  # of its devkit: a class a line
 
@@ -85,19 +76,10 @@ def _listed(data: DataSettings) -> Splits:
     return {name: _limited(pictures, limits[name], data.seed) for name, pictures in splits.items()}
 
 
-def sample_splits(data: DataSettings) -> Splits:
-    """The photographs that packages ship."""
-    pictures = []
-    for package, patterns in SAMPLE.items():
-        found = importlib.util.find_spec(package)
-        folders = (found and found.submodule_search_locations) or []
-        paths = [path for folder in folders for pattern in patterns for path in sorted(Path(folder).glob(pattern))]
-        if len(paths) < len(patterns):
-            raise DataError(
-                f"data=sample: the photographs of package {package} are not installed; run: {SAMPLES_COMMAND}"
-            )
-        pictures += [Picture(f"{package}/{path.relative_to(folders[0]).as_posix()}", path) for path in paths]
-    return divided(pictures, data)
+def sources(data: DataSettings) -> str | None:
+    """How many pictures there are of which source, where that differs between machines."""
+    told = SOURCES[data.kind].told
+    return None if told is None else str(named_object(told)())
 
 
 def folder_splits(data: DataSettings) -> Splits:
@@ -113,21 +95,37 @@ def _folder(root: Path) -> list[Picture]:
 
 
 def divided(pictures: list[Picture], data: DataSettings) -> Splits:
-    """Split by picture with the seed; pictures with the same bytes stay together."""
-    digests(pictures, data.workers)
-    groups: dict[str, list[Picture]] = {}
-    for picture in pictures:
-        groups.setdefault(picture.sha256, []).append(picture)
-    shuffled = sorted(groups.values(), key=lambda group: group[0].key)
+    """Split by picture with the seed; near-duplicates and series stay together."""
+    shuffled = sorted(_together(pictures, data), key=lambda group: group[0].key)
     random.Random(data.seed).shuffle(shuffled)
     val = max(1, round(len(shuffled) * data.val_fraction))
     test = max(1, round(len(shuffled) * data.test_fraction))
     if len(shuffled) < val + test + 1:
         raise DataError(
-            f"data={data.kind}: {len(shuffled)} different picture(s) found; train, val and test need at least one each"
+            f"data={data.kind}: {len(shuffled)} different picture(s) found, near-duplicates counted once; train, val "
+            "and test need at least one each"
         )
     parts = {"val": shuffled[:val], "test": shuffled[val : val + test], "train": shuffled[val + test :]}
     return {name: sorted((p for group in parts[name] for p in group), key=lambda p: p.key) for name in SPLITS}
+
+
+def _together(pictures: list[Picture], data: DataSettings) -> list[list[Picture]]:
+    """Those that must share a split in one list. Says how many, once a process."""
+    found, hashes = digests(pictures, data.workers), {}
+    if len(pictures) > MOST:
+        say_once(
+            f"near-duplicates: not looked for among more than {MOST} pictures; those of the same bytes share a split"
+        )
+    else:
+        hashes = perceptual_hashes({p.path: digest for p, digest in zip(pictures, found, strict=True)}, data)
+    groups = [
+        [pictures[place] for place in group] for group in near_duplicates([p.key for p in pictures], found, hashes)
+    ]
+    several = [group for group in groups if len({p.sha256 for p in group}) > 1]
+    if several:
+        count, first = sum(map(len, several)), some([p.key for p in several[0]])
+        say_once(f"near-duplicates: {count} pictures in {len(several)} group(s), each in one split; the first: {first}")
+    return groups
 
 
 def imagenet_splits(data: DataSettings) -> Splits:

@@ -119,7 +119,7 @@ def pictures_below(root: Path) -> list[Path]:
 
 def say_left_out(root: Path, left_out: Mapping[str, Iterable[Path]]) -> None:
     for why, paths in sorted(left_out.items()):
-        _say_once(f"{root}: left out ({why}): {some(sorted(os.path.relpath(path, root) for path in paths))}")
+        say_once(f"{root}: left out ({why}): {some(sorted(os.path.relpath(path, root) for path in paths))}")
 
 
 def some(names: Sequence[str]) -> str:
@@ -129,5 +129,5 @@ def some(names: Sequence[str]) -> str:
 
 
 @cache
-def _say_once(line: str) -> None:
+def say_once(line: str) -> None:
     say(line)

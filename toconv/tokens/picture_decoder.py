@@ -2,7 +2,8 @@
 
 The only module that knows Pillow. `tokens/decoding.py` starts it as a script; it imports nothing of toconv, so that it
 is ready in a tenth of a second. A request is a line of JSON: path, max_pixels, memory in bytes, seconds of CPU. The
-answer is a line with the `size` (width, height), then height·width·3 bytes; or with the `reason` why there are none."""
+answer is a line with the `size` (width, height), then height·width·3 bytes; or with the `reason` why there are none.
+With `side` in the request it is that side of a square of grey, and side·side bytes."""
 
 import json
 import os
@@ -51,18 +52,20 @@ def main() -> None:
             _answer(answers, **json.loads(line))
 
 
-def _answer(answers: IO[bytes], path: str, max_pixels: int, memory: int, seconds: float) -> None:
+def _answer(
+    answers: IO[bytes], path: str, max_pixels: int, memory: int, seconds: float, side: int | None = None
+) -> None:
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     resource.setrlimit(resource.RLIMIT_DATA, (memory if hard == resource.RLIM_INFINITY else min(memory, hard), hard))
     signal.setitimer(signal.ITIMER_PROF, seconds)  # its signal ends this process
     try:
         with open(path, "rb") as file:
-            image = read(file, max_pixels)
+            image = read(file, max_pixels, side)
     except Exception as error:
         _say(answers, reason=_reason(error, memory))
     else:
         _say(answers, size=image.size)
-        for band in _bands(image):
+        for band in [image.tobytes()] if side else _bands(image):
             answers.write(band)
         answers.flush()
     signal.setitimer(signal.ITIMER_PROF, 0)
@@ -73,9 +76,9 @@ def _say(answers: IO[bytes], **answer: object) -> None:
     answers.flush()
 
 
-def read(file: IO[bytes], max_pixels: int) -> Image.Image:
-    """The first frame, turned as EXIF says, in a mode that converts to RGB. Raises NotReadError, and whatever Pillow
-    raises."""
+def read(file: IO[bytes], max_pixels: int, side: int | None = None) -> Image.Image:
+    """The first frame, turned as EXIF says, in a mode that converts to RGB; of a `side` a square of grey, for which a
+    JPEG is decoded at a fraction of its size. Raises NotReadError, and whatever Pillow raises."""
     Image.MAX_IMAGE_PIXELS = max_pixels  # of pictures within pictures
     start = file.read(32)
     if not start:
@@ -90,9 +93,13 @@ def read(file: IO[bytes], max_pixels: int) -> Image.Image:
         image.verify()  # the checksums of its chunks, which decoding leaves out
         file.seek(0)
         image = Image.open(file, formats=FORMATS)
+    if side:
+        image.draft("L", (2 * side, 2 * side))
     image.load()
     turn = TURNS.get(_orientation(image))
     eight_bits = _in_eight_bits(image)
+    if side:
+        eight_bits = eight_bits.convert("L").resize((side, side), Image.Resampling.LANCZOS)
     return eight_bits.transpose(turn) if turn is not None else eight_bits
 
 

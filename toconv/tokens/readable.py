@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from toconv.code_version import code_version
 from toconv.errors import DataError
@@ -44,12 +45,17 @@ def _why(path: Path, max_pixels: int) -> str | None:
 
 def _known(data: DataSettings) -> Reasons:
     if data.max_pixels not in _found:
-        try:
-            kept = json.loads(_file(data).read_text())
-        except (OSError, ValueError):
-            kept = {}
-        _found[data.max_pixels] = kept if isinstance(kept, dict) else {}
+        _found[data.max_pixels] = kept(_file(data))
     return _found[data.max_pixels]
+
+
+def kept(file: Path) -> dict[str, Any]:
+    """What an earlier process wrote of pictures, by the sha256 of their bytes; nothing where that is damaged."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _file(data: DataSettings) -> Path:

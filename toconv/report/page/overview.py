@@ -60,7 +60,8 @@ def how_to_reproduce(content: Content) -> str:
 def _pictures(content: Content) -> str:
     data = content.sweep.base.data
     root = SOURCES[data.kind].root
-    folder = f" ({getattr(data, root)})" if root else ""
+    there = getattr(data, root) if root else content.facts.get("pictures")
+    folder = f" ({there})" if there else ""
     crops = f"{data.crops} crops of each" if data.crops > 1 else "one crop of each"
     counts = ", ".join(f"{n // data.crops} {split}" for split, n in content.images.items())
     return f"data={data.kind}{folder}; {counts} pictures, {crops}, split by picture"
