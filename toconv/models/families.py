@@ -1,14 +1,74 @@
 """The networks that `model.compressor.kind` and `model.decoder.kind` name."""
 
+from bisect import bisect_left
+from functools import cache
+from typing import NamedTuple
+
+import torch
 from torch import nn
 
+from toconv.errors import RequestError
+from toconv.models.cost import forward_flops, parameters
 from toconv.models.linear_code import LinearCode
-from toconv.settings import COMPRESSORS, DECODERS, CompressorSettings, DecoderSettings, named_object
+from toconv.ranges import MOST_CHANNELS
+from toconv.settings import COMPRESSORS, DECODERS, CompressorSettings, DecoderSettings, named_object, width_step
+
+FURTHEST = 0.1  # share by which a width's cost may differ from what it is to match
+
+
+class Match(NamedTuple):
+    """The width at which `model.compressor.match` is met best, and by how many per cent of conv's cost it is off."""
+
+    width: int
+    off_percent: float
 
 
 def build_compressor(settings: CompressorSettings, channels: int, grid_size: int) -> nn.Module:
-    """(B, N, channels) → (B, k², channels) tokens of a grid_size×grid_size grid."""
-    return named_object(COMPRESSORS[settings.kind])(channels, grid_size, settings)
+    """(B, N, channels) → (B, k², channels) tokens of a grid_size×grid_size grid. Raises as `match` does."""
+    asked = sized(settings, channels, grid_size)
+    return named_object(COMPRESSORS[asked.kind])(channels, grid_size, asked)
+
+
+def sized(settings: CompressorSettings, channels: int, grid_size: int) -> CompressorSettings:
+    """The settings with the width that they come to. Raises as `match` does."""
+    if settings.match is None:
+        return settings
+    width = match(settings, channels, grid_size).width
+    return settings.model_copy(update={"width": width, "match": None})
+
+
+@cache
+def match(settings: CompressorSettings, channels: int, grid_size: int) -> Match:
+    """The width at which the family's branch costs most nearly what that of `conv` costs with the settings as they
+    stand. Raises RequestError where the nearest is off by more than FURTHEST."""
+    step = width_step(settings.kind, settings.heads)
+    widths = range(step, MOST_CHANNELS + 1, step)
+
+    def cost(kind: str, width: int) -> int:
+        return _branch_cost(settings.model_copy(update={"kind": kind, "width": width}), channels, grid_size)
+
+    wanted = cost("conv", settings.width)
+    above = bisect_left(widths, wanted, key=lambda width: cost(settings.kind, width))
+    near = [*widths[max(0, above - 1) : above + 1]]
+    width = min(near, key=lambda width: abs(cost(settings.kind, width) - wanted))
+    off = cost(settings.kind, width) / wanted - 1
+    if abs(off) > FURTHEST:
+        raise RequestError(
+            f"model.compressor.match={settings.match}: no width of kind={settings.kind} comes within {FURTHEST:.0%} of "
+            f"the {settings.match} of kind=conv with model.compressor.width={settings.width} at k = "
+            f"{settings.output_grid_size}; the nearest, {width}, is off by {off:+.0%}"
+        )
+    return Match(width, round(100 * off, 2))
+
+
+def _branch_cost(settings: CompressorSettings, channels: int, grid_size: int) -> int:
+    """Of one image, without the linear code that every family may start at."""
+    with torch.device("meta"):
+        bare = settings.model_copy(update={"init": "pool", "match": None})
+        network = build_compressor(bare, channels, grid_size)
+    if settings.match == "parameters":
+        return parameters(network)
+    return forward_flops(network, 1, grid_size**2, channels)
 
 
 def build_decoder(settings: DecoderSettings, channels: int, grid_size: int, k: int, init: str) -> nn.Module:
