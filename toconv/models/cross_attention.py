@@ -70,7 +70,7 @@ class LearnedQueries(nn.Module):
 
     def forward(self, x_BNC: torch.Tensor) -> torch.Tensor:
         memory_BNW = self.norm(self.read(x_BNC) + self.places_NW)
-        query_BMW = self.queries_MW.expand(len(x_BNC), -1, -1)
+        query_BMW = self.queries_MW.expand(x_BNC.shape[0], -1, -1)  # len() would fix B in a graph
         for layer in self.layers:
             query_BMW = layer(query_BMW, memory_BNW)
         return self.last(query_BMW)

@@ -1,6 +1,7 @@
 """The networks that `model.compressor.kind` and `model.decoder.kind` name."""
 
-from bisect import bisect_left
+import math
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -42,16 +43,15 @@ def match(settings: CompressorSettings, channels: int, grid_size: int) -> Match:
     """The width at which the family's branch costs most nearly what that of `conv` costs with the settings as they
     stand. Raises RequestError where the nearest is off by more than FURTHEST."""
     step = width_step(settings.kind, settings.heads)
-    widths = range(step, MOST_CHANNELS + 1, step)
 
-    def cost(kind: str, width: int) -> int:
+    def cost(width: int, kind: str = settings.kind) -> int:
         return _branch_cost(settings.model_copy(update={"kind": kind, "width": width}), channels, grid_size)
 
-    wanted = cost("conv", settings.width)
-    above = bisect_left(widths, wanted, key=lambda width: cost(settings.kind, width))
-    near = [*widths[max(0, above - 1) : above + 1]]
-    width = min(near, key=lambda width: abs(cost(settings.kind, width) - wanted))
-    off = cost(settings.kind, width) / wanted - 1
+    wanted = cost(settings.width, "conv")
+    below = min(max(1, _meeting(cost, wanted, step) // step), MOST_CHANNELS // step)
+    costs = {n * step: cost(n * step) for n in (below, below + 1) if n * step <= MOST_CHANNELS}
+    width = min(costs, key=lambda width: abs(costs[width] - wanted))
+    off = costs[width] / wanted - 1
     if abs(off) > FURTHEST:
         raise RequestError(
             f"model.compressor.match={settings.match}: no width of kind={settings.kind} comes within {FURTHEST:.0%} of "
@@ -59,6 +59,24 @@ def match(settings: CompressorSettings, channels: int, grid_size: int) -> Match:
             f"{settings.output_grid_size}; the nearest, {width}, is off by {off:+.0%}"
         )
     return Match(width, round(100 * off, 2))
+
+
+def _meeting(cost: Callable[[int], int], wanted: int, step: int) -> int:
+    """Where the parabola through three widths is `wanted`: layers from width to width make costs one."""
+    (x, y), (x1, y1), (x2, y2) = ((n * step, cost(n * step) - wanted) for n in (1, 32, 64))
+    slope = (y1 - y) / (x1 - x)
+    curve = ((y2 - y1) / (x2 - x1) - slope) / (x2 - x)
+    slope -= curve * (x1 - x)  # at x
+    bottom = slope + math.sqrt(max(0.0, slope**2 - 4 * curve * y))
+    return int(x - 2 * y / bottom) if bottom > 0 else x
+
+
+def matched_text(settings: CompressorSettings, found: Match) -> str:
+    """In a sentence."""
+    return (
+        f"{settings.output_grid_size}x{settings.output_grid_size} tokens: kind={settings.kind} has width {found.width}, "
+        f"{found.off_percent:+.2f} % of the {settings.match} of kind=conv with width {settings.width}"
+    )
 
 
 def _branch_cost(settings: CompressorSettings, channels: int, grid_size: int) -> int:
