@@ -11,7 +11,6 @@ from pydantic_core import PydanticCustomError
 # Upper ends are far beyond what a machine can hold or a person can wait for: a slip of the keyboard is refused at once.
 MOST_BYTES, MOST_BYTES_OF_A_NAME = 4095, 255  # of a path, and of each part of it
 MOST_WEIGHT = 1e38  # finite in fp32
-MOST_CHANNELS = 2**16  # and pixels, and pictures of a batch
 
 
 def _no_truth(value: Any) -> Any:
@@ -25,7 +24,7 @@ Whole = Annotated[int, BeforeValidator(_no_truth)]
 Real = Annotated[float, BeforeValidator(_no_truth), Field(allow_inf_nan=False)]
 
 Positive = Annotated[Whole, Field(ge=1, le=10**9)]
-Size = Annotated[Whole, Field(ge=1, le=MOST_CHANNELS)]
+Size = Annotated[Whole, Field(ge=1, le=2**16)]  # channels, pixels, pictures of a batch
 Depth = Annotated[Whole, Field(ge=0, le=100)]  # layers one after the other
 Threads = Annotated[Whole, Field(ge=1, le=1024)]
 

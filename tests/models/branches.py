@@ -28,8 +28,8 @@ def tokens(images=2):
 
 
 def windows(x_BNC, k):
-    """(B, S, C) tokens of each cell's block, row by row: where k does not divide G, the ceil(G/k)·k rows are the G ones,
-    repeated to the nearest."""
+    """(B, S, C) tokens of each cell's block, row by row: where k does not divide G, ceil(G/k)·k rows are the G ones,
+    the nearest repeated."""
     s = -(-G // k)
     rows = [(2 * i + 1) * G // (2 * s * k) for i in range(s * k)]
     x_BGGC = x_BNC.view(len(x_BNC), G, G, -1)

@@ -69,7 +69,9 @@ def test_a_matched_branch_costs_what_convs_does_as_nearly_as_widths_allow(what, 
         return parameters(network) if what == "parameters" else forward_flops(network, 1, 576, 64, device="cpu")
 
     found, wanted, step = match(ours, 64, 24), cost("conv", 96), 8 if kind == "abstractor" else 4
-    off = {width: abs(cost(kind, width) / wanted - 1) for width in (found.width - step, found.width, found.width + step)}
+    off = {
+        width: abs(cost(kind, width) / wanted - 1) for width in (found.width - step, found.width, found.width + step)
+    }
     assert min(off, key=off.get) == found.width and off[found.width] < 0.1
     assert abs(found.off_percent) == pytest.approx(100 * off[found.width], abs=0.01)
     assert sized(ours, 64, 24) == ours.model_copy(update={"width": found.width, "match": None})

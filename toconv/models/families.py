@@ -11,7 +11,6 @@ from torch import nn
 from toconv.errors import RequestError
 from toconv.models.cost import forward_flops, parameters
 from toconv.models.linear_code import LinearCode
-from toconv.ranges import MOST_CHANNELS
 from toconv.settings import COMPRESSORS, DECODERS, CompressorSettings, DecoderSettings, named_object, width_step
 
 FURTHEST = 0.1  # share by which a width's cost may differ from what it is to match
@@ -48,8 +47,8 @@ def match(settings: CompressorSettings, channels: int, grid_size: int) -> Match:
         return _branch_cost(settings.model_copy(update={"kind": kind, "width": width}), channels, grid_size)
 
     wanted = cost(settings.width, "conv")
-    below = min(max(1, _meeting(cost, wanted, step) // step), MOST_CHANNELS // step)
-    costs = {n * step: cost(n * step) for n in (below, below + 1) if n * step <= MOST_CHANNELS}
+    below = max(1, _meeting(cost, wanted, step) // step)
+    costs = {n * step: cost(n * step) for n in (below, below + 1)}
     width = min(costs, key=lambda width: abs(costs[width] - wanted))
     off = costs[width] / wanted - 1
     if abs(off) > FURTHEST:
