@@ -82,7 +82,7 @@ def test_a_match_draws_no_random_number():
     def drawn(width):
         torch.manual_seed(0)
         ours = asked("merger", 6, width=width, match=None if width == found.width else "parameters")
-        return [p for p in build_compressor(ours, 64, 24).parameters()]
+        return list(build_compressor(ours, 64, 24).parameters())
 
     found = match(asked("merger", 6, width=90, match="parameters"), 64, 24)
     match.cache_clear()

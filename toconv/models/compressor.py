@@ -14,8 +14,8 @@ from toconv.settings import CompressorSettings
 
 
 class ResidualCompressor(nn.Module):
-    """Average pooling, or a linear code, plus a `branch` that starts at zero and is judged by what it adds. The branch of
-    every family ends in a linear layer (`zero_linear`), so that it can emit any value that the encoder's tokens have."""
+    """Average pooling, or a linear code, plus a `branch` that starts at zero and is judged by what it adds. The branch
+    of every family ends in a linear layer (`zero_linear`), so that it can emit any value that tokens have."""
 
     branch: nn.Module  # (B, N, C) → (B, M, C), of a family's own
 

@@ -3,7 +3,6 @@
 # B batch, N = g*g, M = k*k, S tokens of a region, C channels of a token, W channels inside the branch
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from toconv import grid

@@ -52,7 +52,8 @@ class AttentionDecoder(nn.Module):
     def forward(self, z_BMC: torch.Tensor) -> torch.Tensor:
         memory_BMW = self.norm(self.blocks(self.read(z_BMC) + self.places_MW))
         query_BNW = self.query(self.asks_NW).expand(len(z_BMC), -1, -1)
-        answer_BNW = attention(query_BNW, *self.key_value(memory_BMW).chunk(2, -1), self.heads)
+        key_BMW, value_BMW = self.key_value(memory_BMW).chunk(2, -1)
+        answer_BNW = attention(query_BNW, key_BMW, value_BMW, self.heads)
         return _added(self.start, z_BMC, self.mlp, answer_BNW + self.asks_NW)
 
 

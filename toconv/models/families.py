@@ -72,8 +72,9 @@ def _meeting(cost: Callable[[int], int], wanted: int, step: int) -> int:
 
 def matched_text(settings: CompressorSettings, found: Match) -> str:
     """In a sentence."""
+    k = settings.output_grid_size
     return (
-        f"{settings.output_grid_size}x{settings.output_grid_size} tokens: kind={settings.kind} has width {found.width}, "
+        f"{k}x{k} tokens: kind={settings.kind} has width {found.width}, "
         f"{found.off_percent:+.2f} % of the {settings.match} of kind=conv with width {settings.width}"
     )
 
