@@ -22,7 +22,7 @@ def small_encoder(side=6, width=8):
     return {**ENCODER, "image_size": 14 * side, "width": width}
 
 
-def compressor(k, encoder=ENCODER, init="pool", kind="conv", **about):
+def compressor(k, encoder=ENCODER, init="pool", kind="conv", family="conv", **about):
     """Pool or PCA, conv or attention, with no part at zero."""
     torch.manual_seed(k)
     made = TokenCompressor(
@@ -32,7 +32,7 @@ def compressor(k, encoder=ENCODER, init="pool", kind="conv", **about):
             "toconv": "0.1.0",
             "k": k,
             "encoder": encoder,
-            "compressor": {"init": init, "width": 8, "blocks": 1},
+            "compressor": {"kind": family, "init": init, "width": 8, "blocks": 1},
             "decoder": {"kind": kind, "width": 8, "blocks": 1, "heads": 2},
             "fingerprint": "f" * 16,
             **about,

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from toconv.ranges import MOST_WEIGHT
-from toconv.settings import GRID_SIZE, SOURCES
+from toconv.settings import BLOCK_NEEDED, GRID_SIZE, HEADED, SOURCES, width_step
 from toconv.tracking_address import address_mistake
 
 MOST_ON_A_SIDE = 256  # tokens along one side of an encoder's grid
@@ -17,7 +17,10 @@ def cross_field_mistakes(raw: dict[str, Any]) -> list[str]:
     """Every rule that is broken. Takes the raw values, so that they are told together with wrong ranges; a rule whose
     settings are themselves wrong says nothing, since the field's own check names them."""
     mistakes = []
-    for rule in (_grid_mistakes, _decoder_mistakes, _picture_mistakes, _loss_mistakes, _experiment_mistakes):
+    for rule in (
+        *(_grid_mistakes, _compressor_mistakes, _decoder_mistakes),
+        *(_picture_mistakes, _loss_mistakes, _experiment_mistakes),
+    ):
         with suppress(KeyError, TypeError, ValueError, ArithmeticError):
             mistakes += list(rule(raw))
     return mistakes
@@ -36,6 +39,19 @@ def _grid_mistakes(raw: dict[str, Any]) -> Iterator[str]:
         )
     elif isinstance(k, int) and k >= g:
         yield f"{GRID_SIZE}={k}: must be below the encoder's grid, 1 <= k < {g}"
+
+
+def _compressor_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    asked = raw["model"]["compressor"]
+    kind, width, heads = asked["kind"], asked["width"], asked["heads"]
+    if kind in BLOCK_NEEDED and asked["blocks"] == 0:
+        yield f"model.compressor.blocks=0: must be at least 1 for kind={kind}"
+    step = width_step(kind, heads)
+    if asked["match"] is None and width % step:  # with it, the width is found
+        if kind in HEADED:
+            yield f"model.compressor.heads={heads}: must divide model.compressor.width={width} for kind={kind}"
+        else:
+            yield f"model.compressor.width={width}: must be a multiple of {step} for kind={kind}"
 
 
 def _decoder_mistakes(raw: dict[str, Any]) -> Iterator[str]:

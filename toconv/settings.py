@@ -45,7 +45,17 @@ CHANGE_NO_NUMBER = (  # settings, and groups of them, that no metric depends on
     "training.keep_last_n",
 )
 
-COMPRESSORS = {"conv": "toconv.models.compressor:Compressor"}  # model.compressor.kind: module and class
+COMPRESSORS = {  # model.compressor.kind: module and class
+    "conv": "toconv.models.compressor:Compressor",
+    "abstractor": "toconv.models.abstractor:Abstractor",
+    "token_packer": "toconv.models.cross_attention:TokenPacker",
+    "resampler": "toconv.models.cross_attention:Resampler",
+    "ldp": "toconv.models.ldp:LightweightProjector",
+    "merger": "toconv.models.merger:Merger",
+}
+HEADED = ("token_packer", "resampler")  # kinds of compressors that attend
+BLOCK_NEEDED = ("resampler", "merger")  # kinds that are nothing without a block
+CHANNELS_PER_GROUP = 8  # of kind=abstractor's 3×3 convolutions
 DECODERS = {"conv": "toconv.models.decoder:ConvDecoder", "attention": "toconv.models.decoder:AttentionDecoder"}
 
 
@@ -127,7 +137,9 @@ class CompressorSettings(Group):
     output_grid_size: Positive  # k
     init: Literal["pool", "pca", "linear"]  # what it does before it is trained
     width: Size  # channels inside the residual branch
-    blocks: Depth  # residual blocks on the k×k grid
+    blocks: Depth  # of the branch; what one is depends on the kind
+    heads: Size = 4  # of HEADED; older checkpoints name neither this nor match
+    match: Literal["parameters", "flops"] | None = None  # the width at which the branch costs what conv's does
 
 
 class DecoderSettings(Group):
@@ -208,6 +220,11 @@ class Settings(Group):
     hardware: HardwareSettings
     experiment: ExperimentSettings
     resume: FilePath | None  # a checkpoint to go on from
+
+
+def width_step(kind: str, heads: int) -> int:
+    """What `model.compressor.width` must be a multiple of."""
+    return heads if kind in HEADED else CHANNELS_PER_GROUP if kind == "abstractor" else 1
 
 
 def changes_a_number(key: str) -> bool:

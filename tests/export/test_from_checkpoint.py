@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from tests.running import toconv_command
+from toconv import config
 from toconv.errors import CheckpointError
+from toconv.evaluation.metrics import MATCHED
 from toconv.export.from_checkpoint import encoder_facts, from_checkpoint
+from toconv.models.families import match
 from toconv.paths import TrialPaths
 from toconv.tokens.encoders import weights_identity
 from toconv.tokens.encoding import prepare_store
@@ -35,6 +38,19 @@ def test_a_checkpoint_compresses_raw_tokens_as_its_training_did_standardised_one
             z = training.compressor((raw - mean) / std)
             torch.testing.assert_close(made(raw), z * std + mean)
             torch.testing.assert_close(made.decompress(made(raw)), training.decoder(z) * std + mean)
+
+
+def test_a_compressor_that_was_to_match_convs_cost_travels_with_the_width_that_it_came_to(tiny, tmp_path):
+    asked = {"kind": "merger", "match": "parameters", "width": 16, "output_grid_size": 4}
+    given = {f"model.compressor.{key}": value for key, value in asked.items()}
+    settings = config.compose(tiny, given, {"training.epochs": 1})
+    training = Training(settings, TokenStore(prepare_store(settings)), torch.device("cpu"))
+    paths = TrialPaths(tmp_path / "trial")
+    (epoch,) = ResumableTraining(training, paths).epochs()
+    made, _ = from_checkpoint(paths.latest)
+    found = match(settings.model.compressor, 32, 6)
+    assert [epoch.metrics[name] for name in MATCHED] == [*found] and "match" not in made.config["compressor"]
+    assert made.config["compressor"]["width"] == made.compressor.branch[2].out_features == found.width != 16
 
 
 def test_what_the_encoder_is_travels_with_it(settings):

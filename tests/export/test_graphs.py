@@ -12,6 +12,7 @@ from tests.compressors import compressor, small_encoder, tokens
 from tests.repository import REPOSITORY
 from toconv.errors import GraphDiffers
 from toconv.export.graphs import OPSET, write_onnx, write_torch_export
+from toconv.settings import COMPRESSORS
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +49,12 @@ def test_a_torch_export_computes_what_the_module_computes_for_any_number_of_imag
     graph = torch.export.load(path).module()
     for images in (1, 2, 5):
         assert share(graph(tokens(made, images)), made(tokens(made, images)), made) < 1e-4
+
+
+@pytest.mark.parametrize("family", [family for family in COMPRESSORS if family != "conv"])
+def test_the_graphs_of_every_family_compute_what_the_module_computes(tmp_path, family):
+    made = compressor(5, small_encoder(12), "linear", family=family)
+    assert write_onnx(made, tmp_path / "model.onnx") <= 1e-4 and write_torch_export(made, tmp_path / "m.pt2") <= 1e-4
 
 
 @pytest.mark.parametrize("write", [write_onnx, write_torch_export])

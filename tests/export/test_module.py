@@ -23,6 +23,8 @@ import toconv
 from tests.compressors import ENCODER, compressor, small_encoder, tokens
 from tests.repository import REPOSITORY
 from toconv.errors import CheckpointError, EncoderMismatch, RequestError
+from toconv.export.model_card import BRANCHES
+from toconv.settings import COMPRESSORS
 
 STARTS = (("pool", "conv"), ("pca", "attention"), ("linear", "conv"))
 KINDS = [(k, init, kind) for k in (1, 3, 4) for init, kind in STARTS]
@@ -30,7 +32,18 @@ KINDS = [(k, init, kind) for k in (1, 3, 4) for init, kind in STARTS]
 
 @pytest.mark.parametrize(("k", "init", "kind"), KINDS)
 def test_what_was_saved_is_loaded_to_the_last_bit(tmp_path, k, init, kind):
-    made = compressor(k, small_encoder(), init, kind)
+    check_saved(tmp_path, compressor(k, small_encoder(), init, kind))
+
+
+@pytest.mark.parametrize("family", COMPRESSORS)
+def test_every_family_is_loaded_to_the_last_bit(tmp_path, family):
+    made = compressor(4, small_encoder(), "linear", family=family)
+    check_saved(tmp_path, made)
+    assert BRANCHES[family] in (tmp_path / "export" / "README.md").read_text()
+
+
+def check_saved(tmp_path, made):
+    k = made.k
     made.save_pretrained(tmp_path / "export")
     torch.manual_seed(3)
     expected_draw, _ = torch.rand(1), torch.manual_seed(3)

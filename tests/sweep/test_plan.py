@@ -43,6 +43,16 @@ def test_a_request_that_can_be_started_is_planned(dry_run, capsys):
     assert told.startswith("MLflow: sqlite:///") and "(the default)" in told and "4 trials in 2 cell(s)" in told
 
 
+def test_it_tells_what_each_family_has_to_be_to_cost_what_conv_does(dry_run, capsys):
+    kinds = "search.model.compressor.kind={choices: [conv, resampler, abstractor]}"
+    dry_run(kinds, "model.compressor.match=parameters", "model.compressor.width=64")
+    told = capsys.readouterr().out.replace("\n", " ")
+    assert told.count("of the parameters of kind=conv with width 64") == 6  # three kinds at two k
+    assert "2x2 tokens: kind=conv has width 64, +0.00 %" in told and "3x3 tokens: kind=resampler has width" in told
+    with pytest.raises(RequestError, match="no width of kind=abstractor comes within 10%"):
+        dry_run(kinds, "model.compressor.match=parameters", "model.compressor.width=32")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

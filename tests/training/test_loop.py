@@ -11,6 +11,7 @@ from toconv.errors import CheckpointError, TrainingFailed
 from toconv.evaluation.distortion import ridge_distortion
 from toconv.export.from_checkpoint import from_checkpoint
 from toconv.paths import TrialPaths
+from toconv.settings import COMPRESSORS
 from toconv.tokens.codes import linear_codes
 from toconv.tokens.encoding import prepare_store
 from toconv.tokens.store import TokenStore
@@ -132,6 +133,16 @@ def test_every_kind_of_critic_trains_and_tells_what_it_does(make, changes):
     assert all(math.isfinite(v) for v in result.metrics.values())
     assert result.metrics["gradient_norm"] > 0 and result.metrics["critic_gradient_norm"] > 0
     assert (result.metrics["balance"] != 1) == ("loss__balance" in changes)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in COMPRESSORS if kind != "conv"])
+def test_every_family_of_compressors_trains_and_goes_on_with_the_same_bits(make, tmp_path, kind):
+    given = {"model__compressor__kind": kind, "model__compressor__output_grid_size": 4, "training__epochs": 2}
+    paths = TrialPaths(tmp_path / "run")
+    whole = [epoch.metrics for epoch in make(**given).epochs()]
+    next(ResumableTraining.adopt(make(**given), paths).epochs())
+    assert numbers(ResumableTraining.adopt(make(**given), paths).epochs()) == whole[1:]
+    assert whole[1]["L_total"] < whole[0]["L_total"] and whole[1]["compressor_parameters"] > 0
 
 
 def test_a_log_ratio_is_a_weight_in_another_unit(make):

@@ -42,6 +42,7 @@ def main(arguments: list[str]) -> ExitCode:
     check_folders(settings)
     limit_threads(settings.hardware)
     keep_freed_memory()
+    _say_match(settings)
     paths = TrialPaths(settings.experiment.checkpoint_dir.resolve())
     with only_training(paths):
         check_folder(paths, settings, settings.resume)
@@ -83,6 +84,15 @@ def _train(settings: Settings, paths: TrialPaths) -> ExitCode:
         f"best validation distortion {training.best_distortion:.4f} in epoch {training.best_epoch}: {paths.best}"
     )
     return ExitCode.DONE
+
+
+def _say_match(settings: Settings) -> None:
+    """Raises RequestError where the compressor cannot cost what it is to match."""
+    asked, encoder = settings.model.compressor, settings.encoder
+    if asked.match:
+        from toconv.models.families import match, matched_text  # start-up: torch
+
+        console.print(matched_text(asked, match(asked, encoder.width, encoder.grid_size)))
 
 
 def how_to_go_on() -> str:

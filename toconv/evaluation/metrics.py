@@ -145,6 +145,7 @@ DIAGNOSTICS = {  # means over an epoch's steps, of the training itself: comparab
     "critic_gradient_norm": "Gradients of the critic",
 }
 SHRINKAGE = ("shrinkage_alike", "shrinkage_apart")  # of the baseline `linear`, as toconv/models/linear_fit.py has it
+MATCHED = ("matched_width", "matched_off_percent")  # of a compressor with `match`, as toconv/models/families.py has it
 COST = ("compressor_flops", "compressor_parameters")  # of one image; numbers that it holds
 
 

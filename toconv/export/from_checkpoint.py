@@ -9,6 +9,7 @@ from typing import Any
 from toconv import __version__, checkpoint
 from toconv.errors import CheckpointError, first_line
 from toconv.export.module import FORMAT, EncoderFacts, TokenCompressor
+from toconv.models.families import sized
 from toconv.paths import TrialPaths
 from toconv.settings import EncoderSettings, Settings
 from toconv.tokens.encoders import architecture_identity, count_blocks, weights_identity
@@ -42,13 +43,14 @@ def build_module(
     state: Mapping[str, Any], settings: Settings, path: Path, about: Mapping[str, Any] | None = None
 ) -> TokenCompressor:
     """The compressor of a checkpoint's content; `about` are further entries of its config."""
-    model = settings.model
+    model, encoder = settings.model, settings.encoder
+    asked = sized(model.compressor, encoder.width, encoder.grid_size)  # what it came to, whatever a later conv costs
     made_by = {"library": "toconv", "format": FORMAT, "toconv": __version__}
     config = {
         **made_by,
         "k": model.compressor.output_grid_size,
-        "encoder": asdict(encoder_facts(settings.encoder, state["store"]["blocks"])),
-        "compressor": model.compressor.model_dump(mode="json", exclude={"output_grid_size"}),
+        "encoder": asdict(encoder_facts(encoder, state["store"]["blocks"])),
+        "compressor": asked.model_dump(mode="json", exclude={"output_grid_size", "match"}),
         "decoder": model.decoder.model_dump(mode="json"),
         "fingerprint": state["store"]["fingerprint"],
         **(about or {}),

@@ -15,6 +15,14 @@ STARTS = {  # model.compressor.init
     "pca": "per-block PCA",
     "linear": "the linear code (per-block PCA of a shrunk covariance, completed from neighbouring blocks)",
 }
+BRANCHES = {  # model.compressor.kind, beside those of recipes
+    "conv": "a convolutional branch",
+    "abstractor": "the branch of Honeybee's C-Abstractor",
+    "token_packer": "a branch of pooled queries that attend to their regions (TokenPacker)",
+    "resampler": "a branch of learned queries that attend to all tokens",
+    "ldp": "the branch of MobileVLM V2's lightweight projector (LDPv2)",
+    "merger": "an MLP on the tokens of each block, side by side",
+}
 NOT_CLIP = {
     "vit_s_14_336": "The encoder is a ViT-S/14 derived from DINOv2 and tuned for saliency. It is not CLIP, and "
     "nothing here says what a compressor of CLIP's tokens reaches."
@@ -50,10 +58,10 @@ def _front_matter() -> str:
 
 def _what(config: Mapping[str, Any]) -> str:
     (g, k), width = _sides(config), config["encoder"]["width"]
-    start = STARTS[config["compressor"]["init"]]
+    start, kind = STARTS[config["compressor"]["init"]], config["compressor"].get("kind", "conv")
     text = (
         f"Turns the {g}×{g} grid of {width}-wide tokens of a frozen vision transformer into {k}×{k} tokens of the "
-        f"same width and in the same units, and back: {start} plus a convolutional branch, with a "
+        f"same width and in the same units, and back: {start} plus {BRANCHES.get(kind, kind)}, with a "
         f"{config['decoder']['kind']} decoder."
     )
     cost = config.get("cost") or {}

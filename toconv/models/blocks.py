@@ -1,8 +1,9 @@
 """Parts that compressor and decoder share. Tokens are (B, N, C), so that every 1×1 convolution is one GEMM."""
 
-# B batch, N tokens of a square grid, C or W channels
+# B batch, N tokens of a square grid, M = k*k queries or cells, C or W channels
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from toconv import grid
@@ -20,7 +21,7 @@ class ConvBlock(nn.Module):
 
     def forward(self, x_BNW: torch.Tensor) -> torch.Tensor:
         y_BNW = grid.to_tokens(self.conv(grid.to_map(self.norm(x_BNW))))
-        return x_BNW + self.mix(nn.functional.gelu(y_BNW))
+        return x_BNW + self.mix(F.gelu(y_BNW))
 
 
 class Down(nn.Module):
@@ -33,7 +34,7 @@ class Down(nn.Module):
 
     def forward(self, x_BNW: torch.Tensor) -> torch.Tensor:
         blocks = grid.space_to_depth(x_BNW, self.stride) if self.stride else grid.pool(x_BNW, self.small)
-        return nn.functional.gelu(self.linear(blocks))
+        return F.gelu(self.linear(blocks))
 
 
 class Up(nn.Module):
@@ -45,8 +46,25 @@ class Up(nn.Module):
         self.linear = nn.Linear(width, width * (self.stride**2 if self.stride else 1))
 
     def forward(self, z_BMW: torch.Tensor) -> torch.Tensor:
-        y = nn.functional.gelu(self.linear(z_BMW))
+        y = F.gelu(self.linear(z_BMW))
         return grid.depth_to_space(y, self.stride) if self.stride else grid.resize(y, self.side)
+
+
+class Pool(nn.Module):
+    """Adaptive average pooling to k×k tokens, within a Sequential."""
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+
+    def forward(self, x_BNW: torch.Tensor) -> torch.Tensor:
+        return grid.pool(x_BNW, self.k)
+
+
+def attention(query_BMW: torch.Tensor, key_BNW: torch.Tensor, value_BNW: torch.Tensor, heads: int) -> torch.Tensor:
+    """softmax(q·kᵀ/√d)·v in each head, d = W/heads (arXiv 1706.03762, eq. 1). (B, M, W)."""
+    split = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query_BMW, key_BNW, value_BNW))
+    return F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
 
 
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:

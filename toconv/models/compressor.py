@@ -13,16 +13,29 @@ from toconv.models.linear_code import code_at_start
 from toconv.settings import CompressorSettings
 
 
-class Compressor(nn.Module):
-    """Average pooling, or a linear code, plus a convolutional branch that starts at zero and is judged by what it adds.
-    The branch narrows to W channels, goes down stage by stage (`grid.stages`), mixes neighbours on the k×k grid, and
-    ends in a linear layer, so that it can emit any value that the encoder's tokens have."""
+class ResidualCompressor(nn.Module):
+    """Average pooling, or a linear code, plus a `branch` that starts at zero and is judged by what it adds. The branch
+    of every family ends in a linear layer (`zero_linear`), so that it can emit any value that tokens have."""
+
+    branch: nn.Module  # (B, N, C) → (B, M, C), of a family's own
 
     def __init__(self, channels: int, grid_size: int, settings: CompressorSettings) -> None:
         super().__init__()
-        self.k, width = settings.output_grid_size, settings.width
+        self.k = settings.output_grid_size
         self.code = code_at_start(settings.init, channels, grid_size, self.k)
-        sides = [grid_size, *grid.stages(grid_size, self.k)]
+
+    def forward(self, x_BNC: torch.Tensor) -> torch.Tensor:
+        start_BMC = self.code.compress(x_BNC) if self.code else grid.pool(x_BNC, self.k)
+        return start_BMC + self.branch(x_BNC)
+
+
+class Compressor(ResidualCompressor):
+    """A convolutional branch: it narrows to W channels, goes down stage by stage (`grid.stages`), and mixes neighbours
+    on the k×k grid."""
+
+    def __init__(self, channels: int, grid_size: int, settings: CompressorSettings) -> None:
+        super().__init__(channels, grid_size, settings)
+        width, sides = settings.width, [grid_size, *grid.stages(grid_size, self.k)]
         self.branch = nn.Sequential(
             nn.Linear(channels, width),
             *(Down(side, small, width) for side, small in itertools.pairwise(sides)),
@@ -30,7 +43,3 @@ class Compressor(nn.Module):
             nn.LayerNorm(width),
             zero_linear(width, channels),
         )
-
-    def forward(self, x_BNC: torch.Tensor) -> torch.Tensor:
-        start_BMC = self.code.compress(x_BNC) if self.code else grid.pool(x_BNC, self.k)
-        return start_BMC + self.branch(x_BNC)

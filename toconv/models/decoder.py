@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from toconv import grid
-from toconv.models.blocks import ConvBlock, Up, zero_linear
+from toconv.models.blocks import ConvBlock, Up, attention, zero_linear
 from toconv.models.linear_code import LinearCode, code_at_start
 from toconv.settings import DecoderSettings
 
@@ -51,14 +51,10 @@ class AttentionDecoder(nn.Module):
 
     def forward(self, z_BMC: torch.Tensor) -> torch.Tensor:
         memory_BMW = self.norm(self.blocks(self.read(z_BMC) + self.places_MW))
-        query = self._split(self.query(self.asks_NW).expand(len(z_BMC), -1, -1))
+        query_BNW = self.query(self.asks_NW).expand(len(z_BMC), -1, -1)
         key_BMW, value_BMW = self.key_value(memory_BMW).chunk(2, -1)
-        answer = F.scaled_dot_product_attention(query, self._split(key_BMW), self._split(value_BMW))
-        answer_BNW = answer.transpose(1, 2).flatten(2)
+        answer_BNW = attention(query_BNW, key_BMW, value_BMW, self.heads)
         return _added(self.start, z_BMC, self.mlp, answer_BNW + self.asks_NW)
-
-    def _split(self, x_BNW: torch.Tensor) -> torch.Tensor:
-        return x_BNW.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class Upsampling(nn.Module):

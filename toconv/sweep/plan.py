@@ -1,7 +1,9 @@
 """`--dry-run`: what a sweep would do, and what it would need. Starts nothing, writes nothing."""
 
+import itertools
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,10 +14,10 @@ from toconv.errors import MachineryError
 from toconv.hardware import mixed_precision, resolve_device
 from toconv.models.cost import forward_flops, parameters
 from toconv.models.critic import build_critic
-from toconv.models.families import build_networks
+from toconv.models.families import build_networks, match, matched_text
 from toconv.paths import SweepPaths, free_bytes
 from toconv.progress import console, duration
-from toconv.settings import Settings
+from toconv.settings import BLOCK_NEEDED, GRID_SIZE, CompressorSettings, Settings
 from toconv.sweep.feasible import refusals
 from toconv.sweep.file import Sweep
 from toconv.sweep.lock import check_alone
@@ -43,7 +45,9 @@ class Cost:
 
 
 def check_trials_room(sweep: Sweep, paths: SweepPaths) -> None:
-    """Raises MachineryError where the disk has no room for the checkpoints of one trial."""
+    """Raises MachineryError where the disk has no room for the checkpoints of one trial, RequestError where a cell's
+    compressor cannot cost what it is to match."""
+    matched(sweep)
     largest = max(checkpoint_bytes(networks(sweep.base, k)) for k in sweep.grid_sizes())
     needed, free = _names(sweep.base) * largest, free_bytes(paths.root)
     if needed > free:
@@ -51,6 +55,25 @@ def check_trials_room(sweep: Sweep, paths: SweepPaths) -> None:
             f"{paths.root}: a trial's checkpoints take {needed / GIGABYTE:.2f} GB, but {free / GIGABYTE:.2f} GB are "
             "free on its disk; free some, or make a model's width or training.keep_last_n smaller"
         )
+
+
+def matched(sweep: Sweep) -> list[str]:
+    """What `model.compressor.match` comes to with each of its settings, a line each."""
+    c, g = sweep.base.encoder.width, sweep.base.encoder.grid_size
+    return [matched_text(asked, match(asked, c, g)) for asked in dict.fromkeys(_compressors(sweep)) if asked.match]
+
+
+def _compressors(sweep: Sweep) -> Iterator[CompressorSettings]:
+    """Every one that trials can have, of a searched range its ends."""
+    group = f"{GRID_SIZE.rpartition('.')[0]}."
+    values = {GRID_SIZE: sweep.grid_sizes()}
+    values |= {key: found for key, found in sweep.file.grid.items() if key.startswith(group)}
+    values |= {key: [*d.extremes()] for key, d in sweep.file.search.items() if key.startswith(group)}
+    for point in itertools.product(*values.values()):
+        given = {key.removeprefix(group): value for key, value in zip(values, point, strict=True)}
+        asked = CompressorSettings.model_validate({**sweep.base.model.compressor.model_dump(), **given})
+        if asked.blocks or asked.kind not in BLOCK_NEEDED:
+            yield asked
 
 
 def _names(base: Settings) -> int:
@@ -95,6 +118,8 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     images = ", ".join(f"{n} {split}" for split, n in splits.items())
     console.print(f"encoder {base.encoder.name}: {g}x{g} tokens of width {c}; images: {images}")
     console.print(_table(sweep, costs))
+    for line in matched(sweep):
+        console.print(line)
     refused = refusals(sweep.surveys)
     if refused:
         console.print(f"{refused}; what is drawn of them is drawn again")

@@ -17,11 +17,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from toconv import grid
 from toconv.errors import CheckpointError, TrainingFailed, first_line
 from toconv.evaluation.final import Evaluation
-from toconv.evaluation.metrics import DIAGNOSTICS, VALIDATION
+from toconv.evaluation.metrics import DIAGNOSTICS, MATCHED, VALIDATION
 from toconv.hardware import mixed_precision
 from toconv.models.cost import compressor_cost, held_numbers
 from toconv.models.critic import build_critic
-from toconv.models.families import build_compressor, build_networks, linear_code_of
+from toconv.models.families import build_compressor, build_networks, linear_code_of, match
 from toconv.settings import Settings
 from toconv.tokens.codes import linear_codes
 from toconv.tokens.store import TokenStore
@@ -100,11 +100,13 @@ class Training:
 
     def _final(self, known: dict[str, float]) -> dict[str, float]:
         """What is measured once: every metric, the cost, and all of it on the test images where that is asked for."""
-        store, test = self.store, self.settings.training.test
+        store, test, asked = self.store, self.settings.training.test, self.settings.model.compressor
         with torch.inference_mode(), self._autocast():
             metrics = self.evaluation.final(self.compressor, self.decoder, self.k, test, known)
         with torch.device("meta"):
-            compressor = build_compressor(self.settings.model.compressor, store.width, store.grid_size)
+            compressor = build_compressor(asked, store.width, store.grid_size)
+        if asked.match:
+            metrics |= zip(MATCHED, match(asked, store.width, store.grid_size), strict=True)
         return metrics | compressor_cost(compressor, held_numbers(compressor), store.grid_size**2, store.width)
 
     def _train_epoch(self, on_log: OnLog | None) -> dict[str, float]:
