@@ -28,3 +28,12 @@ def test_finalists_stand_with_their_interval_above_baselines_and_without_them_th
     text = "\n".join(lines(finalists_table([trial, *finalists("a", 0.2, 0.4), pool])))
     assert "0.3000 ± 1.2706" in text and text.index("k/a") < text.index("pool") and "0.2500" in text
     assert finalists_table([trial, pool]) is None
+
+
+def test_what_was_not_measured_of_a_baseline_without_a_grid_is_a_dash():
+    trial, tested = record("a", 16, 0.5), dict.fromkeys(TESTED, 0.25)
+    pool, tome = baselines(16, pool=0.6, tome=0.3)
+    pool.values.update(tested)
+    tome.values.update({name: value for name, value in tested.items() if name != "test_distortion_ridge"})
+    (row,) = [line for line in lines(finalists_table([trial, *finalists("a", 0.2, 0.4), pool, tome])) if "tome" in line]
+    assert row.count("—") == 1 and row.count("0.2500") == len(TESTED) - 1

@@ -36,9 +36,14 @@ def front_table(records: Sequence[TrialRecord], objectives: Mapping[str, str]) -
 
 
 def _cells(record: TrialRecord) -> list[str]:
-    values = [f"{record.values[name]:.4f}" if name in record.values else "" for name in names_in(Place.TABLE)]
     seconds = "" if record.device_seconds is None else f"{record.device_seconds:.1f}"
-    return [str(record.tokens), record.name, *values, seconds]
+    return [str(record.tokens), record.name, *_numbers(record, names_in(Place.TABLE)), seconds]
+
+
+def _numbers(record: TrialRecord, names: Sequence[str]) -> list[str]:
+    """A dash for what cannot be measured of a baseline that gives no grid."""
+    absent = "—" if record.kind == Kind.BASELINE else ""
+    return [f"{record.values[name]:.4f}" if name in record.values else absent for name in names]
 
 
 def finalists_table(records: Sequence[TrialRecord]) -> Table | None:
@@ -53,6 +58,5 @@ def finalists_table(records: Sequence[TrialRecord]) -> Table | None:
             values = [str(f.metrics[name]) for name in TESTED]
             table.add_row(*map(Text, [str(tokens), f.trial.name, str(f.seeds), *values]), style="bold")
         for r in baselines_at(records, tokens).values():
-            values = [f"{r.values[name]:.4f}" for name in TESTED]
-            table.add_row(*map(Text, [str(tokens), r.name, "", *values]), style="dim")
+            table.add_row(*map(Text, [str(tokens), r.name, "", *_numbers(r, TESTED)]), style="dim")
     return table if finalists else None
