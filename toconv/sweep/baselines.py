@@ -20,7 +20,6 @@ from toconv.progress import bar, console, say
 from toconv.settings import GRID_SIZE, Group
 from toconv.state_files import read_bytes, read_json
 from toconv.sweep.file import Sweep
-from toconv.tokens.smaller_picture import encode_smaller
 from toconv.tokens.smaller_store import smaller_store
 from toconv.tokens.store import TokenStore
 
@@ -34,10 +33,11 @@ class Measured(Group):
 
 def baseline_records(sweep: Sweep, store: Path) -> list[TrialRecord]:
     """A record for each baseline at each k of the sweep, measured on the validation images."""
-    sizes, tokens = sweep.grid_sizes(), TokenStore(store)
-    missing = [k for k in sizes if _measured(_path(store, k)) is None]
-    smaller = _encoded(sweep, tokens, [k for k in sizes if _measured(_path(store, k, SMALLER)) is None])
+    sizes = sweep.grid_sizes()
+    missing, smaller = ([k for k in sizes if _measured(_path(store, k, *of)) is None] for of in ((), (SMALLER,)))
     if missing or smaller:
+        tokens = TokenStore(store)
+        smaller = _encoded(sweep, tokens, smaller)
         evaluation = Evaluation(tokens, sweep.base.encoder, BATCH, resolve_device(sweep.base.hardware))
         with bar("k") as progress:
             for k in progress.track(missing, description="baselines at each"):
@@ -57,9 +57,10 @@ def baseline_records(sweep: Sweep, store: Path) -> list[TrialRecord]:
 def _encoded(sweep: Sweep, store: TokenStore, sizes: list[int]) -> list[int]:
     """Those of `sizes` at which the smaller pictures' tokens are there now. Where they cannot be had, that is said, and
     tried again at the next start."""
+    from toconv.tokens.smaller_picture import encode_smaller  # start-up: torchvision, where nothing is encoded
+
     try:
-        if sizes:
-            encode_smaller(sweep.base, store, sizes)
+        encode_smaller(sweep.base, store, sizes)
     except (DataError, EncoderError) as error:
         say(f"baseline {SMALLER} left out at k = {', '.join(map(str, sizes))}: {error}")
     return [k for k in sizes if smaller_store(store, k) is not None]
