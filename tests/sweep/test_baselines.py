@@ -1,6 +1,7 @@
 """Baselines beside the tokens: measured once, and again where they cannot be read."""
 
 import json
+import shutil
 
 import pytest
 
@@ -31,8 +32,48 @@ def test_altered_baselines_are_named_and_unreadable_ones_are_measured_again(tiny
                 read(sweep, store)
     for damaged in (b"", b"\xff\xfe", b"[]", b'{"pool": 1}', whole.replace("0.", "NaN, 0.", 1).encode()):
         path.write_bytes(damaged)
-        assert recorded_baselines(sweep, store) == []
+        assert [r.name for r in recorded_baselines(sweep, store)] == ["smaller_picture"]  # is kept apart
     assert values(baseline_records(sweep, store)) == pytest.approx(first, rel=1e-6)
     path.with_suffix(".sha256").unlink()  # as version 0.1 left them
     path.write_text(json.dumps(content))
     assert values(recorded_baselines(sweep, store))["pool"] == pytest.approx(first["pool"] / 10, rel=1e-6)
+
+
+def test_the_smaller_picture_is_left_out_while_its_pictures_are_gone_and_measured_once_they_are_back(
+    tiny, tmp_path, photographs, capsys
+):
+    folder = tmp_path / "photographs"
+    shutil.copytree(photographs, folder)
+    grid = {"model.compressor.output_grid_size": [2]}
+    sweep = load_sweep(write_sweep(tmp_path, {**tiny, "data.root": str(folder)}, grid=grid), [])
+    store = prepare_store(sweep.base)
+    folder.rename(tmp_path / "away")
+    without = {r.name: r for r in baseline_records(sweep, store)}
+    assert f"baseline smaller_picture left out at k = 2: {folder}: no such folder" in capsys.readouterr().out
+    assert "visionzip" in without and "smaller_picture" not in without
+    (tmp_path / "away").rename(folder)
+    found = {r.name: r for r in baseline_records(sweep, store)}
+    assert found.keys() - without.keys() == {"smaller_picture"}
+    assert {name: r.values for name, r in found.items() if name in without} == {n: r.values for n, r in without.items()}
+    values = found["smaller_picture"].values
+    assert values["encoder_share"] == pytest.approx(4 / 36) and values["compressor_flops"] == 0
+    shutil.rmtree(folder)
+    assert {
+        r.name for r in baseline_records(sweep, store)
+    } == found.keys() and "left out" not in capsys.readouterr().out
+
+
+def test_what_returns_no_grid_has_every_metric_but_those_of_a_decoder_of_grids(tiny, tmp_path):
+    sweep = load_sweep(write_sweep(tmp_path, tiny, grid={"model.compressor.output_grid_size": [2]}), [])
+    found = {r.name: set(r.values) for r in baseline_records(sweep, prepare_store(sweep.base))}
+    for name in ("tome", "divprune", "visionzip"):
+        assert found["pool"] - found[name] == {"distortion_ridge", "test_distortion_ridge"}
+    assert found["dct"] == found["pool"] == found["smaller_picture"] - {"encoder_share"}
+
+
+def test_an_encoder_whose_class_token_attends_no_more_has_no_visionzip_and_that_is_said(tiny, tmp_path, capsys):
+    grid = {"model.compressor.output_grid_size": [2]}
+    sweep = load_sweep(write_sweep(tmp_path, {**tiny, "encoder.layer": -1}, grid=grid), [])
+    names = {r.name for r in baseline_records(sweep, prepare_store(sweep.base))}
+    assert "baseline visionzip left out: no block of the encoder comes after" in capsys.readouterr().out
+    assert "tome" in names and "visionzip" not in names

@@ -37,10 +37,10 @@ class EmbeddingAgreement:
         self._whole_IE = last_layer.embeddings(images, encoder)
         self._classes_EK = derived(store, "classes", COMPUTED_BY, classes)["values"]
 
-    def of(self, compress: TokenMap) -> dict[str, float]:
+    def of(self, compress: TokenMap, class_IC: torch.Tensor | None = None) -> dict[str, float]:
         """`embedding_agreement`, the mean cosine over all images, and `zero_shot_agreement` where the encoder has a
-        text tower."""
-        ours_IE = torch.cat(list(self._embeddings(compress)))
+        text tower. `class_IC`: class tokens that stand beside the compressed ones, where they are not the images'."""
+        ours_IE = torch.cat(list(self._embeddings(compress, class_IC)))
         whole_IE = self._whole_IE.to(ours_IE.device)
         found = {"embedding_agreement": F.cosine_similarity(ours_IE, whole_IE, dim=-1).mean().item()}
         if self._classes_EK is not None:
@@ -50,11 +50,11 @@ class EmbeddingAgreement:
             found["zero_shot_agreement"] = (ours_I == whole_I).float().mean().item()
         return found
 
-    def _embeddings(self, compress: TokenMap) -> Iterator[torch.Tensor]:
-        start = 0
+    def _embeddings(self, compress: TokenMap, class_IC: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
+        class_IC, start = self._class_IC if class_IC is None else class_IC, 0
         for x_BNC in self._images:
             z_BMC = compress(x_BNC).float()
-            class_BC = self._class_IC[start : start + len(x_BNC)].to(x_BNC.device)
+            class_BC = class_IC[start : start + len(x_BNC)].to(x_BNC.device)
             start += len(x_BNC)
             with torch.no_grad(), torch.autocast(x_BNC.device.type, enabled=False):
                 embedding_BE = self._tail(z_BMC * self._std_C + self._mean_C, class_BC)

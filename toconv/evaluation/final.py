@@ -19,7 +19,7 @@ class Evaluation:
 
     def __init__(self, store: TokenStore, encoder: EncoderSettings, batch_size: int, device: torch.device) -> None:
         """`batch_size`: images at a time; changes no number but by rounding."""
-        self.store, self._encoder = store, encoder
+        self.store, self.encoder = store, encoder
         self.train = Batches(store, "train", batch_size, device)
         self.held_out = {split.name: Batches(store, split.name, batch_size, device) for split in HELD_OUT}
         self._references: dict[str, PerceptionReference] = {}
@@ -33,22 +33,32 @@ class Evaluation:
         return evaluate(compress, decompress, images, self._references[split])
 
     def final(
-        self, compress: TokenMap, decompress: TokenMap, k: int, test: bool, known: Mapping[str, float] | None = None
+        self,
+        compress: TokenMap,
+        decompress: TokenMap,
+        k: int | None,
+        test: bool,
+        known: Mapping[str, float] | None = None,
+        classes: Mapping[str, torch.Tensor] | None = None,
     ) -> dict[str, float]:
-        """Every metric on the validation images and, with `test`, on the test images too; `known`: what `one_pass`
-        gave on the validation images, where that was taken already."""
-        splits = HELD_OUT if test else (VALIDATION,)
-        ridges = ridge_distortion(
-            compress, self.train, [self.held_out[s.name] for s in splits], self.store.grid_size, k
-        )
+        """Every metric on the validation images and, with `test`, on the test images too. `k`: None where `compress`
+        gives no grid, which the common decoder needs. `known`: what `one_pass` gave on the validation images, where
+        that was taken already. `classes`: (I, C) class tokens of each split, where they are not the store's."""
         found: dict[str, float] = {}
-        for split, ridge in zip(splits, ridges, strict=True):
+        for split in HELD_OUT if test else (VALIDATION,):
             values = known if known and split is VALIDATION else self.one_pass(compress, decompress, split.name)
-            whole = {**values, "distortion_ridge": ridge, **self._agreement(split.name).of(compress)}
+            own = classes[split.name] if classes else None
+            whole = {**values, **self._agreement(split.name).of(compress, own)}
             found |= {split.prefix + name: value for name, value in whole.items()}
-        return found
+        return found if k is None else {**found, **self._ridges(compress, k, test)}
+
+    def _ridges(self, compress: TokenMap, k: int, test: bool) -> dict[str, float]:
+        splits = HELD_OUT if test else (VALIDATION,)
+        held_out = [self.held_out[split.name] for split in splits]
+        values = ridge_distortion(compress, self.train, held_out, self.store.grid_size, k)
+        return {f"{split.prefix}distortion_ridge": value for split, value in zip(splits, values, strict=True)}
 
     def _agreement(self, split: str) -> EmbeddingAgreement:
         if split not in self._agreements:
-            self._agreements[split] = EmbeddingAgreement(self.held_out[split], self._encoder)
+            self._agreements[split] = EmbeddingAgreement(self.held_out[split], self.encoder)
         return self._agreements[split]

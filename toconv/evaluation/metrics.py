@@ -146,6 +146,7 @@ DIAGNOSTICS = {  # means over an epoch's steps, of the training itself: comparab
 }
 SHRINKAGE = ("shrinkage_alike", "shrinkage_apart")  # of the baseline `linear`, as toconv/models/linear_fit.py has it
 MATCHED = ("matched_width", "matched_off_percent")  # of a compressor with `match`, as toconv/models/families.py has it
+ENCODER_SHARE = "encoder_share"  # of the encoder's tokens, where a baseline saves the encoder too: k²/g²
 COST = ("compressor_flops", "compressor_parameters")  # of one image; numbers that it holds
 
 

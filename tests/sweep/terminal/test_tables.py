@@ -45,3 +45,12 @@ def test_what_a_training_was_given_as_its_loss_is_marked_and_said_to_be_so():
     for run in tested:
         run.params["loss.agreement_weight"] = 2.0
     assert "0.7500 ± 0.0000†" in "\n".join(lines(finalists_table([given, *tested])))
+
+
+def test_what_was_not_measured_of_a_baseline_without_a_grid_is_a_dash():
+    trial, tested = record("a", 16, 0.5), dict.fromkeys(TESTED, 0.25)
+    pool, tome = baselines(16, pool=0.6, tome=0.3)
+    pool.values.update(tested)
+    tome.values.update({name: value for name, value in tested.items() if name != "test_distortion_ridge"})
+    (row,) = [line for line in lines(finalists_table([trial, *finalists("a", 0.2, 0.4), pool, tome])) if "tome" in line]
+    assert row.count("—") == 1 and row.count("0.2500") == len(TESTED) - 1

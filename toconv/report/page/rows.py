@@ -1,10 +1,20 @@
 """Every row of results.csv, sortable."""
 
+from toconv.analysis.records import Kind
 from toconv.analysis.results import FACTS, FIRST, facts, other_metrics
 from toconv.analysis.seeds import Estimate
+from toconv.evaluation.metrics import ENCODER_SHARE
 from toconv.report.content import Content
 from toconv.report.page.html import cell, table
 
+NO_GRID = (
+    "Without a value in distortion_ridge: a set of tokens and no grid, which the common decoder cannot read; it is "
+    "restored by what goes beside the tokens, of which no column counts the bits."
+)
+SAVES = (
+    "encoder_share: the smaller picture saves the encoder too, which reads that share of its tokens; all other rows "
+    "need all of them."
+)
 RECOGNISED_BY = ("name", "kind", "state", "tokens")  # the first columns
 
 
@@ -20,5 +30,14 @@ def every_row(content: Content) -> str:
         style = "front" if r.trial_id in content.front else r.kind
         cells = "".join(cell(values.get(name), name) for name in heads)
         rows.append(f'<tr class={style} data-trial="{r.trial_id}">{cells}</tr>')
-    note = "<p>Bold: the front of the sweep’s objectives. A heading sorts.</p>"
-    return note + table(heads, rows, "The rows of results.csv", "sortable rows")
+    return f"<p>{_note(content)}</p>" + table(heads, rows, "The rows of results.csv", "sortable rows")
+
+
+def _note(content: Content) -> str:
+    baselines = [r.values for r in content.records if r.kind == Kind.BASELINE]
+    notes = {
+        NO_GRID: any("distortion_ridge" not in values for values in baselines),
+        SAVES: any(ENCODER_SHARE in values for values in baselines),
+    }
+    front = "Bold: the front of the sweep’s objectives. A heading sorts."
+    return " ".join([front, *(note for note, holds in notes.items() if holds)])

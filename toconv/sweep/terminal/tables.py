@@ -37,15 +37,15 @@ def front_table(records: Sequence[TrialRecord], objectives: Mapping[str, str]) -
 
 
 def _cells(record: TrialRecord) -> list[str]:
-    values = [_value(record, name) for name in names_in(Place.TABLE)]
     seconds = "" if record.device_seconds is None else f"{record.device_seconds:.1f}"
-    return [str(record.tokens), record.name, *values, seconds]
+    return [str(record.tokens), record.name, *_numbers(record, names_in(Place.TABLE)), seconds]
 
 
-def _value(record: TrialRecord, name: str) -> str:
-    if name not in record.values:
-        return ""
-    return f"{record.values[name]:.4f}{GIVEN if record.is_given(name) else ''}"
+def _numbers(record: TrialRecord, names: Sequence[str]) -> list[str]:
+    """A dash for what cannot be measured of a baseline that gives no grid."""
+    absent = "—" if record.kind == Kind.BASELINE else ""
+    mark = {name: GIVEN if record.is_given(name) else "" for name in names}
+    return [f"{record.values[name]:.4f}{mark[name]}" if name in record.values else absent for name in names]
 
 
 def _caption(records: Iterable[TrialRecord], names: Sequence[str]) -> str | None:
@@ -64,7 +64,6 @@ def finalists_table(records: Sequence[TrialRecord]) -> Table | None:
             values = [str(f.metrics[name]) for name in TESTED]
             table.add_row(*map(Text, [str(tokens), f.trial.name, str(f.seeds), *values]), style="bold")
         for r in baselines_at(records, tokens).values():
-            values = [f"{r.values[name]:.4f}" for name in TESTED]
-            table.add_row(*map(Text, [str(tokens), r.name, "", *values]), style="dim")
+            table.add_row(*map(Text, [str(tokens), r.name, "", *_numbers(r, TESTED)]), style="dim")
     table.caption = _caption((f.trial for f in finalists), TESTED)
     return table if finalists else None

@@ -1,0 +1,117 @@
+"""The smaller picture: every picture of a store at so few pixels that the encoder itself gives k×k tokens of it.
+
+The control of VTC-Bench (arXiv 2510.07143): the same crop, resized to patch_size·k pixels, at the same layer. Its
+tokens lie beside the store's as a token store of their own, with the large one's mean and standard deviation."""
+
+# B batch, I images of a store, M = k*k tokens of the smaller picture, C channels
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from toconv.errors import DataError, MachineryError, StoreError
+from toconv.hardware import resolve_device
+from toconv.paths import free_bytes, write_atomic
+from toconv.progress import bar
+from toconv.settings import DataSettings, Settings
+from toconv.tokens.encoders import FrozenEncoder, load_encoder
+from toconv.tokens.encoding import Shard, encoder_batches, intact, plan_shards, write_shard
+from toconv.tokens.images import SPLITS, list_splits
+from toconv.tokens.manifest import read_manifest
+from toconv.tokens.pixels import pixels_at
+from toconv.tokens.resized_encoder import resized_encoder
+from toconv.tokens.smaller_store import FORMAT, smaller_folder
+from toconv.tokens.store import TokenStore
+
+
+def encode_smaller(settings: Settings, store: TokenStore, sizes: Sequence[int]) -> None:
+    """Make what `smaller_store` gives at each k of `sizes`; each picture is decoded once for all of them, and finished
+    shards stay. Raises DataError where the pictures of the store are not there any more or cannot be read, EncoderError
+    where the encoder cannot be had at such a size."""
+    with FileLock(store.derived / "smaller.lock"):
+        folders = {k: smaller_folder(store, k) for k in sizes}
+        manifests = {k: _manifest(store, k) for k in sizes}
+        if all(manifests[k].get("complete") and _whole(folders[k], manifests[k]) for k in sizes):
+            return
+        shards = plan_shards(_pictures(settings.data, store), settings.data)
+        work = [(s, [k for k in sizes if not intact(folders[k], manifests[k]["shards"].get(s.name))]) for s in shards]
+        _require_room(store, {k for _, missing in work for k in missing})
+        _encode(settings, store, manifests, work)
+        for k in sizes:
+            manifests[k] |= {"shards": {s.name: manifests[k]["shards"][s.name] for s in shards}, "complete": True}
+            write_atomic(folders[k] / "manifest.json", json.dumps(manifests[k], indent=1))
+
+
+def _manifest(store: TokenStore, k: int) -> dict[str, Any]:
+    """What is there already, or the beginning."""
+    try:
+        found = read_manifest(smaller_folder(store, k))
+    except StoreError:
+        found = None
+    return found or {
+        "fingerprint": f"{store.fingerprint}-smaller-{FORMAT}-k{k}",
+        "parts": {"crops": store.crops, "smaller_pictures_of": store.fingerprint},
+        "shards": {},
+        "encoder": store.encoder_name,
+        "grid_size": k,
+        "blocks": store.blocks,
+        "mean": store.mean_C.tolist(),
+        "std": store.std_C.tolist(),
+    }
+
+
+def _whole(folder: Path, manifest: dict[str, Any]) -> bool:
+    return all(intact(folder, entry) for entry in manifest["shards"].values())
+
+
+def _pictures(data: DataSettings, store: TokenStore) -> dict[str, Any]:
+    """The pictures of each split. Raises DataError where they are not those that the store is of."""
+    splits = list_splits(data)
+    known = (read_manifest(store.folder) or {})["parts"].get("pictures")
+    if known != {split: [[p.key, p.sha256] for p in splits[split]] for split in SPLITS}:
+        raise DataError(f"the pictures of {store.folder} are not there any more")
+    return splits
+
+
+def _require_room(store: TokenStore, sizes: Iterable[int]) -> None:
+    needed = sum(map(store.count, SPLITS)) * store.width * 2 * sum(k * k + 1 for k in sizes)
+    free = free_bytes(store.folder)
+    if needed > free:
+        raise MachineryError(
+            f"{store.derived}: {needed / 1e9:.2f} GB of smaller pictures' tokens to write, but {free / 1e9:.2f} GB are "
+            "free on its disk; free some, or ask for baselines=false"
+        )
+
+
+def _encode(
+    settings: Settings, store: TokenStore, manifests: dict[int, dict[str, Any]], work: list[tuple[Shard, list[int]]]
+) -> None:
+    asked, device = settings.encoder, resolve_device(settings.hardware)
+    encoder = load_encoder(asked, device)
+    encoders = {k: resized_encoder(encoder, asked.patch_size, k) for k in manifests}
+    with bar("pictures") as progress:
+        task = progress.add_task("smaller pictures", total=sum(len(shard.pictures) for shard, _ in work))
+        for shard, sizes in work:
+            crops: dict[int, list[torch.Tensor]] = {k: [] for k in sizes}
+            at_sizes = [asked.patch_size * k for k in sizes]
+            for of_picture in pixels_at(shard.pictures if sizes else [], settings.data, asked, at_sizes):
+                for k, crops_K3HW in zip(sizes, of_picture, strict=True):
+                    crops[k].append(crops_K3HW)
+            for k in sizes:
+                batch_size = asked.batch_size * store.grid_size**2 // k**2  # as many tokens as of large pictures
+                tokens, classes = _tokens(encoders[k], crops.pop(k), batch_size, device)
+                write_shard(smaller_folder(store, k), manifests[k], shard, tokens, classes)
+            progress.advance(task, len(shard.pictures))
+
+
+def _tokens(
+    encoder: FrozenEncoder, crops: Iterable[torch.Tensor], batch_size: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """fp16 (I, M, C) and (I, C)."""
+    found = [encoder(pixels_B3HW.to(device)) for pixels_B3HW in encoder_batches(crops, batch_size)]
+    tokens, classes = (torch.cat([x.to(torch.float16).cpu() for x in parts]) for parts in zip(*found, strict=True))
+    return tokens, classes
