@@ -92,6 +92,13 @@ class TrainingFailed(ToconvError):
     same_command_helps = False
 
 
+class EvaluationFailed(ToconvError):
+    """A user's own evaluation of a compressor gave no numbers."""
+
+    exit_code = ExitCode.TRIALS_FAILED
+    same_command_helps = False
+
+
 @contextmanager
 def disk(refused: str, rest: str = "") -> Iterator[None]:
     """An OSError within as a MachineryError that says what was `refused`, and why."""

@@ -45,6 +45,7 @@ class TrialPaths:
     worker = Below("worker.json")  # which process trained here, and which GPUs it saw
     error = Below("error.txt")  # the stack trace of a trial that failed unforeseen
     finished = Below("finished")  # there once every epoch is done and the results are entered
+    evaluation, evaluation_log = Below("evaluation.json"), Below("evaluation.log")  # of the user's own measure
     lock = Below(".lock")
 
     def epoch(self, n: int) -> Path:

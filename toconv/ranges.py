@@ -23,6 +23,17 @@ def _no_truth(value: Any) -> Any:
 Whole = Annotated[int, BeforeValidator(_no_truth)]
 Real = Annotated[float, BeforeValidator(_no_truth), Field(allow_inf_nan=False)]
 
+SMALLEST_SHARE = 0.0001  # of a CPU or GPU
+
+
+def _countable(value: float) -> float:
+    """As Ray counts."""
+    if (value > 1 and value % 1) or 0 < value < SMALLEST_SHARE:
+        raise ValueError(f"must be a whole number, or a part of one from {SMALLEST_SHARE} on")
+    return value
+
+
+Countable = Annotated[Real, AfterValidator(_countable)]  # CPUs or GPUs
 Positive = Annotated[Whole, Field(ge=1, le=10**9)]
 Size = Annotated[Whole, Field(ge=1, le=2**16)]  # channels, pixels, pictures of a batch
 Depth = Annotated[Whole, Field(ge=0, le=100)]  # layers one after the other

@@ -36,3 +36,13 @@ def test_what_is_read_back_is_what_was_written_less_what_the_ledger_alone_knows(
     records = [record("a", 16, 1 / 3, folder=None), record("b", 36, 0.2, kind=Kind.BASELINE, params={}, folder=None)]
     write_results(tmp_path / "results.csv", records, {"a": "run"}, ["loss.lambda_gp"])
     assert read_results(tmp_path / "results.csv") == records
+
+
+def test_what_the_user_measured_comes_after_what_toconv_measured(tmp_path):
+    values = {"distortion": 0.5, "accuracy": 0.25, "L_total": 1.0, "test_cosine": 0.5, "a_last": 2.0}
+    records = [record("a", 16, 0, values=values, own=("accuracy", "a_last"), folder=None), record("b", 16, 0.2)]
+    write_results(tmp_path / "results.csv", records, {}, [])
+    head, first, second = (tmp_path / "results.csv").read_text().splitlines()
+    assert head.split(",")[11:] == ["L_total", "test_cosine", "a_last", "accuracy", "device_seconds", "mlflow_run_id"]
+    assert first.split(",")[-4:-2] == ["2.0", "0.25"] and second.split(",")[-4:-2] == ["", ""]
+    assert read_results(tmp_path / "results.csv")[0].values == values

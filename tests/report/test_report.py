@@ -193,3 +193,38 @@ def test_skipped_pictures_are_counted_and_named():
     found = page(content([*many(0), *baselines(16, pool=0.6)], skipped=skipped))
     assert "5 picture(s) that cannot be read: &lt;0&gt;.png: the file is empty, " in found and "and 2 more" in found
     assert "cannot be read" not in page(content([*many(0), *baselines(16, pool=0.6)]))
+
+
+OWN = ("evaluation.function='a:b'", "evaluation.metric=[accuracy,slow]", "evaluation.on=trials")
+
+
+def own(trial_id, tokens, accuracy, **changes):
+    values = {"distortion": 1 / tokens, "perception": 0.1, "accuracy": accuracy, "slow": 2.0}
+    params = {"loss.lambda_gp": float(accuracy)}
+    return record(trial_id, tokens, 0, values=values, own=("accuracy", "slow"), params=params, **changes)
+
+
+def test_the_users_own_measure_is_drawn_against_tokens_and_marked_as_theirs(tmp_path):
+    records = [own("a", 16, 0.5), own("b", 16, 0.7), own("c", 36, 0.9), *baselines(16, pool=0.6)]
+    made = content(records, *OWN)
+    text = page(made)
+    part = text.partition("Tokens against your own measure")[2].partition("</section>")[0]
+    assert "accuracy (your own measure); higher is better. Best trained: 0.7" in part and "slow (your own" in part
+    assert not Reader(text).wrong and "a:b gives accuracy, slow of trials and finalists; baselines" in text
+    assert 'data-name="accuracy" data-value="0.5"' in text
+    written = {path.name for path in write_figures(tmp_path, made, made.error_maps)}
+    assert {"front_accuracy.png", "front_accuracy.pdf", "front_slow.pdf"} <= written
+    assert "your own measure" not in page(content(records))
+
+
+def test_an_objective_says_in_which_direction_the_users_own_measure_is_better():
+    made = content([own("a", 16, 0.5), own("b", 16, 0.7)], *OWN, "objectives={slow: maximize, accuracy: minimize}")
+    assert [(m.name, m.lower_is_better) for m in made.own] == [("accuracy", True), ("slow", False)]
+    assert "accuracy (your own measure); lower is better. Best trained: 0.5" in page(made)
+
+
+def test_an_evaluation_that_failed_stands_with_its_reason_and_its_output():
+    failed = record("f", 16, 0.5, not_evaluated="ended with exit code 1: no <model>")
+    text = page(content([failed], *OWN))
+    assert "Evaluations that failed: 1" in text and "no &lt;model&gt;" in text and "trials/f/evaluation.log" in text
+    assert "your own measure" not in text.partition("id=front")[2], "nothing has it"

@@ -52,3 +52,20 @@ def test_a_name_without_a_sweep_is_told_with_those_that_there_are(asked, tmp_pat
     record_request(asked, SweepPaths(tmp_path / "outputs" / "tiny"), "f00d", {})
     with pytest.raises(RequestError, match="holds no sweep; there are tiny"):
         read_request(SweepPaths(tmp_path / "outputs" / "other"))
+
+
+def test_a_users_own_measure_defines_the_sweep_where_it_is_an_objective_alone(tiny, tmp_path):
+    """What trials were proposed by stays; what is read of them besides may change, and is evaluated anew."""
+    paths = SweepPaths(tmp_path / "outputs" / "tiny")
+    own = {"function": "a:b", "metric": "accuracy", "on": "trials"}
+
+    def asking(objectives, **changes):
+        return load_sweep(write_sweep(tmp_path, tiny, objectives=objectives, evaluation={**own, **changes}), [])
+
+    record_request(asking({"distortion": "minimize"}), paths, "f00d", {})
+    record_request(asking({"distortion": "minimize"}, function="a:c"), paths, "f00d", {})
+    paths.request.unlink()
+    record_request(asking({"accuracy": "maximize"}), paths, "f00d", {})
+    record_request(asking({"accuracy": "maximize"}, timeout_minutes=1, gpu=0), paths, "f00d", {})
+    with pytest.raises(RequestError, match="evaluation.function: was 'a:b', now 'a:c'"):
+        record_request(asking({"accuracy": "maximize"}, function="a:c"), paths, "f00d", {})

@@ -425,3 +425,22 @@ def test_the_default_store_is_what_mlflow_ui_opens_in_the_working_directory(tmp_
     )
     origin = Provenance("s", REPOSITORY, "", None, None, REPOSITORY, "", (1, 1), {})
     assert MlflowTracker(settings, origin).uri == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_what_the_user_measured_comes_once_and_anew_where_it_was_measured_anew(tracker, trained):
+    """It ends after the last epoch, whose other numbers are there by then."""
+    made = tracker()
+    made.sync(record(trained.folder, state="running", values={}))
+    client, experiment = MlflowClient(made.uri), made._experiment
+    for accuracy in (0.25, 0.25, 0.75):
+        values = {"distortion": 0.5, "accuracy": accuracy}
+        if accuracy == 0.75:
+            trained.evaluation.touch()  # kept anew
+        tracker().sync(record(trained.folder, values=values, own=("accuracy",)))
+    (run,) = (r for r in client.search_runs([experiment]) if "trial.hash" in r.data.tags)
+    assert [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "accuracy")] == [(2, 0.25), (2, 0.75)]
+    assert run.data.metrics["accuracy"] == 0.75
+    (model,) = client.search_logged_models([experiment])
+    assert [m.value for m in model.metrics if m.key == "accuracy"][-1] == 0.75
+    tracker().sync(record(trained.folder, not_evaluated="ended with exit code 1"))
+    assert client.get_run(run.info.run_id).data.tags["not_evaluated"] == "ended with exit code 1"

@@ -52,6 +52,8 @@ class TrialRecord:
     finalist_of: str | None = None  # trial_id of the trial whose settings a finalist has
     kept: bool = False  # whether its checkpoints are there
     number: int | None = None  # Optuna's, within its study
+    own: tuple[str, ...] = ()  # which of the values the user's own evaluation gave
+    not_evaluated: str | None = None  # why it gave none, where it failed
     settings: Mapping[str, Any] = field(default_factory=dict)  # all that decide it, by dotted names, params included
 
     @property

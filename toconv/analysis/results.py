@@ -39,8 +39,14 @@ def facts(record: TrialRecord) -> dict[str, str | int]:
 
 
 def other_metrics(records: Sequence[TrialRecord]) -> list[str]:
-    """All but FIRST that any record has, by name."""
-    return sorted({name for record in records for name in record.values} - set(FIRST))
+    """All but FIRST that any record has, by name; those of the user's own evaluation come last."""
+    own = own_metrics(records)
+    return [*sorted({name for record in records for name in record.values} - {*FIRST, *own}), *own]
+
+
+def own_metrics(records: Sequence[TrialRecord]) -> list[str]:
+    """What the user's own evaluation gave of any record, by name."""
+    return sorted({name for record in records for name in record.own})
 
 
 def read_results(path: Path) -> list[TrialRecord]:

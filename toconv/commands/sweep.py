@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
@@ -15,16 +15,17 @@ from toconv.analysis.records import Kind, State
 from toconv.command_line import path_of, same_command, typed
 from toconv.errors import ExitCode, RequestError
 from toconv.own_files import check_sweep_folder
-from toconv.paths import SweepPaths
+from toconv.paths import SweepPaths, TrialPaths
 from toconv.progress import console, duration, phase
 from toconv.sweep.file import Sweep, load_sweep
 from toconv.sweep.lock import only_driver
-from toconv.sweep.preflight import check_folders, check_ray, joined, moved, usable
+from toconv.sweep.preflight import check_evaluation, check_fits, check_folders, check_ray, joined, moved, usable
 
 if TYPE_CHECKING:
     from toconv.settings import DataSettings
-    from toconv.sweep.cluster import Cluster
+    from toconv.sweep.cluster import Cluster, Task
     from toconv.sweep.driver import Driver
+    from toconv.sweep.own_measure import OwnMeasure
     from toconv.tracking.delivery import BackgroundTracker
 
 USAGE = """
@@ -52,6 +53,7 @@ def main(arguments: list[str]) -> ExitCode:
     paths = SweepPaths.named(asked.file.name)
     check_sweep_folder(paths)
     check_folders(asked, paths)
+    check_evaluation(asked.file.evaluation)
     if "--debug" in flags:
         return _debug(asked, paths)
     check_ray()
@@ -83,11 +85,15 @@ def _is_sweep_file(word: str) -> bool:
 
 
 def _debug(asked: Sweep, paths: SweepPaths) -> ExitCode:
-    """One trial of the sweep in this process: breakpoints and stack traces work."""
-    from toconv.sweep.debug import run_one  # start-up: torch
+    """One trial of the sweep in this process: breakpoints and stack traces work. Its own evaluation is tried on it."""
+    from toconv.export.own_evaluation import try_out  # start-up: torch
+    from toconv.sweep.debug import run_one
     from toconv.tokens.encoding import prepare_store
 
-    return run_one(asked, paths, prepare_store(asked.base))
+    trial = run_one(asked, paths, prepare_store(asked.base))
+    if asked.file.evaluation:
+        try_out(trial, asked.file.evaluation)
+    return ExitCode.DONE
 
 
 @contextmanager
@@ -129,7 +135,9 @@ def _run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster]) -> Exi
     def before_encoding(fingerprint: str) -> None:
         """Hours of encoding would be lost to a sweep that is refused, or to a Ray that does not start."""
         check_request(asked, paths, fingerprint)
-        usable(asked.file.resources, cluster().resources())
+        present = cluster().resources()
+        usable(asked.file.resources, present)
+        check_fits(asked.file.evaluation, present)
 
     start = time.monotonic()
     say_store(asked.base.experiment)
@@ -158,6 +166,7 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster]) -> None:
         console.print(f"{file.name}: everything is done already, all {planned} trials; nothing trained now")
         return
     from toconv.sweep.cluster import in_use  # start-up: Ray
+    from toconv.sweep.evaluating import Evaluating
     from toconv.sweep.ray_tune import run_trials
     from toconv.sweep.terminal.display import Display
     from toconv.sweep.terminal.utilization import Utilization
@@ -166,13 +175,33 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster]) -> None:
         f"{file.name}: {planned} trials in {len(driver.sweep.cells())} cell(s); {planned - left} done, "
         f"{driver.adopted} to go on with, {left - driver.adopted} to begin"
     )
-    resources, slots = usable(file.resources, cluster().resources())
+    present = cluster().resources()
+    resources, slots = usable(file.resources, present)
     driver.spent.gpu = resources.gpu
     if resources.gpu != file.resources.gpu:
         console.print(f"no GPU on this machine: gpu: {file.resources.gpu:g} counts as 0; trials run on the CPU")
     console.print(f"{slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
+    evaluating = Evaluating(driver, _evaluator(file.evaluation, present))
     with Utilization(in_use) as utilization, phase("trials run"), Display(driver, slots, utilization) as display:
-        run_trials(driver, resources, slots, display.update, lambda: import_report(file.trials))
+        run_trials(driver, resources, slots, evaluating, display.update, lambda: import_report(file.trials))
+
+
+def _evaluator(asked: OwnMeasure | None, present: Mapping[str, float]) -> Callable[[TrialPaths], Task]:
+    """What has a trial evaluated on the cluster, with the GPUs that there are."""
+    from toconv.sweep.cluster import Task  # start-up: Ray
+
+    gpu = asked.gpu if asked and present.get("GPU", 0) else 0.0
+    if asked:
+        console.print(
+            f"evaluation of {asked.on}: {asked.asked}; with {gpu:g} GPU, at most {asked.timeout_minutes:g} minutes each"
+        )
+
+    def begin(paths: TrialPaths) -> Task:
+        from toconv.export.own_evaluation import evaluate  # start-up: safetensors, the Hub's client
+
+        return Task(evaluate, (paths, asked, Path.cwd()), gpu)
+
+    return begin
 
 
 def import_report(trials: int) -> None:
@@ -230,6 +259,16 @@ def _finish(driver: Driver, tracker: BackgroundTracker, seconds: float) -> ExitC
         f"done in {duration(seconds)}: {len(named(records, Kind.TRIAL, State.COMPLETE))} complete, "
         f"{len(named(records, state=State.PRUNED))} pruned, {len(failed)} failed"
     )
+    unevaluated = [r for r in records if r.not_evaluated]
+    for record in unevaluated:
+        console.print(
+            f"evaluation failed: {record.name}: {record.not_evaluated}\n  its output: {record.paths.evaluation_log}; "
+            "the next start of the same command tries it again"
+        )
+    if driver.out_of_reach:
+        console.print(
+            f"{driver.out_of_reach} complete trial(s) cannot be evaluated: their checkpoints went before it was asked"
+        )
     if driver.taken_over:
         console.print(f"{driver.taken_over} of them had been finished already, here or in another sweep of this folder")
     if spent:
@@ -243,7 +282,7 @@ def _finish(driver: Driver, tracker: BackgroundTracker, seconds: float) -> ExitC
         f"all rows: {driver.paths.results}\n"
         f"curves, parameters, checkpoints: {how_to_look(driver.sweep.base.experiment)}"
     )
-    return ExitCode.TRIALS_FAILED if failed else ExitCode.DONE
+    return ExitCode.TRIALS_FAILED if failed or unevaluated else ExitCode.DONE
 
 
 def facts(data: DataSettings) -> dict[str, Any]:

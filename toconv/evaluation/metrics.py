@@ -170,3 +170,14 @@ def names_in(place: Place, split: Split = VALIDATION) -> list[str]:
 def objectives() -> list[str]:
     """What a sweep may optimise: metrics, and the number of tokens."""
     return [*names_in(Place.TABLE), "tokens"]
+
+
+def taken_names() -> set[str]:
+    """Of all numbers that toconv measures itself: a user's own measure has another."""
+    held_out = {split.prefix + name for split in HELD_OUT for name in METRICS}
+    return held_out | {*DIAGNOSTICS, *SHRINKAGE, *COST, "tokens"}
+
+
+def own_metric(name: str, lower_is_better: bool) -> Metric:
+    """What a user's own evaluation measures, marked as that."""
+    return Metric(name, name, "your own measure", lower_is_better, "as your evaluation has it", frozenset())

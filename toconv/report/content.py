@@ -9,6 +9,7 @@ from toconv.analysis.pareto import front, recommended
 from toconv.analysis.records import Kind, TrialRecord
 from toconv.analysis.seeds import SeedGroup
 from toconv.errors import ToconvError
+from toconv.evaluation.metrics import Metric, own_metric
 from toconv.paths import OUTPUTS, SweepPaths
 from toconv.progress import printable
 from toconv.report.error_maps import ErrorMaps, compute_error_maps
@@ -45,6 +46,13 @@ class Content(Results):
     def front(self) -> set[str]:
         """The trial_ids of the front of the sweep's objectives."""
         return {r.trial_id for r in front(self.records, self.sweep.file.objectives)}
+
+    @property
+    def own(self) -> list[Metric]:
+        """Higher is taken for better where no objective says so."""
+        asked, directions = self.sweep.file.evaluation, self.sweep.file.objectives
+        names = asked.metric if asked else ()
+        return [own_metric(name, directions.get(name) == "minimize") for name in names]
 
     def standing(self, record: TrialRecord) -> str:
         """`recommended`, `front` or `other`."""

@@ -85,7 +85,8 @@ def against_tokens(results: Results, measured: Measured) -> Figure:
     axes.set_xscale("log", base=2)
     axes.set_xticks(results.sizes, [str(n) for n in results.sizes])
     axes.minorticks_off()
-    axes.set(xlabel="tokens", ylabel=fill(f"{measured.metric.axis}, {measured.split.title} pictures", 48))
+    pictures = f", {measured.split.title} pictures" if measured.split.name else ""
+    axes.set(xlabel="tokens", ylabel=fill(f"{measured.metric.axis}{pictures}", 48))
     if any(p.record.is_given(measured.name) for p in plot.trials):
         figure.supxlabel(GIVEN_TRIALS, fontsize=6)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -14,6 +14,7 @@ from toconv.evaluation.metrics import HELD_OUT, METRICS, Metric, Place, Split, s
 
 DISTORTION = METRICS["distortion"]
 TOKENS = "tokens"
+OWN = Split("", "", "your own")  # whatever a user's evaluation looks at
 SHAPE_OF = {  # of the baselines that are drawn one by one; the others are points of the mixing curve
     "pool": "square",
     "strided": "up",
@@ -74,17 +75,24 @@ class Results:
         """Every number of tokens that has a result."""
         return sorted({r.tokens for r in [*self.complete, *self.baselines]})
 
+    @property
+    def own(self) -> list[Metric]:
+        """What the user's own evaluation measures."""
+        return []
+
     @cached_property
     def measured(self) -> list[Measured]:
-        """All that is drawn against tokens and that seed groups have: validation first."""
-        return self._measured(Place.FIGURE)
+        """All that is drawn against tokens and that seed groups have: validation first, the user's own last."""
+        return [*self._measured(Place.FIGURE), *self._known(Measured(OWN, metric) for metric in self.own)]
 
     @cached_property
     def against_distortion(self) -> list[Measured]:
         return self._measured(Place.PANEL)
 
     def _measured(self, place: Place) -> list[Measured]:
-        every = [Measured(split, metric) for split in HELD_OUT for metric in shown_in(place)]
+        return self._known(Measured(split, metric) for split in HELD_OUT for metric in shown_in(place))
+
+    def _known(self, every: Iterable[Measured]) -> list[Measured]:
         return [m for m in every if any(group.estimate(m.name) for group in self.seed_groups)]
 
 

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -38,6 +38,7 @@ import ray  # noqa: E402 - reads the environment when it is imported
 PROBE_SECONDS = 10.0
 JOIN_SECONDS, START_SECONDS = 30.0, 300.0  # that a cluster which is there has to answer, and one of our own to start
 STOP_SECONDS = 30.0
+WORKER_RETRIES = 2  # of a worker that died; what failed by itself is not run again
 
 
 class Cluster:
@@ -112,6 +113,33 @@ def within(seconds: float, call: Callable[[], dict[str, float]], otherwise: str)
         why = first_line(errors[0]) if errors else f"no answer within {seconds:.0f} s"
         raise MachineryError(f"{otherwise} ({why})") from (errors[0] if errors else None)
     return found[0]
+
+
+class Task:
+    """A function at work on one CPU of the cluster, and so many GPUs."""
+
+    def __init__(self, call: Callable[..., None], given: Sequence[Any], gpu: float) -> None:
+        work = ray.remote(call).options(num_cpus=1, num_gpus=gpu, max_retries=WORKER_RETRIES)
+        self._result = work.remote(*given)
+
+    def ended(self) -> bool:
+        return bool(ray.wait([self._result], timeout=0)[0])
+
+    def failure(self) -> str | None:
+        """Why one that ended did not do its work. Raises MachineryError where that was what it raised."""
+        try:
+            ray.get(self._result)
+        except ray.exceptions.WorkerCrashedError:
+            return f"its worker died more than {WORKER_RETRIES} times"
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            if isinstance(cause, MachineryError):
+                raise MachineryError(str(cause)) from error
+            return f"{type(cause).__name__}: {first_line(cause)}"
+        return None
+
+    def cancel(self) -> None:
+        ray.cancel(self._result, force=True)
 
 
 RAY_ERRORS = (ray.exceptions.RayError, ConnectionError)

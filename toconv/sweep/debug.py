@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from toconv.analysis.records import label
-from toconv.errors import ExitCode
 from toconv.paths import SweepPaths, TrialPaths
 from toconv.progress import bar, console
 from toconv.sweep.driver import trial_inputs
@@ -14,9 +13,9 @@ from toconv.training.folder import only_training
 from toconv.training.identity import trial_id
 
 
-def run_one(sweep: Sweep, paths: SweepPaths, store: Path) -> ExitCode:
-    """The trial that the sweep would draw first, with the command line's settings fixed. Starts anew each time. Errors
-    come out as they are raised, so that a debugger stops where they arise."""
+def run_one(sweep: Sweep, paths: SweepPaths, store: Path) -> TrialPaths:
+    """The trial that the sweep would draw first, with the command line's settings fixed; returns its files. Starts anew
+    each time. Errors come out as they are raised, so that a debugger stops where they arise."""
     ledger = Ledger(sweep, None, lambda params: trial_id(sweep.settings(params), store.name))
     proposal = ledger.propose({})
     assert proposal is not None  # a sweep has a trial at least
@@ -37,4 +36,4 @@ def run_one(sweep: Sweep, paths: SweepPaths, store: Path) -> ExitCode:
             values = ", ".join(f"{name} {value:.4g}" for name, value in epoch.metrics.items())
             console.print(f"epoch {epoch.epoch}/{trial.epochs_asked}: {values}")
         trial.close()
-    return ExitCode.DONE
+    return folder

@@ -16,6 +16,7 @@ from toconv.errors import SealBroken
 from toconv.paths import SweepPaths, TrialPaths, link
 from toconv.settings import SEED, TEST
 from toconv.sweep.budget import Spent
+from toconv.sweep.evaluations import Evaluations
 from toconv.sweep.file import Sweep
 from toconv.sweep.proposals import Proposal, Trial
 from toconv.sweep.seal import differences, finish, intact, seal
@@ -44,9 +45,15 @@ class Driver:
         self._identities: dict[str, str] = {}
         self._settings = settings_of_training(sweep.base)  # a trial's parameters come on top
         self.ledger = Ledger(sweep, paths.study, self.identify)
+        self.evaluations = Evaluations(sweep.file, paths)
         self._check_seals()
+        late = self.evaluations.late(self.ledger.trials())
+        self.late = [p for p in late if self.paths.trial(p.trial_id).latest.exists()]  # to be evaluated, and complete
+        self.out_of_reach = len(late) - len(self.late)  # complete, without numbers and without a checkpoint
+        self.to_evaluate: list[Proposal] = []  # handed out and trained, for `evaluating` to take
         self._adopted = self.ledger.open_proposals()
         self.adopted = len(self._adopted)
+        self.handed_out = 0  # trials and evaluations, by this start
         self.taken_over = 0  # trials whose results were there before they were asked for
         self.open: dict[str, Proposal] = {}  # by trial_id, handed out and not ended
         self.latest = self._last_epochs()  # the latest epoch of each trial that ran
@@ -77,8 +84,10 @@ class Driver:
         return [f"{line} (trial {name})" for line in found]
 
     def _unlike_the_ledger(self, trial: Trial, last: Epoch) -> list[str]:
-        differing = {k: v for k, v in trial.values.items() if trial.seal and last.metrics.get(k, v) != v}
-        return [f"{self.paths.study}: has {k}={v}, was {last.metrics[k]}" for k, v in differing.items()]
+        found = self.evaluations.found(trial.proposal.trial_id)
+        measured = {**last.metrics, **(found.metrics if found else {})}
+        differing = {k: v for k, v in trial.values.items() if trial.seal and measured.get(k, v) != v}
+        return [f"{self.paths.study}: has {k}={v}, was {measured[k]}" for k, v in differing.items()]
 
     def identify(self, params: Mapping[str, Any]) -> str:
         """The trial_id of these parameters."""
@@ -93,18 +102,34 @@ class Driver:
         return self.sweep.planned_trials() + len(finalists) + len(self._finalists_to_come())
 
     def left(self) -> int:
-        """How many trials and finalists have not ended, as far as they are known."""
+        """How many trials, finalists and evaluations have not ended, as far as they are known."""
         missing = sum(self.ledger.missing(cell.name) for cell in self.sweep.cells())
-        return missing + len(self._finalists_to_come()) + len(self._adopted) + len(self.open)
+        return missing + len(self._finalists_to_come()) + len(self._adopted) + len(self.open) + len(self.late)
+
+    def can_begin(self, slots: int) -> bool:
+        """Whether something is left to begin, and a slot is free for it."""
+        return len(self.open) < slots and self.left() > len(self.open)
 
     def next_proposal(self) -> Proposal | None:
-        """A trial to run: unfinished ones first, finalists last. None where nothing is left to begin now."""
+        """A trial to run: unfinished ones first, finalists last. None where nothing is left to begin now, and where
+        something was handed out to be evaluated instead."""
+        if self.late:
+            self._hand_out(self.late[0])
+            self.to_evaluate.append(self.late.pop(0))
+            return None
         while proposal := self._unfinished() or self._finalist():
+            self._hand_out(proposal)
             if not self._take_over(proposal):
-                self.open[proposal.trial_id] = proposal
-                self.spent.began(proposal.trial_id)
                 return proposal
+            self.completed(proposal)
+            if proposal.trial_id in self.open:
+                return None
         return None
+
+    def _hand_out(self, proposal: Proposal) -> None:
+        self.handed_out += 1
+        self.open[proposal.trial_id] = proposal
+        self.spent.began(proposal.trial_id)
 
     def _unfinished(self) -> Proposal | None:
         if self._adopted:
@@ -123,7 +148,6 @@ class Driver:
             copy_trial(found, own)
         self.latest[proposal.trial_id] = read_epochs(own.metrics)[-1]
         self.taken_over += 1
-        self.completed(proposal)
         return True
 
     def _finalist(self) -> Proposal | None:
@@ -164,9 +188,28 @@ class Driver:
         self._track(self.ledger.trial(proposal))
 
     def completed(self, proposal: Proposal) -> None:
-        metrics, paths = self.latest[proposal.trial_id].metrics, self.paths.trial(proposal.trial_id)
-        finish(paths)
-        self.ledger.complete(proposal, {**metrics, "tokens": self.sweep.tokens(proposal.params)}, seal(paths))
+        """Its last epoch is done: enter it, or have it evaluated first."""
+        finish(self.paths.trial(proposal.trial_id))
+        if self.evaluations.lacks(proposal):
+            self.to_evaluate.append(proposal)
+        else:
+            self._complete(proposal)
+
+    def evaluated(self, proposal: Proposal) -> None:
+        """Its evaluation has ended. Without an objective's value a trial failed; any other is as good as before."""
+        found = self.evaluations.found(proposal.trial_id, anew=True)
+        if self.ledger.trial(proposal).ended:
+            self._ended(proposal)
+        elif self.sweep.file.own_objectives and (found is None or found.failed):
+            self.failed(proposal, f"evaluation: {found.failed if found else 'nothing was kept of it'}")
+        else:
+            self._complete(proposal)
+
+    def _complete(self, proposal: Proposal) -> None:
+        found = self.evaluations.found(proposal.trial_id)
+        metrics = {**self.latest[proposal.trial_id].metrics, **(found.metrics if found else {})}
+        sealed = seal(self.paths.trial(proposal.trial_id))
+        self.ledger.complete(proposal, {**metrics, "tokens": self.sweep.tokens(proposal.params)}, sealed)
         self._ended(proposal)
 
     def pruned(self, proposal: Proposal) -> None:
@@ -195,8 +238,10 @@ class Driver:
                 self._track(trial)
 
     def _drop_checkpoints(self, trials: Sequence[Trial]) -> set[str]:
-        """Checkpoints stay for the front, for what is recommended and for whatever runs. Returns whose went."""
-        due = {t.proposal.trial_id for t in trials if t.ended} - self.front(trials) - self._recommended(trials)
+        """Checkpoints stay for the front, for what is recommended, for what may be evaluated later and for whatever
+        runs. Returns whose went."""
+        due = {t.proposal.trial_id for t in trials if t.ended and not self.evaluations.keeps_checkpoint(t)}
+        due -= self.front(trials) | self._recommended(trials)
         return {trial_id for trial_id in due if drop_checkpoints(self.paths.trial(trial_id))}
 
     def _track(self, trial: Trial) -> None:
@@ -208,6 +253,7 @@ class Driver:
         proposal, paths = trial.proposal, self.paths.trial(trial.proposal.trial_id)
         epochs = read_epochs(paths.metrics)
         ended = trial.state in {State.COMPLETE, State.PRUNED} and epochs
+        own = self.evaluations.metrics(trial)
         same = {name: getattr(proposal, name) for name in ("trial_id", "name", "cell", "finalist_of", "number")}
         return TrialRecord(
             **same,
@@ -215,11 +261,13 @@ class Driver:
             state=trial.state,
             tokens=self.sweep.tokens(proposal.params),
             params=dict(proposal.params),
-            values=dict(epochs[-1].metrics) if ended else {},
+            values={**epochs[-1].metrics, **own} if ended else {},
             device_seconds=epochs[-1].seconds if epochs else None,
             folder=paths.folder,
             reason=trial.reason,
             kept=paths.latest.exists(),
+            own=tuple(own),
+            not_evaluated=self.evaluations.failure(trial),
             settings={**self._settings, **proposal.params},
         )
 
@@ -239,7 +287,7 @@ def copy_trial(source: TrialPaths, target: TrialPaths) -> None:
     target.folder.mkdir(parents=True, exist_ok=True)
     for checkpoint in source.checkpoints():
         link(checkpoint, target.folder / checkpoint.name)
-    for path in filter(Path.is_file, (source.metrics, source.config)):
+    for path in filter(Path.is_file, (source.metrics, source.config, source.evaluation)):
         shutil.copyfile(path, target.folder / path.name)
     finish(target)
 

@@ -21,7 +21,8 @@ from toconv.settings import BLOCK_NEEDED, GRID_SIZE, CompressorSettings, Setting
 from toconv.sweep.feasible import refusals
 from toconv.sweep.file import Sweep
 from toconv.sweep.lock import check_alone
-from toconv.sweep.preflight import check_cluster, joined, usable
+from toconv.sweep.own_measure import OwnMeasure
+from toconv.sweep.preflight import check_cluster, check_fits, joined, usable
 from toconv.sweep.request import check_request
 from toconv.tokens.encoder_files import check_files
 from toconv.tokens.encoding import check_pictures, check_room, estimated_bytes, store_folder
@@ -89,7 +90,9 @@ def _check(sweep: Sweep, paths: SweepPaths, pictures: Splits) -> bool:
     check_cluster()
     check_alone(paths)
     if joined() is None:
-        usable(sweep.file.resources, {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()})
+        present: dict[str, float] = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+        usable(sweep.file.resources, present)
+        check_fits(sweep.file.evaluation, present)
     check_trials_room(sweep, paths)
     check_files(base.encoder)
     store = store_folder(base, pictures)
@@ -139,6 +142,18 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
         f"time: about {duration(seconds)} of this machine for the trials, from their arithmetic and a "
         f"matrix product timed just now ({rate / 1e9:.0f} GFLOP/s)" + ("" if stored else "; encoding comes before it")
     )
+
+    if file.evaluation:
+        console.print(_evaluation(sweep, file.evaluation, trials))
+
+
+def _evaluation(sweep: Sweep, asked: OwnMeasure, trials: int) -> str:
+    """What the user's own evaluation is, and the time that it can take at most."""
+    longest, seeds = 60 * asked.timeout_minutes, sweep.file.finalists.seeds if sweep.file.finalists else 0
+    finalists = f"each finalist ({seeds} for each trial of the front)"
+    who = f"each trial{f' and {finalists}' if seeds else ''}" if asked.on == "trials" else finalists
+    whole = f", of the trials one after the other {duration(trials * longest)}" if asked.on == "trials" else ""
+    return f"evaluation of {who}: {asked.asked}; at most {duration(longest)} each{whole}"
 
 
 def _table(sweep: Sweep, costs: dict[int, Cost]) -> Table:

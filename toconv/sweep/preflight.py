@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toconv.errors import MachineryError, RequestError
 from toconv.machine import runs
 from toconv.paths import SweepPaths, free_bytes, unwritable
+from toconv.sweep.own_measure import OwnMeasure, search_path
 from toconv.tracking_address import database_file, store_in_use
 
 if TYPE_CHECKING:  # a worker imports this module too, and needs no request
@@ -54,6 +58,50 @@ def check_ray() -> None:
     lacking = [*_lacking()] if address is None else []
     if lacking:
         raise MachineryError("; ".join(lacking))
+
+
+def check_evaluation(asked: OwnMeasure | None) -> None:
+    """Raises RequestError where the user's own evaluation could not even begin. Imports nothing of it."""
+    if asked is None:
+        return
+    lacking = _lacking_function(asked.function) if asked.function else _lacking_program(asked)
+    if lacking:
+        raise RequestError(f"evaluation.{'function' if asked.function else 'command'}={asked.asked}: {lacking}")
+
+
+def _lacking_program(asked: OwnMeasure) -> str | None:
+    program, *words = asked.words(Path("export"), Path("output"))
+    if shutil.which(program, path=search_path()) is None:
+        return f"no program {program} is found beside {sys.executable}, nor in PATH"
+    script = words[0] if words and Path(program).name.startswith("python") else ""
+    if script.endswith(".py") and not Path(script).is_file():
+        return f"{script} is no file in {Path.cwd()}"
+    return None
+
+
+def _lacking_function(function: str) -> str | None:
+    """Found as Python would find it from the working directory, folder by folder, without running any of it."""
+    module, _, name = function.partition(":")
+    found, places = None, [str(Path.cwd()), *sys.path]
+    for count, _ in enumerate(parts := module.split("."), 1):
+        found = PathFinder.find_spec(".".join(parts[:count]), places)
+        if found is None:
+            return f"no module {'.'.join(parts[:count])} is found in {Path.cwd()}, nor where Python looks"
+        places = list(found.submodule_search_locations or [])
+    source = Path(found.origin) if found and found.origin and found.origin.endswith(".py") else None
+    text = source.read_text(errors="replace") if source else name
+    return None if name in text or "import *" in text else f"{source} has no {name}"
+
+
+def check_fits(asked: OwnMeasure | None, present: Mapping[str, float]) -> None:
+    """Raises RequestError where the cluster never has what an evaluation asks for. Where there is no GPU, gpu counts as
+    0."""
+    gpu = present.get("GPU", 0)
+    if asked and ((gpu and asked.gpu > gpu) or present.get("CPU", 0) < 1):
+        raise RequestError(
+            f"evaluation.gpu={asked.gpu:g}: an evaluation asks for that and for cpu=1; the cluster has "
+            f"cpu={present.get('CPU', 0):g}, gpu={gpu:g}"
+        )
 
 
 def _folders(sweep: Sweep, paths: SweepPaths) -> Iterator[str]:

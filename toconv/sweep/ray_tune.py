@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from toconv.sweep.cluster import RAY_ERRORS, node_id, unreachable  # isort: skip - sets the environment that Ray reads when it is imported
+from toconv.sweep.cluster import RAY_ERRORS, WORKER_RETRIES, node_id, unreachable  # isort: skip - sets the environment that Ray reads when it is imported
 
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
@@ -27,11 +28,12 @@ from toconv.training.epochs import Epoch, read_epochs
 
 if TYPE_CHECKING:  # a worker imports this module too, and needs neither the ledger nor a request
     from toconv.sweep.driver import Driver
+    from toconv.sweep.evaluating import Evaluating
     from toconv.sweep.proposals import Proposal
     from toconv.sweep.schema import Resources
     from toconv.sweep.trainable import RunningTrial
 
-WORKER_RETRIES = 2  # of a worker that died; a trial that failed is not run again
+POLL_SECONDS = 0.1
 
 
 class RayTrial(tune.Trainable):
@@ -72,10 +74,10 @@ class RayTrial(tune.Trainable):
 class LedgerSearcher(Searcher):
     """Tune's view of the ledger: hands out proposals, takes outcomes."""
 
-    def __init__(self, driver: Driver, slots: int, on_last: Callable[[], None]) -> None:
+    def __init__(self, driver: Driver, slots: int, evaluating: Evaluating, on_last: Callable[[], None]) -> None:
         """`on_last` is called once, at the first epoch that ends after the last trial has begun."""
         super().__init__(metric=None, mode=None)
-        self.driver, self.slots = driver, slots
+        self.driver, self.slots, self._evaluating = driver, slots, evaluating
         self._on_last: Callable[[], None] | None = on_last
         self._last_begun = False
         self.proposals: dict[str, Proposal] = {}  # by Tune's trial id
@@ -86,7 +88,7 @@ class LedgerSearcher(Searcher):
     def _say_interrupted(self) -> None:
         if self.driver.open:
             console.print(
-                f"interrupted: {len(self.driver.open)} running trial(s) end their epoch and save; "
+                f"interrupted: {len(self.driver.open)} running trial(s) end their epoch and save, evaluations stop; "
                 "once more stops at once"
             )
 
@@ -100,12 +102,13 @@ class LedgerSearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # as its docstring has it
         if self.stopping():
             return Searcher.FINISHED
-        if len(self.driver.open) >= self.slots:
-            return None
-        proposal = self.driver.next_proposal()
-        self._last_begun = self.driver.left() <= len(self.driver.open)
-        if proposal is None:
-            return Searcher.FINISHED if not self.driver.open else None
+        self._evaluating.poll()
+        proposal = None
+        if len(self.driver.open) < self.slots:
+            proposal = self.driver.next_proposal()
+            self._last_begun = self.driver.left() <= len(self.driver.open)
+        if proposal is None:  # Tune, which holds workers while it waits, waits for trials alone
+            return None if self.proposals else Searcher.FINISHED
         self.proposals[trial_id] = proposal
         return {"inputs": asdict(self.driver.inputs(proposal))}
 
@@ -226,17 +229,54 @@ class Watch(tune.Stopper):
 
 
 def run_trials(
-    driver: Driver, resources: Resources, slots: int, on_step: Callable[[], None], on_last: Callable[[], None]
+    driver: Driver,
+    resources: Resources,
+    slots: int,
+    evaluating: Evaluating,
+    on_step: Callable[[], None],
+    on_last: Callable[[], None],
 ) -> None:
     """Run what the ledger still lacks; `on_last` is called once the last trial is under way. Raises KeyboardInterrupt
     after SIGINT and SIGTERM, MachineryError where the machinery gave way; the ledger then holds what remains to be
     done."""
-    searcher = LedgerSearcher(driver, slots, on_last)
-    trainable = tune.with_resources(RayTrial, {"cpu": resources.cpu, "gpu": resources.gpu})
-    tuner = tune.Tuner(
-        trainable,
+    searcher = LedgerSearcher(driver, slots, evaluating, on_last)
+    scheduler = CellScheduler(searcher)
+
+    def step() -> None:
+        evaluating.poll()
+        on_step()
+
+    with searcher.interrupt.handling(unreachable):
+        try:
+            before = -1
+            while driver.can_begin(slots) and driver.handed_out > before and not searcher.stopping():
+                before = driver.handed_out
+                _tuner(driver, resources, searcher, scheduler, step).fit()
+                while evaluating.busy and not searcher.stopping() and not driver.can_begin(slots):
+                    step()
+                    time.sleep(POLL_SECONDS)
+            evaluating.stop()
+        except (tune.error.TuneError, *RAY_ERRORS) as error:
+            what = unreachable() or f"Ray Tune gave way: {first_line(error)}"
+            raise MachineryError(what) from error
+    if searcher.broken:
+        raise MachineryError(searcher.broken)
+    if searcher.interrupt.asked:
+        raise KeyboardInterrupt
+
+
+def _tuner(
+    driver: Driver,
+    resources: Resources,
+    searcher: LedgerSearcher,
+    scheduler: CellScheduler,
+    on_step: Callable[[], None],
+) -> tune.Tuner:
+    """Workers wait for their next trial, which holds what they have; where an evaluation may want that, they end."""
+    return tune.Tuner(
+        tune.with_resources(RayTrial, {"cpu": resources.cpu, "gpu": resources.gpu}),
         tune_config=tune.TuneConfig(
-            search_alg=searcher, scheduler=CellScheduler(searcher), num_samples=-1, reuse_actors=True
+            search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=driver.evaluations.asked is None
         ),
         run_config=tune.RunConfig(
             name="tune",
@@ -247,13 +287,3 @@ def run_trials(
             failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES),
         ),
     )
-    with searcher.interrupt.handling(unreachable):
-        try:
-            tuner.fit()
-        except (tune.error.TuneError, *RAY_ERRORS) as error:
-            what = unreachable() or f"Ray Tune gave way: {first_line(error)}"
-            raise MachineryError(what) from error
-    if searcher.broken:
-        raise MachineryError(searcher.broken)
-    if searcher.interrupt.asked:
-        raise KeyboardInterrupt

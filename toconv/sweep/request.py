@@ -61,8 +61,10 @@ def definition(sweep: Sweep, fingerprint: str) -> dict[str, Any]:
 
 
 def _defining(file: SweepFile) -> dict[str, Any]:
-    """Of an earlier version's file too, as this version takes it: ranges of whole-number settings in whole numbers."""
-    return file.model_dump(mode="json", include=set(DEFINING))
+    """Of an earlier version's file too, as this version takes it: ranges of whole-number settings in whole numbers. A
+    user's own measure defines the sweep where trials were proposed by it; any other may change between two starts."""
+    own = {"evaluation": file.evaluation.identity() if file.evaluation and file.own_objectives else None}
+    return file.model_dump(mode="json", include=set(DEFINING)) | own
 
 
 def check_request(sweep: Sweep, paths: SweepPaths, fingerprint: str) -> None:

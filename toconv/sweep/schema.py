@@ -11,14 +11,24 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from toconv import config
 from toconv.evaluation.metrics import objectives
-from toconv.ranges import Positive, Real, Whole, one_of
+from toconv.ranges import SMALLEST_SHARE, Countable, Positive, Real, Whole
 from toconv.settings import Group
+from toconv.sweep.own_measure import OwnMeasure
 from toconv.sweep.space import MOST_VALUES, Choices, Distribution, Space, as_settings_take_them
 from toconv.sweep.yaml_text import FOR_ANCHORS
 
-SMALLEST_SHARE = 0.0001  # of a CPU or GPU
 MOST_CELLS, MOST_TRIALS = 10_000, 100_000  # of a sweep, all cells together
-SECTIONS = {"settings", "grid", "search", "objectives", "early_stopping", "resources", "budget", "finalists"}
+SECTIONS = {
+    "settings",
+    "grid",
+    "search",
+    "objectives",
+    "early_stopping",
+    "resources",
+    "budget",
+    "finalists",
+    "evaluation",
+}
 
 
 class EarlyStopping(Group):
@@ -27,16 +37,8 @@ class EarlyStopping(Group):
 
 
 class Resources(Group):
-    gpu: Annotated[Real, Field(ge=0, le=1024)] = 1
-    cpu: Annotated[Real, Field(ge=SMALLEST_SHARE, le=10_000)] = 1
-
-    @field_validator("gpu", "cpu")
-    @classmethod
-    def _countable(cls, value: float) -> float:
-        """As Ray counts."""
-        if (value > 1 and value % 1) or 0 < value < SMALLEST_SHARE:
-            raise ValueError(f"must be a whole number, or a part of one from {SMALLEST_SHARE} on")
-        return value
+    gpu: Annotated[Countable, Field(ge=0, le=1024)] = 1
+    cpu: Annotated[Countable, Field(ge=SMALLEST_SHARE, le=10_000)] = 1
 
 
 class Budget(Group):
@@ -56,9 +58,8 @@ class SweepFile(Group):
     grid: dict[str, Choices] = {}
     search: Space = {}
     start_with: list[dict[str, Any]] = []
-    objectives: Annotated[
-        dict[Annotated[str, one_of(objectives())], Literal["minimize", "maximize"]], Field(min_length=1)
-    ]
+    evaluation: OwnMeasure | None = None  # before the objectives, which may be of it
+    objectives: Annotated[dict[str, Literal["minimize", "maximize"]], Field(min_length=1)]
     trials: Annotated[Whole, Field(ge=1, le=MOST_TRIALS)]
     sampler: Literal["tpe", "gp", "nsga2", "random", "grid"] = "tpe"
     early_stopping: EarlyStopping | None = None
@@ -67,7 +68,7 @@ class SweepFile(Group):
     finalists: Finalists | None = None
     baselines: bool = True
 
-    @field_validator("early_stopping", "finalists", mode="before")
+    @field_validator("early_stopping", "finalists", "evaluation", mode="before")
     @classmethod
     def _none(cls, value: Any) -> Any:
         return None if value == "none" else value
@@ -81,6 +82,21 @@ class SweepFile(Group):
     @classmethod
     def _typed(cls, value: Space) -> Space:
         return as_settings_take_them(value)
+
+    @field_validator("objectives")
+    @classmethod
+    def _measured(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        """Of our own metrics, and of the user's where each trial has them."""
+        if "evaluation" not in info.data:  # which is wrong itself, and is told of
+            return value
+        own: OwnMeasure | None = info.data["evaluation"]
+        known = [*objectives(), *(own.metric if own and own.on == "trials" else ())]
+        wrong = [name for name in value if name not in known]
+        if early := [name for name in wrong if own and name in own.metric]:
+            raise ValueError(f"{', '.join(early)}: of finalists alone; an objective needs evaluation.on=trials")
+        if wrong:
+            raise ValueError(f"{config.shown(', '.join(wrong))}: must be one of {', '.join(known)}")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> SweepFile:
@@ -102,7 +118,14 @@ class SweepFile(Group):
                 f"trials: {cells} cell(s) with {self.trials} trials each; a sweep has at most {MOST_CELLS} cells and "
                 f"{MOST_TRIALS} trials in all of them"
             )
+        if self.evaluation and self.evaluation.on == "finalists" and self.finalists is None:
+            raise ValueError("evaluation.on=finalists: needs finalists: {seeds: …}; or have it on trials")
         return self
+
+    @property
+    def own_objectives(self) -> list[str]:
+        """Those that the user's own evaluation measures."""
+        return [name for name in self.objectives if self.evaluation and name in self.evaluation.metric]
 
 
 def readable(error: ValidationError, typed: Mapping[tuple[str, str], str]) -> list[str]:
@@ -137,6 +160,7 @@ def _keys(path: list[int | str]) -> list[str]:
         "resources": Resources,
         "budget": Budget,
         "finalists": Finalists,
+        "evaluation": OwnMeasure,
         "search": Distribution,
     }
     return list((kinds[str(path[0])] if path else SweepFile).model_fields)

@@ -24,6 +24,7 @@ TAG = "tag:yaml.org,2002:"
 TEXT, MERGE = f"{TAG}str", f"{TAG}merge"
 PLAIN = {TEXT, MERGE, *(f"{TAG}{name}" for name in ("int", "float", "bool", "null", "seq", "map"))}
 FOR_ANCHORS = "x-"  # how keys begin that hold parts for other places alone, as in compose files
+WORDS = {"on"}  # keys that YAML takes for true, and that are words here
 OF_SETTINGS = {"settings", "grid", "search"}  # sections whose keys are settings
 
 
@@ -133,6 +134,8 @@ def _check_keys(node: yaml.MappingNode) -> None:
             raise yaml.YAMLError(f"line {line}: a key must be text, not a list or a mapping")
         if key.tag == MERGE:
             continue
+        if key.value in WORDS:
+            key.tag = TEXT
         if key.tag != TEXT:
             raise yaml.YAMLError(
                 f'line {line}: the key {shown(key.value)} must be text, which it is in quotes: "{shown(key.value)}"'

@@ -118,6 +118,7 @@ class MlflowTracker(Tracker):
         if run_id not in self._described:
             self._describe(run_id, run_facts.record_params(record))
         outcome = f"{record.state}, checkpoints {'kept' if record.kept else 'gone'}"
+        outcome += "".join(f", {name} {record.values[name]!r}" for name in record.own)
         if self._ended.get(record.trial_id) == outcome:
             return
         self._ship_metrics(run_id, record)
@@ -167,8 +168,13 @@ class MlflowTracker(Tracker):
 
     def _end(self, run_id: str, record: TrialRecord) -> None:
         entities = _mlflow().entities
-        told = run_facts.texts({"state": record.state, "reason": record.reason})
-        self._client.log_batch(run_id, tags=[entities.RunTag(key, value) for key, value in told.items()])
+        again = "" if record.own else None  # takes the place of an earlier failure's
+        told = {"state": record.state, "reason": record.reason, "not_evaluated": record.not_evaluated or again}
+        there = self._client.get_run(run_id).data.metrics if record.own else {}
+        own = [entities.Metric(*point) for point in run_facts.own(record) if there.get(point[0]) != point[1]]
+        self._client.log_batch(
+            run_id, own, tags=[entities.RunTag(key, value) for key, value in run_facts.texts(told).items()]
+        )
         if record.folder is not None:
             paths = record.paths
             self._artifacts(run_id, {path.name: path for path in (paths.best, paths.latest, paths.config)})
@@ -185,7 +191,7 @@ class MlflowTracker(Tracker):
             return
         model = found[0] if found else self._create_model(run_id, record)
         self._client.finalize_logged_model(model.model_id, "READY")
-        for name, value, timestamp, step in run_facts.epochs(record)[-1]:
+        for name, value, timestamp, step in [*run_facts.epochs(record)[-1], *run_facts.own(record)]:
             self._client.log_metric(run_id, name, value, timestamp, step, model_id=model.model_id)
 
     def _create_model(self, run_id: str, record: TrialRecord) -> Any:

@@ -98,6 +98,16 @@ def epochs(record: TrialRecord) -> list[list[Point]]:
     return found
 
 
+def own(record: TrialRecord) -> list[Point]:
+    """What the user's own evaluation gave, at the last epoch and at the time when it was kept."""
+    found = _epochs(record) if record.own else []
+    if not found:
+        return []
+    kept = record.paths.evaluation
+    when = int(1000 * kept.stat().st_mtime) if kept.exists() else found[-1].timestamp
+    return [(name, record.values[name], when, found[-1].epoch) for name in record.own]
+
+
 def datasets(provenance: Provenance) -> list[dict[str, str]]:
     """The token store's splits: name, digest, source, schema, profile and context of each."""
     n, c = provenance.shape

@@ -1,5 +1,7 @@
 """Trials as W&B runs, where that is asked for. The only module that knows W&B."""
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import wandb
@@ -35,9 +37,9 @@ class WandbTracker(Tracker):
             ) from error
 
     def sync(self, record: TrialRecord) -> None:
-        """Ended records only: a W&B run is written in one go, once; its id makes a repetition a resumption."""
-        mark = self._delivered / record.trial_id
-        if record.state == State.RUNNING or mark.exists():
+        """Ended records only: a W&B run is written in one go; its id makes a repetition a resumption."""
+        mark, own = self._delivered / record.trial_id, {name: record.values[name] for name in record.own}
+        if record.state == State.RUNNING or (mark.exists() and mark.read_text() == _told(own)):
             return
         config = {**record.settings, "tokens": record.tokens, "cell": record.cell, "name": record.name}
         config |= {"optuna.number": record.number, "commit": self.provenance.commit}
@@ -58,5 +60,11 @@ class WandbTracker(Tracker):
         for points in run_facts.epochs(record):
             if points and points[0][-1] >= run.step:
                 run.log({name: value for name, value, _, _ in points}, step=points[0][-1])
+        run.summary.update(own)
         run.finish(exit_code=int(record.state == State.FAILED))
-        write_atomic(mark, "")
+        write_atomic(mark, _told(own))
+
+
+def _told(own: Mapping[str, float]) -> str:
+    """What a mark says: the numbers of the user's own evaluation, which may come later than all others."""
+    return json.dumps(own) if own else ""

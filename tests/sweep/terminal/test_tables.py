@@ -54,3 +54,10 @@ def test_what_was_not_measured_of_a_baseline_without_a_grid_is_a_dash():
     tome.values.update({name: value for name, value in tested.items() if name != "test_distortion_ridge"})
     (row,) = [line for line in lines(finalists_table([trial, *finalists("a", 0.2, 0.4), pool, tome])) if "tome" in line]
     assert row.count("—") == 1 and row.count("0.2500") == len(TESTED) - 1
+
+
+def test_what_the_user_measured_is_a_column_of_the_front_and_empty_for_baselines():
+    values = {"distortion": 0.5, "cosine": 0.5, "accuracy": 0.875}
+    records = [record("a", 16, 0, values=values, own=("accuracy",)), *baselines(16, pool=0.6)]
+    head, *found = [line for line in lines(front_table(records, OBJECTIVES)) if "accuracy" in line or " 16 " in line]
+    assert "accuracy" in head and "0.8750" in found[0] and "0.8750" not in found[1]

@@ -9,7 +9,18 @@ from toconv.analysis.results import FIRST
 from toconv.analysis.seeds import CONFIDENCE, Estimate, compare
 from toconv.evaluation.metrics import GIVEN, GIVEN_NOTE
 from toconv.report.content import Content
-from toconv.report.front_data import DISTORTION, SHAPE_OF, Mean, Measured, Plot, Point, ends, panel_plot, tokens_plot
+from toconv.report.front_data import (
+    DISTORTION,
+    OWN,
+    SHAPE_OF,
+    Mean,
+    Measured,
+    Plot,
+    Point,
+    ends,
+    panel_plot,
+    tokens_plot,
+)
 from toconv.report.page.html import View, details, figure, paragraphs, row, shown, table, views
 from toconv.report.page.svg import Scale, around, bar, clipped, drawing, end_labels, frame, legend, line, point
 
@@ -26,8 +37,11 @@ CURVE = ("line", "mixing", "mixing curve, strided to pooled")
 
 def the_front(content: Content) -> str:
     parts = [paragraphs(learnt(content), "learnt"), _evidence(content)]
-    if content.measured:
-        parts += ["<h3>Tokens against each metric</h3>", _by_tokens(content)]
+    ours, own = ([m for m in content.measured if (m.split is OWN) == theirs] for theirs in (False, True))
+    if ours:
+        parts += ["<h3>Tokens against each metric</h3>", _by_tokens(content, ours)]
+    if own:
+        parts += ["<h3>Tokens against your own measure</h3>", _by_own_measure(content, own)]
     if content.against_distortion:
         titles = dict.fromkeys(m.metric.title for m in content.against_distortion)
         parts += [f"<h3>Distortion against {' and '.join(titles)}</h3>", _by_distortion(content)]
@@ -72,14 +86,27 @@ def _evidence(content: Content) -> str:
     return f"<p>{text}</p>"
 
 
-def _by_tokens(content: Content) -> str:
-    def drawn(measured: Measured, hidden: bool) -> str:
-        plot, metric = tokens_plot(content, measured), measured.metric
-        facts = f"{metric.axis}, {measured.split.title} pictures; {metric.direction}. {summary(plot)}{_given(plot)}"
-        return figure(against_tokens(content, plot, hidden), facts)
+def _by_tokens(content: Content, measured: Sequence[Measured]) -> str:
+    def drawn(m: Measured, hidden: bool) -> str:
+        return _tokens_figure(content, m, f"{m.metric.axis}, {m.split.title} pictures", hidden)
 
-    entries = [TRIAL, BEST, RECOMMENDED, *[SEEDS] * content.repeated]
-    return legend(entries) + _views("metric", content.measured, drawn)
+    return _tokens_legend(content) + _views("metric", measured, drawn)
+
+
+def _by_own_measure(content: Content, measured: Sequence[Measured]) -> str:
+    note = "<p>What your evaluation wrote of each compressor. Baselines are no exports, and have none.</p>"
+    return note + _tokens_legend(content) + "".join(_tokens_figure(content, m, m.metric.axis, True) for m in measured)
+
+
+def _tokens_legend(content: Content) -> str:
+    return legend([TRIAL, BEST, RECOMMENDED, *[SEEDS] * content.repeated])
+
+
+def _tokens_figure(content: Content, measured: Measured, facts: str, hidden: bool) -> str:
+    plot = tokens_plot(content, measured)
+    return figure(
+        against_tokens(content, plot, hidden), f"{facts}; {measured.metric.direction}. {summary(plot)}{_given(plot)}"
+    )
 
 
 def _by_distortion(content: Content) -> str:

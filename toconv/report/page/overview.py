@@ -13,6 +13,7 @@ from toconv.report.page.html import command
 from toconv.settings import SOURCES
 from toconv.sweep.budget import HOUR
 from toconv.sweep.feasible import listed, refusals
+from toconv.sweep.own_measure import OwnMeasure
 from toconv.sweep.space import Distribution
 from toconv.tokens.listing import some
 from toconv.tracking.tracker import how_to_look
@@ -31,6 +32,7 @@ def overview(content: Content) -> str:
         "searched": _listed({key: _range(d) for key, d in file.search.items()}),
         "refused by the settings": _refused(content),
         "objectives": ", ".join(f"{name} ({direction})" for name, direction in file.objectives.items()),
+        "own evaluation": _evaluation(file.evaluation),
         "trials": _trials(content),
         "spent": f"{duration(content.hours * HOUR)}; device-seconds of all trials: {seconds:.0f}",
     }
@@ -55,6 +57,13 @@ def how_to_reproduce(content: Content) -> str:
         f"<code>{escape(how_to_look(content.sweep.base.experiment))}</code> shows the runs.</p>"
     )
     return command(facts["command"]) + _definitions(found) + note
+
+
+def _evaluation(asked: OwnMeasure | None) -> str:
+    if asked is None:
+        return ""
+    who = "trials and finalists" if asked.on == "trials" else "finalists"
+    return f"{asked.asked} gives {', '.join(asked.metric)} of {who}; baselines, which are no exports, have none"
 
 
 def _pictures(content: Content) -> str:

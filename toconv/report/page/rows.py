@@ -24,7 +24,7 @@ def every_row(content: Content) -> str:
     heads = [*RECOGNISED_BY, *metrics, *content.settings, *rest, *other_metrics(content.records), "reason"]
     rows = []
     for r in content.records:
-        more = {"reason": r.reason, "device_seconds": r.device_seconds}
+        more = {"reason": r.reason or r.not_evaluated, "device_seconds": r.device_seconds}
         metrics_ = {name: Estimate(v, None, True) if r.is_given(name) else v for name, v in r.values.items()}
         values = {**facts(r), **r.params, **metrics_, **more}
         style = "front" if r.trial_id in content.front else r.kind

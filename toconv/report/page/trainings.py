@@ -87,6 +87,8 @@ def what_failed(content: Content) -> str:
         _failed(content, failed) if failed else "<p>Nothing failed.</p>",
         _pruned(content, pruned) if pruned else "<p>Nothing was pruned.</p>",
     ]
+    if unevaluated := [r for r in content.records if r.not_evaluated]:
+        parts.append(_unevaluated(unevaluated))
     if running:
         parts.append(f"<p>{len(running)} trial(s) have not ended: {escape(', '.join(r.name for r in running))}.</p>")
     steps = next_steps(content)
@@ -102,6 +104,14 @@ def _failed(content: Content, failed: Sequence[TrialRecord]) -> str:
         debug = Html(command(r.debug_command(content.facts["command"])))
         rows.append(row([r.name, settings_text(r.params), r.reason, debug], heads))
     return f"<h3>Failed: {len(failed)}</h3>" + table(heads, rows, "Failed trials", "sortable prose")
+
+
+def _unevaluated(records: Sequence[TrialRecord]) -> str:
+    heads = ["trial", "settings", "why", "output"]
+    rows = [row([r.name, settings_text(r.params), r.not_evaluated, r.paths.evaluation_log], heads) for r in records]
+    told = "<p>Their trials are complete. The next start of the sweep tries them again.</p>"
+    found = table(heads, rows, "Evaluations that failed", "sortable prose")
+    return f"<h3>Evaluations that failed: {len(records)}</h3>{told}{found}"
 
 
 def _pruned(content: Content, pruned: Sequence[TrialRecord]) -> str:

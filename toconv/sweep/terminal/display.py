@@ -16,6 +16,7 @@ from toconv.sweep.terminal.utilization import Utilization
 from toconv.training.epochs import Epoch
 
 REFRESH_SECONDS = 0.5
+EVALUATED = "evaluated now"  # trained, and at work with the user's own evaluation
 SHARE = 0.05  # of the driver's time that drawing may take
 SILENCE_SECONDS = 20.0  # after so long without a plain line one tells how far running trials are
 
@@ -142,6 +143,8 @@ class Display:
         state = trial.state if trial.ended else WAITING
         if running:
             state = time_left(self._trial_seconds_left(latest)) or State.RUNNING
+            if self._driver.evaluations.asked and latest and latest.epoch == self._epochs:
+                state = EVALUATED
         number = f"finalist {proposal.number}" if proposal.finalist_of else str(proposal.number)
         epochs = f"{latest.epoch if latest else 0}/{self._epochs}"
         distortion, perception = map(metrics.get, ("distortion", "perception"))

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from toconv.analysis.pareto import front
 from toconv.analysis.records import Kind, TrialRecord, baselines_at, settings_text
+from toconv.analysis.results import own_metrics
 from toconv.analysis.seeds import CONFIDENCE, TESTED, summarise
 from toconv.evaluation.metrics import GIVEN, GIVEN_NOTE, Place, names_in
 
@@ -22,23 +23,23 @@ def front_table(records: Sequence[TrialRecord], objectives: Mapping[str, str]) -
     """The front, with the baselines of each k below its trials."""
     table = _table(
         "front of tokens against fidelity, and the baselines at the same tokens",
-        ("tokens", "name", *names_in(Place.TABLE), "seconds"),
+        ("tokens", "name", *names_in(Place.TABLE), *own_metrics(records), "seconds"),
     )
     table.add_column("settings", overflow="fold")
-    best = front(records, objectives)
+    best, own = front(records, objectives), own_metrics(records)
     for tokens in sorted({r.tokens for r in [*best, *(r for r in records if r.kind == Kind.BASELINE)]}):
         for record in (r for r in best if r.tokens == tokens):
-            table.add_row(*map(Text, [*_cells(record), settings_text(record.params)]), style="bold")
+            table.add_row(*map(Text, [*_cells(record, own), settings_text(record.params)]), style="bold")
         for record in baselines_at(records, tokens).values():
-            table.add_row(*map(Text, [*_cells(record), ""]), style="dim")
+            table.add_row(*map(Text, [*_cells(record, own), ""]), style="dim")
         table.add_section()
     table.caption = _caption(best, names_in(Place.TABLE))
     return table
 
 
-def _cells(record: TrialRecord) -> list[str]:
+def _cells(record: TrialRecord, own: Sequence[str]) -> list[str]:
     seconds = "" if record.device_seconds is None else f"{record.device_seconds:.1f}"
-    return [str(record.tokens), record.name, *_numbers(record, names_in(Place.TABLE)), seconds]
+    return [str(record.tokens), record.name, *_numbers(record, [*names_in(Place.TABLE), *own]), seconds]
 
 
 def _numbers(record: TrialRecord, names: Sequence[str]) -> list[str]:
