@@ -193,3 +193,13 @@ def test_skipped_pictures_are_counted_and_named():
     found = page(content([*many(0), *baselines(16, pool=0.6)], skipped=skipped))
     assert "5 picture(s) that cannot be read: &lt;0&gt;.png: the file is empty, " in found and "and 2 more" in found
     assert "cannot be read" not in page(content([*many(0), *baselines(16, pool=0.6)]))
+
+
+def test_the_rows_say_what_gives_no_grid_and_what_saves_the_encoder():
+    pool, tome, smaller = baselines(16, pool=0.6, tome=0.3, smaller_picture=0.9)
+    for r in (pool, smaller):
+        r.values["distortion_ridge"] = 0.5
+    smaller.values["encoder_share"] = 16 / 576
+    notes = [("no grid", tome), ("saves the encoder too", smaller)]
+    assert not any(note in page(content([pool])) for note, _ in notes)
+    assert all(note in page(content([pool, r])) for note, r in notes)
