@@ -69,6 +69,7 @@ class Reader(HTMLParser):
 def test_the_page_answers_in_the_order_of_its_questions():
     found = Reader(page(content([*many(0), *baselines(16, pool=0.6)])))
     assert [s["id"] for s in found.named("section")] == [
+        "what-to-take",
         "overview",
         "front",
         "recommended",
@@ -228,3 +229,13 @@ def test_an_evaluation_that_failed_stands_with_its_reason_and_its_output():
     text = page(content([failed], *OWN))
     assert "Evaluations that failed: 1" in text and "no &lt;model&gt;" in text and "trials/f/evaluation.log" in text
     assert "your own measure" not in text.partition("id=front")[2], "nothing has it"
+
+
+def test_the_rows_say_what_gives_no_grid_and_what_saves_the_encoder():
+    pool, tome, smaller = baselines(16, pool=0.6, tome=0.3, smaller_picture=0.9)
+    for r in (pool, smaller):
+        r.values["distortion_ridge"] = 0.5
+    smaller.values["encoder_share"] = 16 / 576
+    notes = [("no grid", tome), ("saves the encoder too", smaller)]
+    assert not any(note in page(content([pool])) for note, _ in notes)
+    assert all(note in page(content([pool, r])) for note, r in notes)

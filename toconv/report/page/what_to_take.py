@@ -14,7 +14,7 @@ def what_to_take(content: Content) -> str:
     heads = ["tokens", "for", "take", "why"]
     rows = []
     for a in found:
-        name = Html(f"<b>{escape(a.take)}</b>{'' if a.trained else ', not trained'}")
+        name = Html(f"<strong>{escape(a.take)}</strong>{'' if a.trained else ', not trained'}")
         rows.append(row([a.tokens, a.purpose, name, a.why], heads))
     purposes = " and ".join(f"{purpose} by {metric.words}" for purpose, metric in PURPOSES.items())
     return table(heads, rows, f"Chosen on validation pictures: {purposes}", "prose")
