@@ -1,11 +1,11 @@
 """Embedding agreement: what compressed tokens are worth to the encoder itself, which needs no other model.
 
-Compressed tokens go, beside the image's class token, through the encoder's own remaining blocks, final norm and
-projection; `embedding_agreement` is the cosine of the pooled embedding with the one that all g² tokens give. With
-CLIP's text tower, `zero_shot_agreement` is the share of images that both embeddings put into the same of ImageNet's
-classes."""
+Compressed tokens go, beside the image's class token and registers where the encoder has some, through its own remaining
+blocks, final norm, pooling and projection; `embedding_agreement` is the cosine of the pooled embedding with the one
+that all g² tokens give. With CLIP's text tower, `zero_shot_agreement` is the share of images that both embeddings put
+into the same of ImageNet's classes."""
 
-# B images, N = g*g tokens, M = k*k compressed tokens, C channels, E channels of the embedding, K classes
+# B images, N = g*g tokens, P prefix tokens, M = k*k compressed tokens, C channels, E channels of the embedding, K classes
 
 from collections.abc import Iterator
 
@@ -16,9 +16,15 @@ from toconv.models.protocols import TokenMap
 from toconv.settings import EncoderSettings
 from toconv.tokens.batches import Batches
 from toconv.tokens.derived import derived
-from toconv.tokens.encoders import load_classifier, load_tail
+from toconv.tokens.encoder_models import load_classifier
+from toconv.tokens.encoders import load_tail
 
-COMPUTED_BY = ("evaluation/embedding_agreement.py", "tokens/batches.py", "tokens/encoders.py")
+COMPUTED_BY = (
+    "evaluation/embedding_agreement.py",
+    "tokens/batches.py",
+    "tokens/encoder_models.py",
+    "tokens/encoders.py",
+)
 
 
 class EmbeddingAgreement:
@@ -29,7 +35,7 @@ class EmbeddingAgreement:
         self._images, self._tail = images, load_tail(encoder, images.device)
         store = images.store
         self._mean_C, self._std_C = (values.to(images.device) for values in (store.mean_C, store.std_C))
-        self._class_IC = store.class_tokens(images.split)
+        self._prefix_IPC = store.class_tokens(images.split)
 
         def whole() -> dict[str, torch.Tensor]:
             return {"values": torch.cat([e.cpu() for e in self._embeddings(lambda x_BNC: x_BNC)])}
@@ -57,8 +63,8 @@ class EmbeddingAgreement:
         start = 0
         for x_BNC in self._images:
             z_BMC = compress(x_BNC).float()
-            class_BC = self._class_IC[start : start + len(x_BNC)].to(x_BNC.device)
+            prefix_BPC = self._prefix_IPC[start : start + len(x_BNC)].to(x_BNC.device)
             start += len(x_BNC)
             with torch.no_grad(), torch.autocast(x_BNC.device.type, enabled=False):
-                embedding_BE = self._tail(z_BMC * self._std_C + self._mean_C, class_BC)
+                embedding_BE = self._tail(z_BMC * self._std_C + self._mean_C, prefix_BPC)
             yield embedding_BE

@@ -11,7 +11,8 @@ from toconv.errors import CheckpointError, first_line
 from toconv.export.module import FORMAT, EncoderFacts, TokenCompressor
 from toconv.paths import TrialPaths
 from toconv.settings import EncoderSettings, Settings
-from toconv.tokens.encoders import architecture_identity, count_blocks, weights_identity
+from toconv.tokens.encoder_models import count_blocks
+from toconv.tokens.encoder_weights import architecture_identity, weights_identity
 
 SHARED = ("name", "layer", "image_size", "patch_size", "width", "mean", "std")  # of settings and facts
 

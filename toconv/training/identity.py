@@ -13,7 +13,7 @@ TRAINING_CODE = (  # below the package
     *within("evaluation", "distortion", "embedding_agreement", "final", "metrics", "perception"),
     *within("models", "blocks", "compressor", "cost", "critic", "decoder", "families", "linear_code", "linear_fit"),
     *within("models/kernels", "norm_silu", "reconstruction"),
-    *within("tokens", "batches", "codes", "encoders"),
+    *within("tokens", "batches", "codes", "encoder_models", "encoders"),
     *within("training", "critic_samples", "loop", "losses", "optimizers"),
 )
 
