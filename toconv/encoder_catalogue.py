@@ -19,7 +19,7 @@ GIVEN = {  # and those that say which encoder it is, by library
     "timm": {"architecture": "vit_small_patch14_dinov2", "weights": "lvd142m"},
 }
 VISION = {"layers": 12, "width": 768, "patch_size": 16, "image_size": 224}  # what open_clip's model configs leave out
-PLACES = ("rope", "rel_pos_bias", "shared_rel_pos")  # attributes of timm's models that place tokens in every block
+PLACES = ("rope", "rel_pos", "relative_position")  # in the names of what places tokens in every block of timm's models
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of the pixels' colours
 
@@ -82,7 +82,7 @@ def known_grid(library: str, architecture: str) -> Grid:
         size = vision.get("image_size", VISION["image_size"])
         if not isinstance(size, int):
             raise EncoderError(f"encoder.architecture={architecture}: pictures of {size} pixels give no square grid")
-        return timm_grid(name)._replace(image_size=size)
+        return timm_grid(name, architecture)._replace(image_size=size)
     return Grid(vision["layers"], vision["width"], vision["patch_size"], vision["image_size"])
 
 
@@ -130,32 +130,33 @@ def _near(name: str, known: list[str]) -> str:
 
 
 @cache
-def timm_grid(name: str) -> Grid:
-    """Of a model of timm's at the size of picture that it comes with; built without memory, in half a second. Raises
-    EncoderError that says why it is not one that serves."""
+def timm_grid(name: str, architecture: str = "") -> Grid:
+    """Of a model of timm's, which `architecture` may be another name of, at the size of picture that it comes with;
+    built without memory, in half a second. Raises EncoderError that says why it is not one that serves."""
     import timm  # start-up: as torch, and where an encoder is one of timm's
     import torch
 
-    where, (bare, _, tag) = f"encoder.architecture={name}", name.partition(".")
+    where, (bare, _, tag) = f"encoder.architecture={architecture or name}", name.partition(".")
     if not timm.is_model(bare):
         raise EncoderError(f"{where}: no model of timm's{_near(bare, timm.list_models())}")
-    if tag:
+    if tag and not architecture:
         raise EncoderError(f"{where}: the weights are named apart: encoder.architecture={bare} encoder.weights={tag}")
     with torch.device("meta"):
-        return grid_of(timm.create_model(name, num_classes=0), where)
+        return grid_of(timm.create_model(bare, num_classes=0), where)
 
 
 def grid_of(model: Any, where: str) -> Grid:
     """Of a model of timm's. Raises EncoderError, which begins with `where`, as `timm_grid` does."""
-    from timm.models.vision_transformer import VisionTransformer  # start-up: as `timm_grid`
+    from timm.models.eva import Eva  # start-up: as `timm_grid`
+    from timm.models.vision_transformer import VisionTransformer
 
-    kind = type(model).__name__
-    if any(getattr(model, place, None) is not None for place in PLACES):
+    kind, modules = type(model).__name__, (name for name, _ in [*model.named_modules(), *model.named_parameters()])
+    if hasattr(model, "blocks") and any(part in name for name in modules for part in PLACES):
         raise EncoderError(
             f"{where}: each block of timm's {kind} places its tokens by rotary or relative positions, which compressed "
             "tokens have none of"
         )
-    if not isinstance(model, VisionTransformer):
+    if not isinstance(model, VisionTransformer | Eva):
         raise EncoderError(
             f"{where}: timm's {kind} is no plain vision transformer, one square grid of tokens from first block to last"
         )

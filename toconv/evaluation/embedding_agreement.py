@@ -5,7 +5,7 @@ blocks, final norm, pooling and projection; `embedding_agreement` is the cosine 
 that all g² tokens give. With CLIP's text tower, `zero_shot_agreement` is the share of images that both embeddings put
 into the same of ImageNet's classes."""
 
-# B images, N = g*g tokens, P prefix tokens, M = k*k compressed tokens, C channels, E channels of the embedding, K classes
+# B images, N = g*g tokens, P prefix tokens, M = k*k compressed tokens, C channels, E of the embedding, K classes
 
 from collections.abc import Iterator
 

@@ -12,13 +12,12 @@ from typing import Any
 import torch
 
 from toconv import config, load
-from toconv.errors import DataError, RequestError
+from toconv.errors import DataError
 from toconv.evaluation.distortion import Distortion
-from toconv.export.from_checkpoint import SHARED, encoder_facts, from_checkpoint
+from toconv.export.from_checkpoint import encoder_facts, encoder_of, from_checkpoint
 from toconv.export.module import TokenCompressor
 from toconv.hardware import describe, resolve_device
-from toconv.settings import GRID_SIZE, Settings
-from toconv.tokens.encoder_weights import TIMM
+from toconv.settings import Settings
 from toconv.tokens.encoders import load_encoder
 from toconv.tokens.images import Picture
 from toconv.tokens.pixels import crops
@@ -43,35 +42,13 @@ def open_compressor(name: str, given: Mapping[str, Any]) -> tuple[TokenCompresso
     path = Path(name)
     if (path / "config.json").is_file() or not (path.exists() or path.suffix == ".pt"):
         compressor = load(name)
-        settings = config.compose(_encoder_of(compressor, given), given)
+        settings = config.compose(encoder_of(compressor, given), given)
     else:
         compressor, settings = from_checkpoint(path)
         if given:
             settings = config.compose(config.flat(settings.model_dump(mode="json")), given)
     compressor.check_encoder(**asdict(encoder_facts(settings.encoder)))
     return compressor, settings
-
-
-def _encoder_of(compressor: TokenCompressor, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of an export's encoder: those of its name in conf/encoder, or what the export itself says. Raises
-    RequestError where neither says which weights to take."""
-    facts, k = compressor.encoder, {GRID_SIZE: compressor.k}
-    library = "timm" if facts.architecture.startswith(TIMM) else "open_clip"
-    if facts.name in config.groups()["encoder"] or "encoder" in given:
-        return {"encoder": facts.name, **k}
-    known = {f"encoder.{name}": getattr(facts, name) for name in SHARED}
-    known |= {f"encoder.{name}": list(getattr(facts, name)) for name in ("mean", "std")}
-    if not facts.architecture.startswith("{"):
-        known["encoder.architecture"] = facts.architecture.removeprefix(TIMM)
-    if facts.weights.startswith(f"{library}:"):
-        known["encoder.weights"] = facts.weights.rsplit(":", 1)[1]
-    missing = [key for key in ("encoder.architecture", "encoder.weights") if key not in {**known, **given}]
-    if missing:
-        raise RequestError(
-            f"{facts.name}: conf/encoder has no encoder of that name; say which it is: "
-            f"{' '.join(f'{key}=FILE' for key in missing)} (weights {facts.weights})"
-        )
-    return {**known, "encoder.library": library, "encoder.sha256": None, **k}
 
 
 def readable_batches(

@@ -105,7 +105,7 @@ def _load_model(settings: EncoderSettings) -> Any:
 def _load_timm(settings: EncoderSettings) -> TimmTower:
     """The model without its classifier, its position table resized to the pictures' size."""
     import timm  # start-up: two seconds
-    from timm.models.vision_transformer import checkpoint_filter_fn
+    from timm.models import eva, vision_transformer
 
     timm_grid(settings.architecture)  # or why it is none that serves
     weights, size = resolve_weights(settings), settings.image_size
@@ -114,7 +114,8 @@ def _load_timm(settings: EncoderSettings) -> TimmTower:
         model: Any = timm.create_model(name, pretrained=isinstance(weights, str), num_classes=0, img_size=size)
         if isinstance(weights, str):
             return TimmTower(model)
-        state = checkpoint_filter_fn(timm.models.load_state_dict(str(weights), weights_only=True), model)
+        family = eva if isinstance(model, eva.Eva) else vision_transformer
+        state = family.checkpoint_filter_fn(timm.models.load_state_dict(str(weights), weights_only=True), model)
         heads = tuple(f"{name}." for name in ("head", "head_dist"))
         model.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith(heads)})
     except Exception as error:  # the hub's, torch's and timm's many kinds
