@@ -206,7 +206,7 @@ def overrides_of(settings: Settings) -> dict[str, Any]:
 
 def _differing(wanted: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
     found = flat(_composed(frozenset(chosen.items())))
-    return {key: value for key, value in wanted.items() if found[key] != value}
+    return {key: value for key, value in wanted.items() if found.get(key, value) != value}  # a file may leave one out
 
 
 @cache

@@ -18,7 +18,7 @@ MEASURED_BY = (  # below the package
     "grid.py",
     *within("evaluation", "baselines", "distortion", "embedding_agreement", "final", "metrics", "perception"),
     *within("models", "baselines", "cost", "linear_code", "linear_fit"),
-    *within("tokens", "batches", "codes", "encoders"),
+    *within("tokens", "batches", "codes", "encoder_models", "encoders"),
 )
 BATCH = 32  # images at a time; changes no number
 
