@@ -36,8 +36,8 @@ VERSION = f"{ROOT}.__version__"  # of the root, whose `load` belongs to export; 
 WALLS: dict[str, tuple[str, ...]] = {  # an outside library: the modules, and the folders with all in them, that know it
     "hydra": ("config",),
     "omegaconf": ("config",),
-    "open_clip": ("tokens.encoders",),
-    "timm": ("tokens.encoders",),
+    "open_clip": ("encoder_catalogue", "tokens.encoder_models"),
+    "timm": ("encoder_catalogue", "tokens.encoder_models"),
     "onnx": ("tokens.onnx_weights",),
     "torchvision": ("tokens.pixels",),
     "PIL": ("tokens.picture_decoder",),

@@ -40,7 +40,7 @@ def test_one_message_names_every_mistake():
         "loss.lambda_gp=-1",
         "training.n_critic=0",
         "training.epoch: no such setting; did you mean training.epochs",
-        "encoder=foo: must be one of clip_vit_l_14_336, vit_s_14_336",
+        "encoder=foo: must be one of clip_vit_l_14_336, open_clip, timm, vit_s_14_336",
         "training.learning_rate=abc",
     ):
         assert part in found

@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from toconv.encoder_catalogue import READ, completed
 from toconv.errors import RequestError
 from toconv.paths import CONF
 from toconv.plain_values import DEEPEST, MOST_VALUES, depth_of, is_plain
@@ -155,8 +156,18 @@ def check(
     try:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
-        return None, mistakes + readable(error.errors(include_url=False), merged, typed)
+        wrong = [found for found in error.errors(include_url=False) if not _unread(found)]
+        return None, mistakes + readable(wrong, merged, typed)
     return (None if mistakes else settings), mistakes
+
+
+def _unread(error: ErrorDetails) -> bool:
+    """Whether it is about a setting that the encoder's library was to say: why it did not is told already."""
+    return (
+        error["input"] is None
+        and error["loc"][0] == "encoder"
+        and error["loc"][1] in {*READ, "architecture", "weights"}
+    )
 
 
 def without(meant: Collection[str], mistakes: Iterable[str]) -> list[str]:
@@ -166,7 +177,8 @@ def without(meant: Collection[str], mistakes: Iterable[str]) -> list[str]:
 
 def resolved(merged: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[str], set[str]]:
     """conf/ with {dotted name or group: value} laid over it, as a tree of plain values that no range was held against,
-    None where it does not resolve; the mistakes: unknown keys and choices; and the settings that those keys meant."""
+    None where it does not resolve; the mistakes: unknown keys, choices and encoders; and the settings that those keys
+    meant."""
     options, mistakes = groups(), []
     chosen = {key: value for key, value in merged.items() if key in options}
     for key in [key for key in chosen if str(chosen[key]) not in options[key]]:
@@ -177,7 +189,9 @@ def resolved(merged: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[str
     unresolved = _unresolved(raw, given)
     if unresolved:
         return None, [*mistakes, *unknown, *unresolved], set()
-    return _resolved(raw, given), [*mistakes, *unknown], {names[0] for names in unknown.values() if names}
+    raw = _resolved(raw, given)
+    raw["encoder"], unread = completed(raw["encoder"])
+    return raw, [*mistakes, *unknown, *unread], {names[0] for names in unknown.values() if names}
 
 
 def overrides_of(settings: Settings) -> dict[str, Any]:
@@ -192,7 +206,7 @@ def overrides_of(settings: Settings) -> dict[str, Any]:
 
 def _differing(wanted: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
     found = flat(_composed(frozenset(chosen.items())))
-    return {key: value for key, value in wanted.items() if found[key] != value}
+    return {key: value for key, value in wanted.items() if found.get(key, value) != value}  # a file may leave one out
 
 
 @cache

@@ -95,8 +95,9 @@ class EncoderSettings(Group):
     """The frozen vision transformer, and the pixels that it was trained on."""
 
     name: Text
-    architecture: FileText  # an open_clip model name, or an open_clip model config (*.json)
-    weights: FileText  # an open_clip tag, a local file, or package:MODULE/FILE
+    library: Literal["open_clip", "timm"] = "open_clip"  # that builds it; older checkpoints do not name it
+    architecture: FileText  # the library's name of a model, or an open_clip model config (*.json)
+    weights: FileText  # a tag of the library's, a local file, or package:MODULE/FILE
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None  # of the weights file; checked where it is given
     layer: Annotated[Whole, Field(ge=-1000, le=999)]  # index of the block whose output is taken, -1 for the last
     image_size: Size  # pixels
@@ -111,6 +112,15 @@ class EncoderSettings(Group):
     def grid_size(self) -> int:
         """Tokens along one side of the grid, g."""
         return self.image_size // self.patch_size
+
+    @property
+    def stated(self) -> str:
+        """All that decides its tokens, in a sentence."""
+        g, mean, std = self.grid_size, *(", ".join(f"{v:.4g}" for v in values) for values in (self.mean, self.std))
+        return (
+            f"encoder {self.name} ({self.library}, {self.weights}): {self.image_size} px, {g}x{g} tokens of width "
+            f"{self.width} in patches of {self.patch_size}, layer {self.layer}; pixels less ({mean}) over ({std})"
+        )
 
 
 class DataSettings(Group):

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 import toconv
 from tests.repository import REPOSITORY
 from tests.running import toconv_command
+from tests.small_encoders import small_encoder
 from toconv import config
 from toconv.commands import compress
 from toconv.config import parse_overrides
@@ -21,6 +22,7 @@ from toconv.errors import EncoderMismatch, ExitCode, RequestError
 from toconv.evaluation.distortion import Distortion
 from toconv.export.from_checkpoint import from_checkpoint
 from toconv.export.pictures import open_compressor
+from toconv.integrations.vision_tower import CompressedVisionTower
 from toconv.paths import TrialPaths
 from toconv.tokens.encoders import load_encoder
 from toconv.tokens.encoding import prepare_store
@@ -97,7 +99,7 @@ def test_a_folder_becomes_tokens_and_maps_and_the_summary_is_the_metrics(trained
     for number, key in enumerate(("one", "sub/one", "sub/two")):
         found = load_file(tmp_path / "out" / f"{key}.safetensors")
         torch.testing.assert_close(found["tokens"], z[number])
-        torch.testing.assert_close(found["class_token"], classes[number])
+        torch.testing.assert_close(found["class_token"], classes[number, 0])
     assert Image.open(tmp_path / "out" / "one.png").size[0] > 500
     assert len(re.findall(r"% of variance not recovered; out/", done.stdout)) == 3
     last = done.stdout.splitlines()[-1]
@@ -117,6 +119,38 @@ def test_a_trials_folder_and_a_checkpoint_file_open_as_the_export_does(trained, 
     assert [found.encoder for _, found in opened] == [settings.encoder] * 3
     first, *others = (compressor(x) for compressor, _ in opened)
     assert all(torch.equal(first, other) for other in others)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "g", "k", "beside"),
+    [
+        ("tiny_siglip", 110, 27, 6, {}),
+        ("tiny_siglip_gap", 64, 16, 5, {}),
+        ("tiny_dinov2_reg4", 148, 37, 12, {"class_token": (32,), "prefix_tokens": (5, 32)}),
+        ("test_vit3", 224, 14, 4, {"prefix_tokens": (1, 96)}),
+    ],
+)
+def test_an_encoder_of_any_grid_trains_exports_and_compresses(photographs, tmp_path, name, size, g, k, beside):
+    pictures = {"data": "folder", "data.root": str(photographs), "data.crops": 1}
+    small = {"training.epochs": 1, "training.n_critic": 1, "hardware.device": "cpu", "hardware.mixed_precision": False}
+    widths = {f"model.{part}.width": 8 for part in ("compressor", "decoder", "critic")}
+    asked = small_encoder(tmp_path, name, **{"encoder.image_size": size, "encoder.name": "mine"})
+    asked |= {**pictures, **small, **widths, "data.tokens_dir": str(tmp_path), "model.compressor.output_grid_size": k}
+    settings = config.compose(asked)
+    store = TokenStore(prepare_store(settings))
+    paths = TrialPaths(tmp_path / "trial")
+    (epoch,) = ResumableTraining(Training(settings, store, CPU), paths).epochs()
+    assert store.grid_size == settings.encoder.grid_size == g and -1 <= epoch.metrics["embedding_agreement"] <= 1
+    from_checkpoint(paths.folder)[0].save_pretrained(tmp_path / "export")
+    facts = [f"encoder.{key}={settings.encoder.model_dump()[key]}" for key in ("weights", "dtype")]
+    words = [photographs / "00.jpg", "--checkpoint", tmp_path / "export", "--output", tmp_path / "out", *facts]
+    timm_name = [f"encoder.architecture={name}"]
+    assert compress.main([str(word) for word in (*words, *timm_name)]) == ExitCode.DONE
+    found = load_file(tmp_path / "out" / "00.safetensors")
+    assert found.pop("tokens").shape == (k * k, store.width)
+    assert {key: tuple(values.shape) for key, values in found.items()} == beside
+    tower = CompressedVisionTower(tmp_path / "export", settings.encoder)
+    assert tower(torch.randn(1, 3, size, size)).shape == (1, k * k, store.width)
 
 
 def test_unreadable_pictures_are_named_and_skipped_with_exit_code_3(trained, photographs, tmp_path):

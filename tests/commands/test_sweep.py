@@ -25,6 +25,7 @@ from tests.running import (
     trial_rows,
     write_sweep,
 )
+from tests.small_encoders import small_encoder
 from toconv.paths import SweepPaths
 
 pytestmark = pytest.mark.slow
@@ -362,3 +363,23 @@ def test_a_second_driver_is_refused_while_the_first_lives(overrides, tmp_path):
         done = run(tmp_path, write_sweep(tmp_path, settings))
     assert done.returncode == 2 and "another process runs this sweep" in done.stderr
     assert Path(paths.root).exists()
+
+
+def test_a_sweep_on_an_encoder_by_name_without_a_class_token_reports_and_resumes(photographs, tmp_path):
+    """test_vit3 of timm: 10×10 tokens, a register beside them, pooled by attention."""
+    chosen = {**small_encoder(tmp_path, "test_vit3"), "data": "folder", "data.root": str(photographs), "data.crops": 1}
+    small = {f"model.{part}.width": 8 for part in ("compressor", "decoder", "critic")}
+    chosen |= {**small, "training.epochs": 1, "training.batch_size": 8, "hardware.threads": 1}
+    chosen["experiment.tracking_uri"] = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    file = write_sweep(tmp_path, chosen, trials=1, grid={"model.compressor.output_grid_size": [3]})
+    done = run(tmp_path, file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "encoder test_vit3 (timm, " in done.stdout and "160 px, 10x10 tokens of width 96" in done.stdout
+    root = tmp_path / "outputs" / "tiny"
+    assert all(0 < abs(float(row["embedding_agreement"])) <= 1 for row in rows(tmp_path))
+    assert "test_vit3" in (root / "report.html").read_text()
+    written = yaml.safe_load((root / "sweep.yaml").read_text())
+    print(written)
+    again = run(tmp_path, file)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert len(trial_rows(tmp_path)) == 1

@@ -30,7 +30,7 @@ def by_hand(settings, images, compress):
         embeddings = []
         for body in (tokens[None], code):
             with torch.inference_mode():
-                x = visual.transformer.resblocks[-1](torch.cat([class_token[None, None], body], dim=1))
+                x = visual.transformer.resblocks[-1](torch.cat([class_token[None], body], dim=1))
                 embeddings.append((visual.ln_post(x)[:, 0] @ visual.proj)[0])
         a, b = embeddings
         found.append(float(a @ b / (a.norm() * b.norm())))

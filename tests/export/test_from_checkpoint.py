@@ -10,7 +10,7 @@ from toconv.evaluation.metrics import MATCHED
 from toconv.export.from_checkpoint import encoder_facts, from_checkpoint
 from toconv.models.families import match
 from toconv.paths import TrialPaths
-from toconv.tokens.encoders import weights_identity
+from toconv.tokens.encoder_weights import weights_identity
 from toconv.tokens.encoding import prepare_store
 from toconv.tokens.store import TokenStore
 from toconv.training.loop import Training

@@ -1,6 +1,6 @@
 """A small LLaVA of transformers with a compressed tower: it generates, learns, and sees k² image tokens."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -15,6 +15,8 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedTokenizerFast,
+    SiglipImageProcessor,
+    SiglipVisionConfig,
 )
 
 from tests.compressors import compressor
@@ -123,6 +125,28 @@ def test_image_features_are_the_projected_tokens_of_tower_and_compressor_put_tog
         found = model.get_image_features(pixels)
     found = getattr(found, "pooler_output", found)
     torch.testing.assert_close(torch.stack(list(found)).reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_tower_of_siglip_without_a_class_token_is_compressed_as_any_other(llava):
+    clip, processor = llava
+    sizes = {"hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": LAYERS, "num_attention_heads": 2}
+    vision = SiglipVisionConfig(image_size=SIDE, patch_size=PATCH, **sizes)
+    given = {**clip.config.to_dict(), "vision_config": vision, "vision_feature_select_strategy": "full"}
+    model = LlavaForConditionalGeneration(LlavaConfig(**given)).eval()
+    square = {"height": SIDE, "width": SIDE}
+    processor.image_processor = SiglipImageProcessor(size=square, image_mean=FACTS.mean, image_std=FACTS.std)
+    made = compressor(3, asdict(replace(FACTS, architecture="ViT-B-16-SigLIP")))
+    pixels = asked(processor, 2)["pixel_values"]
+    with torch.no_grad():
+        hidden = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states[-2]
+        expected = model.model.multi_modal_projector(made(hidden))
+        compress_llava(model, processor, made)
+        after = asked(processor, 2)
+        found = model.get_image_features(after["pixel_values"])
+        model(**after)
+    found = getattr(found, "pooler_output", found)
+    torch.testing.assert_close(torch.stack(list(found)).reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
+    assert image_positions(after) == [9] * 2
 
 
 def test_it_generates(llava):

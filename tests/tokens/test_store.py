@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.small_encoders import small_encoder
 from toconv import config
 from toconv.errors import DataError, EncoderError, StoreError
 from toconv.paths import sha256
@@ -37,6 +38,19 @@ def test_stored_tokens_are_the_encoders_own_in_the_order_of_the_pictures(setting
         expected = encoder(pixels)[0].half()
         assert store.count(split) == len(pixels)
         torch.testing.assert_close(store.read(split, torch.arange(len(pixels))), expected, rtol=1e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize(("name", "beside"), [("tiny_siglip_gap", 0), ("tiny_dinov2_reg4", 5)])
+def test_what_stands_beside_the_tokens_is_stored_whole_or_not_at_all(tiny, tmp_path, small_shards, name, beside):
+    settings = config.compose({**tiny, **small_encoder(tmp_path, name)})
+    folder = prepare_store(settings)
+    store, pictures = TokenStore(folder), list_splits(settings.data)["train"]
+    pixels = torch.cat([crops(p, settings.data, settings.encoder) for p in pictures])
+    tokens, prefix = load_encoder(settings.encoder, torch.device("cpu"))(pixels)
+    found = store.class_tokens("train")
+    assert found.shape == (store.count("train"), beside, store.width)
+    torch.testing.assert_close(found, prefix.half().float())
+    assert prepare_store(settings) == folder
 
 
 def test_reading_equals_a_gather_by_numpy(settings, small_shards):

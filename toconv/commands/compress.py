@@ -25,7 +25,8 @@ usage: toconv compress PICTURE... --checkpoint DIR [--output DIR] [key=value ...
   key=value      a setting of the encoder or of the hardware, e.g. encoder.weights=FILE or hardware.device=cpu; or
                  data.max_pixels=N, above which a picture is not read
 
-NAME.safetensors holds `tokens` (k*k, C), in the units of the encoder's own tokens, and `class_token` (C,).
+NAME.safetensors holds `tokens` (k*k, C), in the units of the encoder's own tokens, and `class_token` (C,) where the
+encoder has one; where it has registers too, `prefix_tokens` (P, C) are all that stand beside the grid.
 NAME.png shows the picture and, token by token, the share of variance that the decoder does not recover.
 Both carry a mark by which the next run knows them: only such files are written over, and such maps are no pictures.
 Exit codes: 0 done, 2 wrong request, 3 done but pictures that cannot be read were skipped, 4 the machinery gave way.
@@ -84,7 +85,7 @@ def _compress_all(pictures: list[Picture], checkpoint: str, output: Path, given:
         for batch in readable_batches(pictures, settings, skipped):
             for found in work.compress(batch):
                 tokens, error = _targets(output, found.picture)
-                content = {"tokens": found.tokens_MC.clone(), "class_token": found.class_C.clone()}
+                content = {"tokens": found.tokens_MC.clone(), **{name: x.clone() for name, x in found.prefix.items()}}
                 with disk(f"{tokens}: not written"):
                     write_atomic(tokens, save(content, {MARK_KEY: MARK}))
                     write_atomic(error, error_map(found.pixels_3HW, found.error_gg, compressor))

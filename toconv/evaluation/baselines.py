@@ -26,7 +26,17 @@ MEASURED_BY = (  # below the package
     "grid.py",
     *within("evaluation", "baselines", "distortion", "embedding_agreement", "final", "metrics", "perception"),
     *within("models", "baselines", "cost", "frequencies", "linear_code", "linear_fit", "token_sets"),
-    *within("tokens", "batches", "class_attention", "codes", "encoders", "known_images", "last_layer", "smaller_store"),
+    *within(
+        "tokens",
+        "batches",
+        "class_attention",
+        "codes",
+        "encoder_models",
+        "encoders",
+        "known_images",
+        "last_layer",
+        "smaller_store",
+    ),
 )
 BATCH = 32  # images at a time; changes no number
 SMALLER = "smaller_picture"

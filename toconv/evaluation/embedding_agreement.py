@@ -1,11 +1,11 @@
 """Embedding agreement: what compressed tokens are worth to the encoder itself, which needs no other model.
 
-Compressed tokens go, beside the image's class token, through the encoder's own remaining blocks, final norm and
-projection; `embedding_agreement` is the cosine of the pooled embedding with the one that all g² tokens give. With
-CLIP's text tower, `zero_shot_agreement` is the share of images that both embeddings put into the same of ImageNet's
-classes."""
+Compressed tokens go, beside the image's class token and registers where the encoder has some, through its own remaining
+blocks, final norm, pooling and projection; `embedding_agreement` is the cosine of the pooled embedding with the one
+that all g² tokens give. With CLIP's text tower, `zero_shot_agreement` is the share of images that both embeddings put
+into the same of ImageNet's classes."""
 
-# B images, N = g*g tokens, M = k*k compressed tokens, C channels, E channels of the embedding, K classes
+# B images, N = g*g tokens, P prefix tokens, M = k*k compressed tokens, C channels, E of the embedding, K classes
 
 from collections.abc import Iterator
 
@@ -17,7 +17,8 @@ from toconv.settings import EncoderSettings
 from toconv.tokens import last_layer
 from toconv.tokens.batches import Batches
 from toconv.tokens.derived import derived
-from toconv.tokens.encoders import load_classifier, load_tail
+from toconv.tokens.encoder_models import load_classifier
+from toconv.tokens.encoders import load_tail
 
 COMPUTED_BY = ("evaluation/embedding_agreement.py", *last_layer.COMPUTED_BY)
 
@@ -29,7 +30,7 @@ class EmbeddingAgreement:
         self._images, self._tail = images, load_tail(encoder, images.device)
         store = images.store
         self._mean_C, self._std_C = (values.to(images.device) for values in (store.mean_C, store.std_C))
-        self._class_IC = store.class_tokens(images.split)
+        self._prefix_IPC = store.class_tokens(images.split)
 
         def classes() -> dict[str, torch.Tensor | None]:
             return {"values": load_classifier(encoder, images.device)}
@@ -37,10 +38,10 @@ class EmbeddingAgreement:
         self._whole_IE = last_layer.embeddings(images, encoder)
         self._classes_EK = derived(store, "classes", COMPUTED_BY, classes)["values"]
 
-    def of(self, compress: TokenMap, class_IC: torch.Tensor | None = None) -> dict[str, float]:
+    def of(self, compress: TokenMap, prefix_IPC: torch.Tensor | None = None) -> dict[str, float]:
         """`embedding_agreement`, the mean cosine over all images, and `zero_shot_agreement` where the encoder has a
-        text tower. `class_IC`: class tokens that stand beside the compressed ones, where they are not the images'."""
-        ours_IE = torch.cat(list(self._embeddings(compress, class_IC)))
+        text tower. `prefix_IPC`: prefix tokens beside the compressed ones, where they are not the images'."""
+        ours_IE = torch.cat(list(self._embeddings(compress, prefix_IPC)))
         whole_IE = self._whole_IE.to(ours_IE.device)
         found = {"embedding_agreement": F.cosine_similarity(ours_IE, whole_IE, dim=-1).mean().item()}
         if self._classes_EK is not None:
@@ -50,12 +51,12 @@ class EmbeddingAgreement:
             found["zero_shot_agreement"] = (ours_I == whole_I).float().mean().item()
         return found
 
-    def _embeddings(self, compress: TokenMap, class_IC: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
-        class_IC, start = self._class_IC if class_IC is None else class_IC, 0
+    def _embeddings(self, compress: TokenMap, prefix_IPC: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
+        prefix_IPC, start = self._prefix_IPC if prefix_IPC is None else prefix_IPC, 0
         for x_BNC in self._images:
             z_BMC = compress(x_BNC).float()
-            class_BC = class_IC[start : start + len(x_BNC)].to(x_BNC.device)
+            prefix_BPC = prefix_IPC[start : start + len(x_BNC)].to(x_BNC.device)
             start += len(x_BNC)
             with torch.no_grad(), torch.autocast(x_BNC.device.type, enabled=False):
-                embedding_BE = self._tail(z_BMC * self._std_C + self._mean_C, class_BC)
+                embedding_BE = self._tail(z_BMC * self._std_C + self._mean_C, prefix_BPC)
             yield embedding_BE

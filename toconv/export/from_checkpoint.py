@@ -6,13 +6,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from toconv import __version__, checkpoint
-from toconv.errors import CheckpointError, first_line
+from toconv import __version__, checkpoint, config
+from toconv.errors import CheckpointError, RequestError, first_line
 from toconv.export.module import FORMAT, EncoderFacts, TokenCompressor
 from toconv.models.families import sized
 from toconv.paths import TrialPaths
-from toconv.settings import EncoderSettings, Settings
-from toconv.tokens.encoders import architecture_identity, count_blocks, weights_identity
+from toconv.settings import GRID_SIZE, EncoderSettings, Settings
+from toconv.tokens.encoder_models import count_blocks
+from toconv.tokens.encoder_weights import TIMM, architecture_identity, weights_identity
 
 SHARED = ("name", "layer", "image_size", "patch_size", "width", "mean", "std")  # of settings and facts
 
@@ -27,6 +28,28 @@ def encoder_facts(settings: EncoderSettings, blocks: int | None = None) -> Encod
         blocks=blocks or count_blocks(settings),
         **{name: getattr(settings, name) for name in SHARED},
     )
+
+
+def encoder_of(compressor: TokenCompressor, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of an export's encoder: those of its name in conf/encoder, or what the export itself says. Raises
+    RequestError where neither says which weights to take."""
+    facts, k = compressor.encoder, {GRID_SIZE: compressor.k}
+    library = "timm" if facts.architecture.startswith(TIMM) else "open_clip"
+    if facts.name in config.groups()["encoder"] or "encoder" in given:
+        return {"encoder": facts.name, **k}
+    known = {f"encoder.{name}": getattr(facts, name) for name in SHARED}
+    known |= {f"encoder.{name}": list(getattr(facts, name)) for name in ("mean", "std")}
+    if not facts.architecture.startswith("{"):
+        known["encoder.architecture"] = facts.architecture.removeprefix(TIMM)
+    if facts.weights.startswith(f"{library}:"):
+        known["encoder.weights"] = facts.weights.rsplit(":", 1)[1]
+    missing = [key for key in ("encoder.architecture", "encoder.weights") if key not in {**known, **given}]
+    if missing:
+        raise RequestError(
+            f"{facts.name}: conf/encoder has no encoder of that name; say which it is: "
+            f"{' '.join(f'{key}=FILE' for key in missing)} (weights {facts.weights})"
+        )
+    return {**known, "encoder.library": library, "encoder.sha256": None, **k}
 
 
 def from_checkpoint(path: Path) -> tuple[TokenCompressor, Settings]:
@@ -46,7 +69,7 @@ def build_module(
     model, encoder = settings.model, settings.encoder
     asked = sized(model.compressor, encoder.width, encoder.grid_size)  # what it came to, whatever a later conv costs
     made_by = {"library": "toconv", "format": FORMAT, "toconv": __version__}
-    config = {
+    about_it = {
         **made_by,
         "k": model.compressor.output_grid_size,
         "encoder": asdict(encoder_facts(encoder, state["store"]["blocks"])),
@@ -55,7 +78,7 @@ def build_module(
         "fingerprint": state["store"]["fingerprint"],
         **(about or {}),
     }
-    compressor = TokenCompressor(config)
+    compressor = TokenCompressor(about_it)
     try:
         for name in ("compressor", "decoder"):
             getattr(compressor, name).load_state_dict(state[name])

@@ -107,7 +107,7 @@ def _encoder(e: Mapping[str, Any]) -> str:
     }
     return (
         "Tokens of another encoder, layer or preprocessing are not what it was trained on; `check_encoder` compares. "
-        "The class token is no part of the grid.\n\n| | |\n|---|---|\n"
+        "A class token or registers are no part of the grid.\n\n| | |\n|---|---|\n"
         + "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     )
 

@@ -38,8 +38,8 @@ class EncoderFacts:
     """What the encoder of a compressor's tokens is."""
 
     name: str
-    architecture: str  # open_clip's name of the model, or the content of a model config
-    weights: str  # sha256:DIGEST of a file, or open_clip:ARCHITECTURE:TAG
+    architecture: str  # open_clip's name of the model, timm:NAME of one of timm's, or the content of a model config
+    weights: str  # sha256:DIGEST of a file, or open_clip:ARCHITECTURE:TAG, or timm:ARCHITECTURE:TAG
     layer: int  # index of the block whose output is taken, -1 for the last
     image_size: int  # pixels
     patch_size: int  # pixels

@@ -1,6 +1,6 @@
 """Pictures through an encoder and its compressor."""
 
-# B images, N = g*g original tokens, M = k*k compressed tokens, C channels, H W pixels
+# B images, N = g*g original tokens, P prefix tokens beside them, M = k*k compressed tokens, C channels, H W pixels
 
 import time
 from collections.abc import Iterator, Mapping
@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from toconv import config, load
-from toconv.errors import DataError, RequestError
+from toconv.errors import DataError
 from toconv.evaluation.distortion import Distortion
-from toconv.export.from_checkpoint import SHARED, encoder_facts, from_checkpoint
+from toconv.export.from_checkpoint import encoder_facts, encoder_of, from_checkpoint
 from toconv.export.module import TokenCompressor
 from toconv.hardware import describe, resolve_device
-from toconv.settings import GRID_SIZE, Settings
+from toconv.settings import Settings
 from toconv.tokens.encoders import load_encoder
 from toconv.tokens.images import Picture
 from toconv.tokens.pixels import crops
@@ -30,7 +30,9 @@ class CompressedPicture:
     picture: Picture
     pixels_3HW: torch.Tensor  # as the encoder sees it, normalised
     tokens_MC: torch.Tensor  # in the units of the encoder's own
-    class_C: torch.Tensor
+    prefix: dict[
+        str, torch.Tensor
+    ]  # class_token (C,), where the encoder has one; prefix_tokens (P, C), if there are more
     error_gg: torch.Tensor  # of each token, so that the mean is the picture's distortion
 
 
@@ -40,34 +42,13 @@ def open_compressor(name: str, given: Mapping[str, Any]) -> tuple[TokenCompresso
     path = Path(name)
     if (path / "config.json").is_file() or not (path.exists() or path.suffix == ".pt"):
         compressor = load(name)
-        settings = config.compose(_encoder_of(compressor, given), given)
+        settings = config.compose(encoder_of(compressor, given), given)
     else:
         compressor, settings = from_checkpoint(path)
         if given:
             settings = config.compose(config.flat(settings.model_dump(mode="json")), given)
     compressor.check_encoder(**asdict(encoder_facts(settings.encoder)))
     return compressor, settings
-
-
-def _encoder_of(compressor: TokenCompressor, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of an export's encoder: those of its name in conf/encoder, or what the export itself says. Raises
-    RequestError where neither says which weights to take."""
-    facts, k = compressor.encoder, {GRID_SIZE: compressor.k}
-    if facts.name in config.groups()["encoder"] or "encoder" in given:
-        return {"encoder": facts.name, **k}
-    known = {f"encoder.{name}": getattr(facts, name) for name in SHARED}
-    known |= {f"encoder.{name}": list(getattr(facts, name)) for name in ("mean", "std")}
-    if not facts.architecture.startswith("{"):
-        known["encoder.architecture"] = facts.architecture
-    if facts.weights.startswith("open_clip:"):
-        known["encoder.weights"] = facts.weights.rsplit(":", 1)[1]
-    missing = [key for key in ("encoder.architecture", "encoder.weights") if key not in {**known, **given}]
-    if missing:
-        raise RequestError(
-            f"{facts.name}: conf/encoder has no encoder of that name; say which it is: "
-            f"{' '.join(f'{key}=FILE' for key in missing)} (weights {facts.weights})"
-        )
-    return {**known, "encoder.sha256": None, **k}
 
 
 def readable_batches(
@@ -107,14 +88,21 @@ class PictureCompressor:
 
     def compress(self, batch: list[tuple[Picture, torch.Tensor]]) -> Iterator[CompressedPicture]:
         pixels_B3HW = torch.stack([pixels for _, pixels in batch])
-        x_BNC, class_BC = self._timed("encoder", self._encoder, pixels_B3HW.to(self.device))
-        x_BNC, class_BC = x_BNC.float(), class_BC.float().cpu()
+        x_BNC, prefix_BPC = self._timed("encoder", self._encoder, pixels_B3HW.to(self.device))
+        x_BNC, prefix_BPC = x_BNC.float(), prefix_BPC.float().cpu()
         z_BMC = self._timed("compressor", self.compressor, x_BNC)
         y_BNC = self.compressor.decompress(z_BMC)
         self._distortion.add(self.compressor.standardised(x_BNC), self.compressor.standardised(y_BNC))
         error_Bgg = self.compressor.unrecovered(x_BNC, y_BNC).cpu()
-        for (picture, pixels_3HW), z_MC, class_C, error_gg in zip(batch, z_BMC.cpu(), class_BC, error_Bgg, strict=True):
-            yield CompressedPicture(picture, pixels_3HW, z_MC, class_C, error_gg)
+        for (picture, pixels_3HW), z_MC, prefix_PC, error_gg in zip(
+            batch, z_BMC.cpu(), prefix_BPC, error_Bgg, strict=True
+        ):
+            yield CompressedPicture(picture, pixels_3HW, z_MC, self._named(prefix_PC), error_gg)
+
+    def _named(self, prefix_PC: torch.Tensor) -> dict[str, torch.Tensor]:
+        has_class_token = self._encoder.has_class_token
+        found = {"class_token": prefix_PC[0]} if has_class_token else {}
+        return {**found, "prefix_tokens": prefix_PC} if len(prefix_PC) > has_class_token else found
 
     def _timed(self, name: str, network: torch.nn.Module, x: torch.Tensor) -> Any:
         start = time.perf_counter()

@@ -126,7 +126,7 @@ def _make_room(processor: hf.LlavaProcessor, compressor: TokenCompressor) -> Non
 
 
 def _check_processor(facts: EncoderFacts, found: Any) -> None:
-    crop, side = found.crop_size, facts.image_size
+    crop, side = getattr(found, "crop_size", None) or found.size, facts.image_size  # SigLIP's crops nothing
     wanted = {
         "mean": (facts.mean, tuple(found.image_mean)),
         "std": (facts.std, tuple(found.image_std)),

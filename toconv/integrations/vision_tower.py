@@ -198,14 +198,14 @@ def _check_args(compressor: TokenCompressor, args: Any) -> None:
 
 def _own_encoder(compressor: TokenCompressor, settings: EncoderSettings | None, device_map: Any) -> nn.Module:
     from toconv.config import compose  # optional: what trains, where the encoder is another's
-    from toconv.export.from_checkpoint import encoder_facts
+    from toconv.export.from_checkpoint import encoder_facts, encoder_of
     from toconv.tokens.encoders import load_encoder
 
     if isinstance(device_map, dict):
         raise RequestError(f"device_map={device_map}: an encoder of toconv's own takes one device")
     if device_map in {None, "auto"}:
         device_map = "cuda" if device_map and torch.cuda.is_available() else "cpu"
-    settings = settings or compose({"encoder": compressor.encoder.name}).encoder
+    settings = settings or compose(encoder_of(compressor, {})).encoder
     compressor.check_encoder(**asdict(encoder_facts(settings)))
     return load_encoder(settings, torch.device(device_map))
 

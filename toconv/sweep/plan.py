@@ -113,13 +113,12 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     cells = sweep.cells()
     trials = sweep.planned_trials()
     costs = {k: trial_cost(base, k) for k in sweep.grid_sizes()}
-    g, c = base.encoder.grid_size, base.encoder.width
     console.print(
         f"{file.name}: {trials} trials in {len(cells)} cell(s), sampler {file.sampler}, "
         f"{base.training.epochs} epochs each, into {paths.root}"
     )
     images = ", ".join(f"{n} {split}" for split, n in splits.items())
-    console.print(f"encoder {base.encoder.name}: {g}x{g} tokens of width {c}; images: {images}")
+    console.print(f"{base.encoder.stated}; images: {images}")
     console.print(_table(sweep, costs))
     for line in matched(sweep):
         console.print(line)

@@ -1,30 +1,30 @@
 """What an encoder's files say of it, read without building it: open_clip takes seconds to import."""
 
 import importlib.util
-import json
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from toconv.errors import SAMPLES_COMMAND, EncoderError, told
+from toconv.encoder_catalogue import contradictions, known_grid, vision_config
+from toconv.errors import SAMPLES_COMMAND, EncoderError
 from toconv.settings import EncoderSettings
-from toconv.tokens.encoders import config_path, resolve_weights
+from toconv.tokens.encoder_weights import resolve_weights
 
 BLOCK = re.compile(r"(?:^|\.)(?:visual\.)?(?:trunk\.blocks|transformer\.resblocks|blocks)\.(\d+)\.")
 PATCHES = ("visual.conv1.weight", "visual.trunk.patch_embed.proj.weight", "patch_embed.proj.weight")
 NOT_JUDGED = {".npz", ".npy"}  # formats that open_clip alone reads
 PACKAGED = "package:"
+NESTED = (
+    "state_dict_ema",
+    "model_ema",
+    "state_dict",
+    "model",
+)  # below which a file may have its weights, as timm reads
 HUB = ("hf-hub:", "local-dir:")  # names that open_clip looks up elsewhere
-VISION = {
-    "layers": 12,
-    "width": 768,
-    "patch_size": 16,
-    "image_size": 224,
-}  # what a model config of open_clip's leaves out
 
 
 class Geometry(NamedTuple):
@@ -42,12 +42,12 @@ def check_files(settings: EncoderSettings) -> None:
     it will."""
     _check_package(settings.weights)
     weights = resolve_weights(settings)
-    sources = {f"encoder.architecture={settings.architecture}": _of_config(settings)}
+    sources = {f"encoder.architecture={settings.architecture}": _of_architecture(settings)}
     if isinstance(weights, Path):
         sources[f"encoder.weights={settings.weights}"] = _of_weights(weights)
     mistakes: dict[str, str] = {}  # one a setting: two files may say the same of it
     for name, geometry in sources.items():
-        mistakes = {**dict(_contradictions(settings, name, geometry)), **mistakes}
+        mistakes = {**dict(contradictions(settings.model_dump(), name, geometry._asdict())), **mistakes}
     if mistakes:
         raise EncoderError(*mistakes.values())
 
@@ -73,45 +73,12 @@ def _how_to_install(module: str) -> str:
     return f"; run: {SAMPLES_COMMAND}" if module.replace("_", "-") in SAMPLES_COMMAND else ""
 
 
-def _contradictions(settings: EncoderSettings, source: str, found: Geometry) -> Iterator[tuple[str, str]]:
-    """(setting, what is wrong with it)"""
-    if found.blocks is not None and not -found.blocks <= settings.layer < found.blocks:
-        yield (
-            "layer",
-            f"encoder.layer={settings.layer}: {source} has {found.blocks} blocks; "
-            f"{-found.blocks} <= layer < {found.blocks} must hold",
-        )
-    for name in ("width", "patch_size", "image_size"):
-        theirs, asked = getattr(found, name), getattr(settings, name)
-        if theirs is not None and theirs != asked:
-            yield name, f"encoder.{name}={asked}: {source} has {theirs}"
-
-
-def _of_config(settings: EncoderSettings) -> Geometry:
-    """Of the model config that the architecture names, where it is no tower of timm's."""
-    name = settings.architecture
-    if name.startswith(HUB):
+def _of_architecture(settings: EncoderSettings) -> Geometry:
+    """Nothing where open_clip is to build a tower of timm's, which takes seconds."""
+    name, library = settings.architecture, settings.library
+    if library == "open_clip" and (name.startswith(HUB) or "timm_model_name" in vision_config(name)):
         return Geometry()
-    path = config_path(settings) if name.endswith(".json") else _own_config(name)
-    try:
-        vision = dict(json.loads(path.read_text())["vision_cfg"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EncoderError(f"encoder.architecture={name}: no open_clip model config ({told(error)})") from error
-    if "timm_model_name" in vision:
-        return Geometry()
-    found = {**VISION, **{key: vision[key] for key in VISION if key in vision}}
-    if not all(isinstance(value, int) for value in found.values()):
-        raise EncoderError(f"encoder.architecture={name}: no vision transformer with a square grid of tokens")
-    return Geometry(found["layers"], found["width"], found["patch_size"], found["image_size"])
-
-
-def _own_config(name: str) -> Path:
-    spec = importlib.util.find_spec("open_clip")
-    folders = (spec and spec.submodule_search_locations) or []
-    there = {path.stem: path for folder in folders for path in Path(folder, "model_configs").glob("*.json")}
-    if name.replace("/", "-") not in there:
-        raise EncoderError(f"encoder.architecture={name}: neither a model of open_clip's nor a model config (*.json)")
-    return there[name.replace("/", "-")]
+    return Geometry(*known_grid(library, name))
 
 
 def _of_weights(path: Path) -> Geometry:
@@ -137,14 +104,15 @@ def _shapes(path: Path) -> Mapping[str, tuple[int, ...]]:
         with safe_open(path, framework="pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    state = content.get("state_dict", content)
+    state = next((content[key] for key in NESTED if isinstance(content.get(key), Mapping)), content)
     return {name.removeprefix("module."): tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def _of_state(shapes: Mapping[str, tuple[int, ...]]) -> Geometry:
     blocks = [int(match[1]) for name in shapes if not name.startswith("transformer.") and (match := BLOCK.search(name))]
     patches = next((shapes[name] for name in PATCHES if name in shapes), None)
-    width, patch_size = (patches[0], patches[-1]) if patches and len(patches) == 4 else (None, None)
+    whole = patches and len(patches) == 4 and not any("patch_embed.backbone" in name for name in shapes)
+    width, patch_size = (patches[0], patches[-1]) if patches and whole else (None, None)
     return Geometry(max(blocks) + 1 if blocks else None, width, patch_size)
 
 

@@ -3,7 +3,7 @@
 A store is a folder named by its fingerprint: fp16 shards and a manifest with a sha256 for each. An interruption costs
 the shard in work."""
 
-# B batch, N tokens of an image, C channels
+# B batch, N tokens of an image, P prefix tokens beside them, C channels
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from toconv.hardware import resolve_device
 from toconv.paths import free_bytes, sha256, write_atomic
 from toconv.progress import bar, console, duration, phase, say
 from toconv.settings import DataSettings, EncoderSettings, Settings
-from toconv.tokens.encoders import architecture_identity, count_blocks, load_encoder, resolve_dtype, weights_identity
+from toconv.tokens.encoder_models import count_blocks
+from toconv.tokens.encoder_weights import architecture_identity, resolve_dtype, weights_identity
+from toconv.tokens.encoders import load_encoder
 from toconv.tokens.images import SPLITS, Picture, Splits, digests, listed_and_skipped
 from toconv.tokens.manifest import is_complete, read_manifest
 from toconv.tokens.near_duplicates import keep_hashes
@@ -80,6 +82,7 @@ def prepare_store(settings: Settings, before_encoding: Callable[[str], object] =
     """The folder of the settings' token store; encodes what is missing or damaged, once, with progress, after
     `before_encoding`, told the fingerprint, has made sure of what comes behind it. Raises EncoderError, DataError (all
     pictures that cannot be read) or MachineryError (a full disk); shards finished before stay."""
+    console.print(settings.encoder.stated)
     with phase("listing and hashing pictures"):
         splits = _splits(settings.data)
         parts = fingerprint_parts(settings, splits)
@@ -102,8 +105,8 @@ def prepare_store(settings: Settings, before_encoding: Callable[[str], object] =
         done = sum(len(shard.pictures) for shard in missing) * settings.data.crops
         encoded = f"{done} encoded now in {duration(time.monotonic() - start)}" if done else "none encoded now"
         console.print(
-            f"tokens: {total} images by {settings.encoder.name} ({settings.encoder.weights}, "
-            f"{parts['dtype'].removeprefix('torch.')}); {encoded}; {folder}"
+            f"tokens: {total} images by {settings.encoder.name} in {parts['dtype'].removeprefix('torch.')}; {encoded}; "
+            f"{folder}"
         )
     return folder
 
@@ -148,7 +151,7 @@ def _require_room(settings: Settings, folder: Path, missing: list[Shard]) -> Non
 
 
 def estimated_bytes(settings: Settings, images: int) -> int:
-    """Disk that so many images take: fp16 tokens and class token of each."""
+    """Disk that so many images take: fp16 tokens of each, and as much as a class token beside them."""
     return images * (settings.encoder.grid_size**2 + 1) * settings.encoder.width * 2
 
 
@@ -204,14 +207,14 @@ def _encode_shards(settings: Settings, folder: Path, manifest: dict[str, Any], m
         total = sum(len(shard.pictures) for shard in missing) * settings.data.crops
         task = progress.add_task(f"encoding with {settings.encoder.name}", total=total)
         for shard in missing:
-            tokens, classes = [], []
+            tokens, prefixes = [], []
             crops = pixels(shard.pictures, settings.data, settings.encoder)
             for pixels_B3HW in encoder_batches(crops, settings.encoder.batch_size):
-                tokens_BNC, class_BC = encoder(pixels_B3HW.to(device))
+                tokens_BNC, prefix_BPC = encoder(pixels_B3HW.to(device))
                 tokens.append(tokens_BNC.to(torch.float16).cpu())
-                classes.append(class_BC.to(torch.float16).cpu())
+                prefixes.append(prefix_BPC.to(torch.float16).cpu())
                 progress.advance(task, len(pixels_B3HW))
-            write_shard(folder, manifest, shard, torch.cat(tokens), torch.cat(classes))
+            write_shard(folder, manifest, shard, torch.cat(tokens), torch.cat(prefixes))
 
 
 def encoder_batches(pictures: Iterable[torch.Tensor], size: int) -> Iterable[torch.Tensor]:
@@ -227,15 +230,15 @@ def encoder_batches(pictures: Iterable[torch.Tensor], size: int) -> Iterable[tor
 
 
 def write_shard(
-    folder: Path, manifest: dict[str, Any], shard: Shard, tokens: torch.Tensor, classes: torch.Tensor
+    folder: Path, manifest: dict[str, Any], shard: Shard, tokens: torch.Tensor, prefixes: torch.Tensor
 ) -> None:
     """Its files, then the manifest that names them."""
-    if not (torch.isfinite(tokens).all() and torch.isfinite(classes).all()):
+    if not (torch.isfinite(tokens).all() and torch.isfinite(prefixes).all()):
         raise EncoderError(f"{shard.name}: a token is not finite in fp16 (|x| <= 65504 must hold)")
     digests_ = {}
     with disk(f"{folder}: shard {shard.name} not written", "; finished shards are kept"):
-        for kind, values in (("tokens", tokens), ("class", classes)):
-            name, content = f"{shard.name}.{kind}.fp16", values.contiguous().numpy().data.cast("B")
+        for kind, values in (("tokens", tokens), ("class", prefixes)):  # empty where there are none
+            name, content = f"{shard.name}.{kind}.fp16", values.contiguous().view(-1).numpy().data.cast("B")
             write_atomic(folder / name, content)
             digests_[name] = hashlib.sha256(content).hexdigest()
         about = {"split": shard.split, "images": len(tokens), "width": tokens.shape[2]}

@@ -12,7 +12,7 @@ from toconv.tokens.batches import Batches
 from toconv.tokens.derived import derived
 from toconv.tokens.encoders import load_tail
 
-COMPUTED_BY = ("grid.py", "tokens/batches.py", "tokens/encoders.py", "tokens/last_layer.py")
+COMPUTED_BY = ("grid.py", "tokens/batches.py", "tokens/encoder_models.py", "tokens/encoders.py", "tokens/last_layer.py")
 
 
 def embeddings(images: Batches, encoder: EncoderSettings) -> torch.Tensor:
@@ -39,9 +39,9 @@ def cells(images: Batches, encoder: EncoderSettings, k: int) -> torch.Tensor:
 
 
 def _inputs(images: Batches) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Raw tokens (B, N, C) and class tokens (B, C) of each batch, as the encoder's blocks take them."""
-    class_IC = images.store.class_tokens(images.split)
+    """Raw tokens (B, N, C) and prefix tokens (B, P, C) of each batch, as the encoder's blocks take them."""
+    prefix_IPC = images.store.class_tokens(images.split)
     batches = torch.arange(images.images).split(images.batch_size)
     for indices, raw_BNC in zip(batches, images.raw(batches), strict=True):
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            yield raw_BNC.float(), class_IC[indices].to(images.device)
+            yield raw_BNC.float(), prefix_IPC[indices].to(images.device)

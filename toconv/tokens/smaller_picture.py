@@ -111,7 +111,7 @@ def _encode(
 def _tokens(
     encoder: FrozenEncoder, crops: Iterable[torch.Tensor], batch_size: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """fp16 (I, M, C) and (I, C)."""
+    """fp16 tokens (I, M, C) and prefix tokens (I, P, C)."""
     found = [encoder(pixels_B3HW.to(device)) for pixels_B3HW in encoder_batches(crops, batch_size)]
     tokens, classes = (torch.cat([x.to(torch.float16).cpu() for x in parts]) for parts in zip(*found, strict=True))
     return tokens, classes

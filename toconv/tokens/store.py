@@ -1,6 +1,6 @@
 """Tokens on disk: a folder of fp16 shards, read by memory map."""
 
-# B batch, N tokens of an image, C channels
+# B batch, N tokens of an image, P prefix tokens beside them, C channels
 
 import itertools
 from pathlib import Path
@@ -14,6 +14,8 @@ from toconv.tokens.manifest import read_manifest
 
 def memory_map(path: Path, shape: tuple[int, ...]) -> torch.Tensor:
     """A file of fp16 values by private memory map: pages are shared between processes."""
+    if not path.stat().st_size:  # which no memory map has
+        return torch.empty(0, dtype=torch.float16).view(shape)
     return torch.from_file(str(path), shared=False, size=path.stat().st_size // 2, dtype=torch.float16).view(shape)
 
 
@@ -64,9 +66,10 @@ class TokenStore:
         return list(self._tokens[split])
 
     def class_tokens(self, split: str) -> torch.Tensor:
-        """(I, C) fp32 class tokens of all images of a split, raw."""
+        """(I, P, C) fp32 prefix tokens of all images of a split, raw: class token and registers, as the encoder has
+        them, if any."""
         files = ((self.folder / f"{name}.class.fp16", images) for name, images in self._shards[split])
-        return torch.cat([memory_map(path, (images, self.width)).float() for path, images in files])
+        return torch.cat([memory_map(path, (images, -1, self.width)).float() for path, images in files])
 
     def read(self, split: str, indices: torch.Tensor, out_BNC: torch.Tensor | None = None) -> torch.Tensor:
         """(B, N, C) fp16 tokens of the images at `indices` (B,), which must ascend; read into `out_BNC` if given.

@@ -21,19 +21,19 @@ class AgreementLoss:
     def __init__(self, images: Batches, encoder: EncoderSettings, k: int, of: str) -> None:
         store, self._tail = images.store, load_tail(encoder, images.device)
         self._mean_C, self._std_C = (values.to(images.device) for values in (store.mean_C, store.std_C))
-        self._class_IC = store.class_tokens(images.split)
+        self._prefix_IPC = store.class_tokens(images.split)
         self._embedding_IE = None if of == "cells" else embeddings(images, encoder)
         self._cells_IMC = None if of == "embedding" else cells(images, encoder, k)
 
     def __call__(self, z_BMC: torch.Tensor, images_B: torch.Tensor) -> torch.Tensor:
         """1 − cosine, mean over the images `images_B` and over cells; the mean of the two where both are compared."""
         raw_BMC = z_BMC.float() * self._std_C + self._mean_C
-        class_BC = self._class_IC[images_B].to(z_BMC.device, non_blocking=True)
+        prefix_BPC = self._prefix_IPC[images_B].to(z_BMC.device, non_blocking=True)
         with torch.autocast(z_BMC.device.type, enabled=False):
             if self._cells_IMC is None:
-                embedding_BE, last_BMC = self._tail(raw_BMC, class_BC), raw_BMC
+                embedding_BE, last_BMC = self._tail(raw_BMC, prefix_BPC), raw_BMC
             else:
-                embedding_BE, last_BMC = self._tail.last_layer(raw_BMC, class_BC)
+                embedding_BE, last_BMC = self._tail.last_layer(raw_BMC, prefix_BPC)
             compared = [(embedding_BE, self._embedding_IE), (last_BMC, self._cells_IMC)]
             apart = [1 - _cosine(ours, theirs, images_B) for ours, theirs in compared if theirs is not None]
         return torch.stack(apart).mean()

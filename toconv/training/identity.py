@@ -14,7 +14,7 @@ TRAINING_CODE = (  # below the package
     *within("models", "blocks", "cost", "critic", "decoder", "families", "linear_code", "linear_fit"),
     *within("models", "abstractor", "compressor", "cross_attention", "ldp", "merger"),
     *within("models/kernels", "norm_silu", "reconstruction"),
-    *within("tokens", "batches", "codes", "encoders", "last_layer"),
+    *within("tokens", "batches", "codes", "encoder_models", "encoders", "last_layer"),
     *within("training", "agreement", "critic_samples", "loop", "losses", "optimizers"),
 )
 
