@@ -76,7 +76,7 @@ def test_a_second_start_encodes_nothing(settings):
 
 
 def test_an_interrupted_encoding_keeps_its_finished_shards(settings, small_shards, monkeypatch):
-    write, written = encoding._write_shard, []
+    write, written = encoding.write_shard, []
 
     def interrupted(folder, manifest, shard, tokens, classes):
         if len(written) == 2:
@@ -84,13 +84,13 @@ def test_an_interrupted_encoding_keeps_its_finished_shards(settings, small_shard
         write(folder, manifest, shard, tokens, classes)
         written.append(shard.name)
 
-    monkeypatch.setattr(encoding, "_write_shard", interrupted)
+    monkeypatch.setattr(encoding, "write_shard", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare_store(settings)
     (folder,) = settings.data.tokens_dir.iterdir()
     before = stamps(folder)
     assert len(before) == 4
-    monkeypatch.setattr(encoding, "_write_shard", write)
+    monkeypatch.setattr(encoding, "write_shard", write)
     prepare_store(settings)
     after = stamps(folder)
     assert {name: after[name] for name in before} == before and len(after) > len(before)

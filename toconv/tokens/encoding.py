@@ -89,7 +89,7 @@ def prepare_store(settings: Settings, before_encoding: Callable[[str], object] =
         manifest = read_manifest(folder) or {"fingerprint": folder.name, "parts": parts, "shards": {}}
         shards = plan_shards(splits, settings.data)
         with phase(f"checking tokens in {folder}"):
-            missing = [shard for shard in shards if not _intact(folder, manifest["shards"].get(shard.name))]
+            missing = [shard for shard in shards if not intact(folder, manifest["shards"].get(shard.name))]
         if missing:
             _require_room(settings, folder, missing)
             before_encoding(folder.name)
@@ -164,7 +164,8 @@ def _lock(folder: Path) -> FileLock:
     return FileLock(folder / ".lock")
 
 
-def _intact(folder: Path, entry: dict[str, Any] | None) -> bool:
+def intact(folder: Path, entry: dict[str, Any] | None) -> bool:
+    """Whether the files of a shard are as the manifest has them."""
     files = {folder / name: digest for name, digest in entry["sha256"].items()} if entry else {}
     return bool(files) and all(path.is_file() and sha256(path) == digest for path, digest in files.items())
 
@@ -208,7 +209,7 @@ def _encode_shards(settings: Settings, folder: Path, manifest: dict[str, Any], m
                 tokens.append(tokens_BNC.to(torch.float16).cpu())
                 classes.append(class_BC.to(torch.float16).cpu())
                 progress.advance(task, len(pixels_B3HW))
-            _write_shard(folder, manifest, shard, torch.cat(tokens), torch.cat(classes))
+            write_shard(folder, manifest, shard, torch.cat(tokens), torch.cat(classes))
 
 
 def encoder_batches(pictures: Iterable[torch.Tensor], size: int) -> Iterable[torch.Tensor]:
@@ -223,9 +224,10 @@ def encoder_batches(pictures: Iterable[torch.Tensor], size: int) -> Iterable[tor
         yield torch.stack(waiting)
 
 
-def _write_shard(
+def write_shard(
     folder: Path, manifest: dict[str, Any], shard: Shard, tokens: torch.Tensor, classes: torch.Tensor
 ) -> None:
+    """Its files, then the manifest that names them."""
     if not (torch.isfinite(tokens).all() and torch.isfinite(classes).all()):
         raise EncoderError(f"{shard.name}: a token is not finite in fp16 (|x| <= 65504 must hold)")
     digests_ = {}

@@ -32,10 +32,17 @@ class Normalisation(Protocol):
 
 def pixels(pictures: list[Picture], data: DataSettings, encoder: EncoderSettings) -> Iterator[torch.Tensor]:
     """For each picture its crops, (K, 3, H, W) float32, normalised for the encoder; decoded ahead by threads."""
+    return (at_size for (at_size,) in pixels_at(pictures, data, encoder, [encoder.image_size]))
+
+
+def pixels_at(
+    pictures: list[Picture], data: DataSettings, encoder: EncoderSettings, sizes: Sequence[int]
+) -> Iterator[list[torch.Tensor]]:
+    """As `pixels`, the same crops at each of several sizes, of a picture that is decoded once."""
     with ThreadPoolExecutor(data.workers) as pool:
-        waiting: deque[Future[torch.Tensor]] = deque()
+        waiting: deque[Future[list[torch.Tensor]]] = deque()
         for picture in pictures:
-            waiting.append(pool.submit(crops, picture, data, encoder))
+            waiting.append(pool.submit(_crops_at, picture, data, encoder, sizes))
             if len(waiting) > 2 * data.workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -45,17 +52,26 @@ def pixels(pictures: list[Picture], data: DataSettings, encoder: EncoderSettings
 def crops(picture: Picture, data: DataSettings, encoder: EncoderSettings) -> torch.Tensor:
     """One crop: the encoder's own preprocessing (shorter side resized, centre cropped). Several: resized
     crops and flips that the seed, the picture's key and the crop's number decide."""
-    image_3HW, size = decode(picture, data.max_pixels), encoder.image_size
-    bicubic = {"interpolation": InterpolationMode.BICUBIC, "antialias": True}
+    return _crops_at(picture, data, encoder, [encoder.image_size])[0]
+
+
+def _crops_at(
+    picture: Picture, data: DataSettings, encoder: EncoderSettings, sizes: Sequence[int]
+) -> list[torch.Tensor]:
+    image_3HW = decode(picture, data.max_pixels)
     if data.crops == 1:
-        views = [centre_view(image_3HW, size)]
-    else:
-        views = []
-        for number in range(data.crops):
-            top, left, height, width, flip = _box(picture.key, number, data.seed, image_3HW.shape[1:])
-            view = F.resized_crop(image_3HW, top, left, height, width, [size, size], **bicubic)
-            views.append(F.horizontal_flip(view) if flip else view)
-    return normalised(views, encoder)
+        return [normalised([centre_view(image_3HW, size)], encoder) for size in sizes]
+    boxes = [_box(picture.key, number, data.seed, image_3HW.shape[1:]) for number in range(data.crops)]
+    return [normalised([_cropped(image_3HW, *box, size=size) for box in boxes], encoder) for size in sizes]
+
+
+def _cropped(
+    image_3HW: torch.Tensor, top: int, left: int, height: int, width: int, flip: bool, size: int
+) -> torch.Tensor:
+    """(3, size, size) of a box of the picture."""
+    bicubic = {"interpolation": InterpolationMode.BICUBIC, "antialias": True}
+    view = F.resized_crop(image_3HW, top, left, height, width, [size, size], **bicubic)
+    return F.horizontal_flip(view) if flip else view
 
 
 def centre_view(image_3HW: torch.Tensor, size: int) -> torch.Tensor:
