@@ -8,6 +8,7 @@ import torch
 from toconv.code_version import within
 from toconv.evaluation.final import Evaluation
 from toconv.evaluation.metrics import SHRINKAGE
+from toconv.evaluation.readers import READ_BY
 from toconv.models.baselines import Fitting, fit_baselines
 from toconv.models.cost import compressor_cost
 from toconv.settings import EncoderSettings
@@ -16,9 +17,19 @@ from toconv.tokens.store import TokenStore
 
 MEASURED_BY = (  # below the package
     "grid.py",
-    *within("evaluation", "baselines", "distortion", "embedding_agreement", "final", "metrics", "perception"),
+    *within(
+        "evaluation",
+        "baselines",
+        "distortion",
+        "embedding_agreement",
+        "final",
+        "hard_pictures",
+        "metrics",
+        "perception",
+    ),
+    *READ_BY,
     *within("models", "baselines", "cost", "linear_code", "linear_fit"),
-    *within("tokens", "batches", "codes", "encoders"),
+    *within("tokens", "batches", "codes", "encoders", "saliency", "smaller_picture"),
 )
 BATCH = 32  # images at a time; changes no number
 

@@ -43,15 +43,26 @@ class EmbeddingAgreement:
     def of(self, compress: TokenMap) -> dict[str, float]:
         """`embedding_agreement`, the mean cosine over all images, and `zero_shot_agreement` where the encoder has a
         text tower."""
-        ours_IE = torch.cat(list(self._embeddings(compress)))
+        return self.of_embeddings(self.embeddings(compress))
+
+    def embeddings(self, compress: TokenMap) -> torch.Tensor:
+        """(I, E) made of compressed tokens."""
+        return torch.cat(list(self._embeddings(compress)))
+
+    def of_embeddings(self, ours_IE: torch.Tensor) -> dict[str, float]:
+        """As `of`, of what `embeddings` gave."""
         whole_IE = self._whole_IE.to(ours_IE.device)
-        found = {"embedding_agreement": F.cosine_similarity(ours_IE, whole_IE, dim=-1).mean().item()}
+        found = {"embedding_agreement": self.by_image(ours_IE).mean().item()}
         if self._classes_EK is not None:
             classes_EK = self._classes_EK.to(ours_IE.device)
             with torch.autocast(ours_IE.device.type, enabled=False):
                 ours_I, whole_I = ((e_IE @ classes_EK).argmax(-1) for e_IE in (ours_IE, whole_IE))
             found["zero_shot_agreement"] = (ours_I == whole_I).float().mean().item()
         return found
+
+    def by_image(self, ours_IE: torch.Tensor) -> torch.Tensor:
+        """(I,) cosine with the embedding that all tokens give."""
+        return F.cosine_similarity(ours_IE, self._whole_IE.to(ours_IE.device), dim=-1)
 
     def _embeddings(self, compress: TokenMap) -> Iterator[torch.Tensor]:
         start = 0

@@ -6,8 +6,11 @@ import torch
 
 from toconv.evaluation.distortion import evaluate, ridge_distortion
 from toconv.evaluation.embedding_agreement import EmbeddingAgreement
-from toconv.evaluation.metrics import HELD_OUT, VALIDATION
+from toconv.evaluation.hard_pictures import hard_images
+from toconv.evaluation.metrics import HARD, HELD_OUT, VALIDATION
 from toconv.evaluation.perception import PerceptionReference
+from toconv.evaluation.readers.panel import Readers
+from toconv.evaluation.readers.reading import Reading
 from toconv.models.protocols import TokenMap
 from toconv.settings import EncoderSettings
 from toconv.tokens.batches import Batches
@@ -24,6 +27,7 @@ class Evaluation:
         self.held_out = {split.name: Batches(store, split.name, batch_size, device) for split in HELD_OUT}
         self._references: dict[str, PerceptionReference] = {}
         self._agreements: dict[str, EmbeddingAgreement] = {}
+        self._readers: Readers | None = None
 
     def one_pass(self, compress: TokenMap, decompress: TokenMap, split: str) -> dict[str, float]:
         """What can be measured after every epoch."""
@@ -41,12 +45,36 @@ class Evaluation:
         ridges = ridge_distortion(
             compress, self.train, [self.held_out[s.name] for s in splits], self.store.grid_size, k
         )
+        embeddings = {split.name: self._agreement(split.name).embeddings(compress) for split in splits}
+        readings = self._of_readers(compress, decompress, embeddings)
         found: dict[str, float] = {}
         for split, ridge in zip(splits, ridges, strict=True):
             values = known if known and split is VALIDATION else self.one_pass(compress, decompress, split.name)
-            whole = {**values, "distortion_ridge": ridge, **self._agreement(split.name).of(compress)}
+            agreement = self._agreement(split.name).of_embeddings(embeddings[split.name])
+            read = self._read(readings[split.name], split.name, k, embeddings[split.name])
+            whole = {**values, "distortion_ridge": ridge, **agreement, **read}
             found |= {split.prefix + name: value for name, value in whole.items()}
         return found
+
+    def _of_readers(
+        self, compress: TokenMap, decompress: TokenMap, embeddings: Mapping[str, torch.Tensor]
+    ) -> dict[str, dict[str, Reading]]:
+        if self._readers is None:
+            self._readers = Readers(self.store, self._encoder, self.train.device)
+        of_read = {split: ours_IE.cpu()[self._readers.images(split)] for split, ours_IE in embeddings.items()}
+        return self._readers.of(compress, decompress, of_read)
+
+    def _read(self, readings: Mapping[str, Reading], split: str, k: int, ours_IE: torch.Tensor) -> dict[str, float]:
+        """Where the readers stand between floor and ceiling, on all images and on the hard half."""
+        assert self._readers is not None  # `_of_readers`
+        images_I, agreement = self._readers.images(split), self._agreement(split)
+        found = self._readers.between(readings, split, torch.ones(len(images_I), dtype=torch.bool))
+        hard_I = hard_images(self.held_out[split], agreement, k)
+        if hard_I is None:
+            return found
+        hard = self._readers.between(readings, split, hard_I[images_I])
+        hard["embedding_agreement"] = agreement.by_image(ours_IE)[hard_I.to(ours_IE.device)].mean().item()
+        return found | {name + HARD: value for name, value in hard.items()}
 
     def _agreement(self, split: str) -> EmbeddingAgreement:
         if split not in self._agreements:

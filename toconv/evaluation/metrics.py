@@ -64,7 +64,9 @@ class Split(NamedTuple):
 
 VALIDATION, TEST = Split("val", "", "validation"), Split("test", "test_", "test")
 HELD_OUT = (VALIDATION, TEST)
+HARD = "_hard"  # ends the name of a metric on the half of the pictures on which the smaller picture does worst
 EVERYWHERE = frozenset(Place)
+FOLDED: frozenset[Place] = frozenset()
 
 METRICS = {
     m.name: m
@@ -117,6 +119,53 @@ METRICS = {
             False,
             "share of images that both embeddings put into the same of ImageNet's classes",
             frozenset({Place.FIGURE}),
+        ),
+        *(
+            Metric(name, title, "0: mean token, 1: all tokens", False, formula, shown)
+            for name, title, formula, shown in (  # readers: docs/science.md says what each says and does not
+                (
+                    "last_layer_read",
+                    "last layer, read",
+                    "R² of the encoder's last layer at every place, by a ridge fitted on training pictures",
+                    frozenset({Place.FIGURE, Place.ABLATION}),
+                ),
+                (
+                    "embedding_read",
+                    "embedding, read",
+                    "R² of the encoder's pooled embedding, by a kernel ridge fitted on training pictures",
+                    FOLDED,
+                ),
+                (
+                    "segmentation_read",
+                    "segmentation, read",
+                    "mean IoU of clusters of the last layer, by a ridge fitted on training pictures",
+                    FOLDED,
+                ),
+                (
+                    "segmentation_restored",
+                    "segmentation, restored",
+                    "the same by a head fitted on original tokens and applied to restored ones",
+                    FOLDED,
+                ),
+                (
+                    "saliency_restored",
+                    "saliency, restored",
+                    "correlation of the encoder's saliency map from restored tokens with that from all",
+                    FOLDED,
+                ),
+                (
+                    "saliency_iou",
+                    "saliency IoU, restored",
+                    "intersection over union of what lies above the mean of the saliency map from all tokens",
+                    FOLDED,
+                ),
+                (
+                    "neighbours_kept",
+                    "neighbours kept",
+                    "share of the ten nearest training images that stay nearest by the encoder's embedding",
+                    FOLDED,
+                ),
+            )
         ),
     )
 }

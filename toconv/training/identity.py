@@ -5,15 +5,17 @@ import json
 from typing import Any
 
 from toconv.code_version import code_version, within
+from toconv.evaluation.readers import READ_BY
 from toconv.hardware import mixed_precision
 from toconv.settings import Settings, changes_a_number
 
 TRAINING_CODE = (  # below the package
     "grid.py",
-    *within("evaluation", "distortion", "embedding_agreement", "final", "metrics", "perception"),
+    *within("evaluation", "distortion", "embedding_agreement", "final", "hard_pictures", "metrics", "perception"),
+    *READ_BY,
     *within("models", "blocks", "compressor", "cost", "critic", "decoder", "families", "linear_code", "linear_fit"),
     *within("models/kernels", "norm_silu", "reconstruction"),
-    *within("tokens", "batches", "codes", "encoders"),
+    *within("tokens", "batches", "codes", "encoders", "saliency", "smaller_picture"),
     *within("training", "critic_samples", "loop", "losses", "optimizers"),
 )
 
