@@ -114,6 +114,20 @@ def test_operations_are_counted_as_torchs_own_counter_counts_them(settings, kind
         assert forward_flops(network, 4, tokens, 32) == counter.get_total_flops() > 0
 
 
+def test_products_of_matrices_are_counted_as_torchs_own_counter_counts_them():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from toconv.models.cost import flops_of
+    from toconv.models.frequencies import low_frequencies
+    from toconv.models.token_sets import keep_diverse, merge_similar
+
+    x = torch.randn(1, 36, 8, generator=torch.Generator().manual_seed(0))
+    for code in (low_frequencies, merge_similar, keep_diverse):
+        with FlopCounterMode(display=False) as counter:
+            code(x, 4)
+        assert flops_of(lambda x, code=code: code(x, 4), x) == counter.get_total_flops() > 0
+
+
 @pytest.mark.parametrize("init", ["pool", "pca", "linear"])
 def test_a_compressors_cost_is_its_operations_for_one_image_and_all_numbers_that_it_holds(settings, init):
     from torch.utils.flop_counter import FlopCounterMode

@@ -6,15 +6,16 @@ import pytest
 import torch
 
 from toconv import config
-from toconv.errors import DataError, StoreError
+from toconv.errors import DataError
 from toconv.tokens import encoding
 from toconv.tokens.batches import Batches
 from toconv.tokens.encoders import load_encoder
 from toconv.tokens.encoding import prepare_store
-from toconv.tokens.images import SPLITS, list_splits
+from toconv.tokens.images import list_splits
 from toconv.tokens.pixels import crops
 from toconv.tokens.resized_encoder import resized_encoder
-from toconv.tokens.smaller_picture import SmallerPictures, encode_smaller, smaller_store
+from toconv.tokens.smaller_picture import encode_smaller
+from toconv.tokens.smaller_store import smaller_store
 from toconv.tokens.store import TokenStore
 
 CPU = torch.device("cpu")
@@ -54,18 +55,6 @@ def test_they_are_standardised_as_the_tokens_of_the_whole_pictures_are(settings,
     x = torch.cat(list(Batches(smaller, "val", 4, CPU)))
     raw = smaller.read("val", torch.arange(smaller.count("val"))).float()
     torch.testing.assert_close(x, (raw - store.mean_C) / store.std_C, rtol=1e-4, atol=1e-4)
-
-
-def test_an_image_is_found_by_its_tokens_in_any_batch_of_any_splits(settings, store):
-    encode_smaller(settings, store, [2])
-    smaller = smaller_store(store, 2)
-    whole, small = (torch.cat([x for s in SPLITS for x in Batches(of, s, 7, CPU)]) for of in (store, smaller))
-    order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))[:9]
-    find = SmallerPictures(store, smaller, CPU)
-    torch.testing.assert_close(find(whole[order]), small[order], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(find(whole), small, rtol=1e-4, atol=1e-4)
-    with pytest.raises(StoreError, match="has no smaller picture of these tokens"):
-        find(whole[:2] + 1)
 
 
 def test_a_second_call_encodes_nothing_and_a_damaged_shard_alone_is_encoded_again(settings, store):

@@ -40,14 +40,14 @@ class EmbeddingAgreement:
         self._whole_IE = derived(store, f"embeddings-{images.split}", COMPUTED_BY, whole)["values"]
         self._classes_EK = derived(store, "classes", COMPUTED_BY, classes)["values"]
 
-    def of(self, compress: TokenMap) -> dict[str, float]:
+    def of(self, compress: TokenMap, class_IC: torch.Tensor | None = None) -> dict[str, float]:
         """`embedding_agreement`, the mean cosine over all images, and `zero_shot_agreement` where the encoder has a
-        text tower."""
-        return self.of_embeddings(self.embeddings(compress))
+        text tower. `class_IC`: class tokens that stand beside the compressed ones, where they are not the images'."""
+        return self.of_embeddings(self.embeddings(compress, class_IC))
 
-    def embeddings(self, compress: TokenMap) -> torch.Tensor:
-        """(I, E) made of compressed tokens."""
-        return torch.cat(list(self._embeddings(compress)))
+    def embeddings(self, compress: TokenMap, class_IC: torch.Tensor | None = None) -> torch.Tensor:
+        """(I, E) made of compressed tokens; `class_IC` as `of` has it."""
+        return torch.cat(list(self._embeddings(compress, class_IC)))
 
     def of_embeddings(self, ours_IE: torch.Tensor) -> dict[str, float]:
         """As `of`, of what `embeddings` gave."""
@@ -64,12 +64,12 @@ class EmbeddingAgreement:
         """(I,) cosine with the embedding that all tokens give."""
         return F.cosine_similarity(ours_IE, self._whole_IE.to(ours_IE.device), dim=-1)
 
-    def _embeddings(self, compress: TokenMap) -> Iterator[torch.Tensor]:
-        start = 0
+    def _embeddings(self, compress: TokenMap, class_IC: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
+        class_IC, start = self._class_IC if class_IC is None else class_IC, 0
         for x_BNC in self._images:
             z_BMC = compress(x_BNC).float()
-            class_BC = self._class_IC[start : start + len(x_BNC)].to(x_BNC.device)
+            class_BC = class_IC[start : start + len(x_BNC)].to(x_BNC.device)
             start += len(x_BNC)
-            with torch.no_grad(), torch.autocast(x_BNC.device.type, enabled=False):
+            with torch.autocast(x_BNC.device.type, enabled=False):
                 embedding_BE = self._tail(z_BMC * self._std_C + self._mean_C, class_BC)
             yield embedding_BE

@@ -22,7 +22,7 @@ class Evaluation:
 
     def __init__(self, store: TokenStore, encoder: EncoderSettings, batch_size: int, device: torch.device) -> None:
         """`batch_size`: images at a time; changes no number but by rounding."""
-        self.store, self._encoder = store, encoder
+        self.store, self.encoder = store, encoder
         self.train = Batches(store, "train", batch_size, device)
         self.held_out = {split.name: Batches(store, split.name, batch_size, device) for split in HELD_OUT}
         self._references: dict[str, PerceptionReference] = {}
@@ -37,39 +37,53 @@ class Evaluation:
         return evaluate(compress, decompress, images, self._references[split])
 
     def final(
-        self, compress: TokenMap, decompress: TokenMap, k: int, test: bool, known: Mapping[str, float] | None = None
+        self,
+        compress: TokenMap,
+        decompress: TokenMap,
+        k: int | None,
+        test: bool,
+        known: Mapping[str, float] | None = None,
+        classes: Mapping[str, torch.Tensor] | None = None,
     ) -> dict[str, float]:
-        """Every metric on the validation images and, with `test`, on the test images too; `known`: what `one_pass`
-        gave on the validation images, where that was taken already."""
-        splits = HELD_OUT if test else (VALIDATION,)
-        ridges = ridge_distortion(
-            compress, self.train, [self.held_out[s.name] for s in splits], self.store.grid_size, k
-        )
-        embeddings = {split.name: self._agreement(split.name).embeddings(compress) for split in splits}
-        readings = self._of_readers(compress, decompress, embeddings)
-        found: dict[str, float] = {}
-        for split, ridge in zip(splits, ridges, strict=True):
+        """Every metric on the validation images and, with `test`, on the test images too. `k`: None where `compress`
+        gives no grid, which the common decoder needs. `known`: what `one_pass` gave on the validation images, where
+        that was taken already. `classes`: (I, C) class tokens of each split, where they are not the store's."""
+        splits, found = HELD_OUT if test else (VALIDATION,), {}
+        embeddings = {
+            split.name: self._agreement(split.name).embeddings(compress, classes[split.name] if classes else None)
+            for split in splits
+        }
+        readings = self._of_readers(compress, decompress, embeddings, k)
+        for split in splits:
             values = known if known and split is VALIDATION else self.one_pass(compress, decompress, split.name)
-            agreement = self._agreement(split.name).of_embeddings(embeddings[split.name])
-            read = self._read(readings[split.name], split.name, k, embeddings[split.name])
-            whole = {**values, "distortion_ridge": ridge, **agreement, **read}
+            ours_IE = embeddings[split.name]
+            read = self._read(readings[split.name], split.name, k, ours_IE)
+            whole = {**values, **self._agreement(split.name).of_embeddings(ours_IE), **read}
             found |= {split.prefix + name: value for name, value in whole.items()}
-        return found
+        return found if k is None else {**found, **self._ridges(compress, k, test)}
+
+    def _ridges(self, compress: TokenMap, k: int, test: bool) -> dict[str, float]:
+        splits = HELD_OUT if test else (VALIDATION,)
+        held_out = [self.held_out[split.name] for split in splits]
+        values = ridge_distortion(compress, self.train, held_out, self.store.grid_size, k)
+        return {f"{split.prefix}distortion_ridge": value for split, value in zip(splits, values, strict=True)}
 
     def _of_readers(
-        self, compress: TokenMap, decompress: TokenMap, embeddings: Mapping[str, torch.Tensor]
+        self, compress: TokenMap, decompress: TokenMap, embeddings: Mapping[str, torch.Tensor], k: int | None
     ) -> dict[str, dict[str, Reading]]:
         if self._readers is None:
-            self._readers = Readers(self.store, self._encoder, self.train.device)
+            self._readers = Readers(self.store, self.encoder, self.train.device)
         of_read = {split: ours_IE.cpu()[self._readers.images(split)] for split, ours_IE in embeddings.items()}
-        return self._readers.of(compress, decompress, of_read)
+        return self._readers.of(compress, decompress, of_read, k is not None)
 
-    def _read(self, readings: Mapping[str, Reading], split: str, k: int, ours_IE: torch.Tensor) -> dict[str, float]:
+    def _read(
+        self, readings: Mapping[str, Reading], split: str, k: int | None, ours_IE: torch.Tensor
+    ) -> dict[str, float]:
         """Where the readers stand between floor and ceiling, on all images and on the hard half."""
         assert self._readers is not None  # `_of_readers`
         images_I, agreement = self._readers.images(split), self._agreement(split)
         found = self._readers.between(readings, split, torch.ones(len(images_I), dtype=torch.bool))
-        hard_I = hard_images(self.held_out[split], agreement, k)
+        hard_I = hard_images(self.held_out[split], agreement, k) if k else None
         if hard_I is None:
             return found
         hard = self._readers.between(readings, split, hard_I[images_I])
@@ -78,5 +92,5 @@ class Evaluation:
 
     def _agreement(self, split: str) -> EmbeddingAgreement:
         if split not in self._agreements:
-            self._agreements[split] = EmbeddingAgreement(self.held_out[split], self._encoder)
+            self._agreements[split] = EmbeddingAgreement(self.held_out[split], self.encoder)
         return self._agreements[split]

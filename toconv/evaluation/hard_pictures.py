@@ -11,25 +11,25 @@ from toconv.evaluation.readers.reading import hard_half
 from toconv.evaluation.readers.references import crops_together
 from toconv.tokens.batches import Batches
 from toconv.tokens.derived import derived
+from toconv.tokens.smaller_store import SmallerPictures, smaller_store
 
 SCORED_BY = (
     *within("evaluation", "embedding_agreement", "hard_pictures"),
-    *within("tokens", "batches", "encoders", "smaller_picture"),
+    *within("tokens", "batches", "encoders", "known_images", "smaller_store"),
 )
 
 
 def hard_images(images: Batches, agreement: EmbeddingAgreement, k: int) -> torch.Tensor | None:
     """(I,) whether an image of the split is of that half, at k×k tokens, by the embedding agreement of the smaller
-    picture; None where the store has no smaller pictures."""
-    from toconv.tokens.smaller_picture import SmallerPictures, smaller_store  # start-up: torchvision
-
+    picture, beside its own class token; None where the store has no smaller pictures."""
     store, smaller = images.store, smaller_store(images.store, k)
     if smaller is None:
         return None
 
     def score() -> dict[str, torch.Tensor]:
         compress = SmallerPictures(store, smaller, images.device)
-        return {"values": agreement.by_image(agreement.embeddings(compress)).cpu()}
+        ours_IE = agreement.embeddings(compress, smaller.class_tokens(images.split))
+        return {"values": agreement.by_image(ours_IE).cpu()}
 
     score_I = derived(store, f"hardness-k{k}-{images.split}", SCORED_BY, score)["values"]
     return hard_half(score_I, crops_together(store, images.split))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
+from toconv.code_version import within
+
 if TYPE_CHECKING:
     import torch
 
@@ -64,6 +66,9 @@ class Split(NamedTuple):
 
 VALIDATION, TEST = Split("val", "", "validation"), Split("test", "test_", "test")
 HELD_OUT = (VALIDATION, TEST)
+READ_BY = within(  # modules of all readers, below the package
+    "evaluation/readers", "clusters", "local_ridge", "panel", "reading", "references", "restored", "ridge"
+)
 HARD = "_hard"  # ends the name of a metric on the half of the pictures on which the smaller picture does worst
 EVERYWHERE = frozenset(Place)
 FOLDED: frozenset[Place] = frozenset()
@@ -183,6 +188,7 @@ DIAGNOSTICS = {  # means over an epoch's steps, of the training itself: comparab
     "critic_gradient_norm": "Gradients of the critic",
 }
 SHRINKAGE = ("shrinkage_alike", "shrinkage_apart")  # of the baseline `linear`, as toconv/models/linear_fit.py has it
+ENCODER_SHARE = "encoder_share"  # of the encoder's tokens, where a baseline saves the encoder too: k²/g²
 COST = ("compressor_flops", "compressor_parameters")  # of one image; numbers that it holds
 
 

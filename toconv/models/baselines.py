@@ -9,9 +9,11 @@ from functools import partial
 import torch
 
 from toconv import grid
+from toconv.models.frequencies import from_low_frequencies, low_frequencies
 from toconv.models.linear_code import LinearCode
 from toconv.models.linear_fit import LinearCodes
 from toconv.models.protocols import Images, TokenMap
+from toconv.models.token_sets import Coded, SetCode, keep_diverse, merge_similar
 
 MIXES = (0.25, 0.5, 0.75)
 SEED = 0
@@ -19,11 +21,13 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Baseline:
-    """Standardised (B, N, C) tokens → (B, M, C) → (B, N, C). `compress` holds so many fitted numbers."""
+    """Standardised (B, N, C) tokens → (B, M, C) → (B, N, C). `compress` holds so many fitted numbers. Where it gives no
+    grid, its tokens are a set, and only what it gave last is restored (`SetCode`)."""
 
     compress: TokenMap
     decompress: TokenMap
     numbers: int = 0
+    gives_grid: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,15 @@ def _coded(code: LinearCode) -> Baseline:
     return Baseline(code.compress, code.decompress, sum(x.numel() for x in code.buffers()))
 
 
+def _fit_dct(fitting: Fitting) -> Baseline:
+    return Baseline(partial(low_frequencies, k=fitting.k), partial(from_low_frequencies, g=fitting.g))
+
+
+def set_baseline(code: Callable[[torch.Tensor], Coded]) -> Baseline:
+    found = SetCode(code)
+    return Baseline(found.compress, found.decompress, gives_grid=False)
+
+
 def fit_pool_rescaled(fitting: Fitting) -> Baseline:
     """Average pooling with each channel brought to the originals' variance, which is 1."""
     k, count = fitting.k, fitting.train.images * fitting.k**2
@@ -88,5 +101,8 @@ BASELINES: dict[str, Callable[[Fitting], Baseline]] = {
     "pool_rescaled": fit_pool_rescaled,
     "pca": lambda f: _coded(f.codes.pca),
     "linear": lambda f: _coded(f.codes.linear),
+    "dct": _fit_dct,
+    "tome": lambda f: set_baseline(partial(merge_similar, m=f.k**2)),
+    "divprune": lambda f: set_baseline(partial(keep_diverse, m=f.k**2)),
     **{f"mixing_{share:g}": partial(_fit_mixing, share=share) for share in MIXES},
 }

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+MATRIX_PRODUCTS = (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__)
+
 
 class _Count(TorchFunctionMode):
     total = 0
@@ -22,14 +24,21 @@ class _Count(TorchFunctionMode):
             self.total += 2 * out.numel() * args[1][0].numel()
         elif function is F.scaled_dot_product_attention:
             self.total += 4 * out.numel() * args[1].shape[-2]
+        elif function in MATRIX_PRODUCTS:
+            self.total += 2 * out.numel() * args[0].shape[-1]
         return out
 
 
 def forward_flops(network: Callable[[torch.Tensor], torch.Tensor], *shape: int, device: str = "meta") -> int:
-    """Floating-point operations of the linear layers, convolutions and attention of one forward pass, a multiplication
-    and an addition counting two, of a network on `device`. A backward pass takes twice as many."""
+    """As `flops_of`, of tokens of this shape and a network on `device`. A backward pass takes twice as many."""
+    return flops_of(network, torch.zeros(shape, device=device))
+
+
+def flops_of(network: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> int:
+    """Floating-point operations of the linear layers, convolutions, matrix products and attention of one forward pass,
+    a multiplication and an addition counting two."""
     with _Count() as count, torch.no_grad():
-        network(torch.zeros(shape, device=device))
+        network(x)
     return count.total
 
 

@@ -10,15 +10,18 @@ from pydantic import FiniteFloat, TypeAdapter
 
 from toconv.analysis.records import Kind, State, TrialRecord
 from toconv.code_version import code_version
-from toconv.errors import DamagedFile, SealBroken
-from toconv.evaluation.baselines import MEASURED_BY, measure
+from toconv.errors import DamagedFile, DataError, EncoderError, SealBroken
+from toconv.evaluation.baselines import BATCH, MEASURED_BY, SMALLER, measure, measure_smaller
+from toconv.evaluation.final import Evaluation
 from toconv.evaluation.metrics import SHRINKAGE
 from toconv.hardware import resolve_device
 from toconv.paths import sha256, write_atomic
-from toconv.progress import bar, console
+from toconv.progress import bar, console, say
 from toconv.settings import GRID_SIZE, Group
 from toconv.state_files import read_bytes, read_json
 from toconv.sweep.file import Sweep
+from toconv.tokens.smaller_picture import encode_smaller
+from toconv.tokens.smaller_store import smaller_store
 from toconv.tokens.store import TokenStore
 
 
@@ -31,13 +34,16 @@ class Measured(Group):
 
 def baseline_records(sweep: Sweep, store: Path) -> list[TrialRecord]:
     """A record for each baseline at each k of the sweep, measured on the validation images."""
-    sizes = sweep.grid_sizes()
-    missing = [k for k in sizes if _measured(store, k) is None]
-    if missing:
-        device, tokens = resolve_device(sweep.base.hardware), TokenStore(store)
+    sizes, tokens = sweep.grid_sizes(), TokenStore(store)
+    missing = [k for k in sizes if _measured(_path(store, k)) is None]
+    smaller = _encoded(sweep, tokens, [k for k in sizes if _measured(_path(store, k, SMALLER)) is None])
+    if missing or smaller:
+        evaluation = Evaluation(tokens, sweep.base.encoder, BATCH, resolve_device(sweep.base.hardware))
         with bar("k") as progress:
             for k in progress.track(missing, description="baselines at each"):
-                _keep(_path(store, k), measure(tokens, sweep.base.encoder, k, device))
+                _keep(_path(store, k), measure(evaluation, k))
+            for k in progress.track(smaller, description="the smaller picture at each"):
+                _keep(_path(store, k, SMALLER), measure_smaller(evaluation, k))
     records = recorded_baselines(sweep, store)
     if missing:
         shrunk = [" + ".join(f"{r.values[name]:g}" for name in SHRINKAGE) for r in records if r.name == "linear"]
@@ -48,10 +54,26 @@ def baseline_records(sweep: Sweep, store: Path) -> list[TrialRecord]:
     return records
 
 
+def _encoded(sweep: Sweep, store: TokenStore, sizes: list[int]) -> list[int]:
+    """Those of `sizes` at which the smaller pictures' tokens are there now. Where they cannot be had, that is said, and
+    tried again at the next start."""
+    try:
+        if sizes:
+            encode_smaller(sweep.base, store, sizes)
+    except (DataError, EncoderError) as error:
+        say(f"baseline {SMALLER} left out at k = {', '.join(map(str, sizes))}: {error}")
+    return [k for k in sizes if smaller_store(store, k) is not None]
+
+
 def recorded_baselines(sweep: Sweep, store: Path) -> list[TrialRecord]:
     """Those that have been measured. Raises SealBroken where one was altered since."""
-    found = ((k, _measured(store, k) or {}) for k in sweep.grid_sizes())
-    return [_record(store, k, name, measured) for k, by_name in found for name, measured in by_name.items()]
+    found = (
+        (k, name, measured)
+        for k in sweep.grid_sizes()
+        for path in (_path(store, k), _path(store, k, SMALLER))
+        for name, measured in (_measured(path) or {}).items()
+    )
+    return [_record(store, *of) for of in found]
 
 
 def _keep(path: Path, measured: Mapping[str, Any]) -> None:
@@ -61,9 +83,8 @@ def _keep(path: Path, measured: Mapping[str, Any]) -> None:
     write_atomic(path, content)
 
 
-def _measured(store: Path, k: int) -> dict[str, Measured] | None:
+def _measured(path: Path) -> dict[str, Measured] | None:
     """None where there is nothing that can be read: it is soon measured again. Those of version 0.1 have no seal."""
-    path = _path(store, k)
     try:
         found = read_json(path, TypeAdapter(dict[str, Measured])) if path.exists() else None
     except DamagedFile:
@@ -77,8 +98,9 @@ def _seal(path: Path) -> Path:
     return path.with_suffix(".sha256")
 
 
-def _path(store: Path, k: int) -> Path:
-    return store / "derived" / f"baselines-k{k}-{code_version(MEASURED_BY)}.json"
+def _path(store: Path, k: int, of: str = "baselines") -> Path:
+    """Of the baselines that tokens suffice for, or of SMALLER, which needs the pictures too."""
+    return store / "derived" / f"{of}-k{k}-{code_version(MEASURED_BY)}.json"
 
 
 def _record(store: Path, k: int, name: str, found: Measured) -> TrialRecord:

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from toconv.code_version import code_version, within
-from toconv.evaluation.readers import READ_BY
+from toconv.evaluation.metrics import READ_BY
 from toconv.hardware import mixed_precision
 from toconv.settings import Settings, changes_a_number
 
@@ -15,7 +15,7 @@ TRAINING_CODE = (  # below the package
     *READ_BY,
     *within("models", "blocks", "compressor", "cost", "critic", "decoder", "families", "linear_code", "linear_fit"),
     *within("models/kernels", "norm_silu", "reconstruction"),
-    *within("tokens", "batches", "codes", "encoders", "saliency", "smaller_picture"),
+    *within("tokens", "batches", "codes", "encoders", "known_images", "saliency", "smaller_store"),
     *within("training", "critic_samples", "loop", "losses", "optimizers"),
 )
 

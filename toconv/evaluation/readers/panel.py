@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from toconv.code_version import within
-from toconv.evaluation.readers import READ_BY
+from toconv.evaluation.metrics import READ_BY
 from toconv.evaluation.readers.clusters import CLUSTERS
 from toconv.evaluation.readers.local_ridge import LocalRidge
 from toconv.evaluation.readers.reading import Reading, between, confusion, explained, mean_iou, share
@@ -61,11 +61,13 @@ class Readers:
         """Those of the split that are read."""
         return self._known.targets[split].images_I
 
-    def of(self, compress: TokenMap, decompress: TokenMap, embeddings: Embeddings) -> dict[str, dict[str, Reading]]:
+    def of(
+        self, compress: TokenMap, decompress: TokenMap, embeddings: Embeddings, has_grid: bool = True
+    ) -> dict[str, dict[str, Reading]]:
         """Of each split of `embeddings`, what the encoder makes of the compressed tokens of `images(split)`: all
-        readings, by name."""
+        readings, by name. What is read by place needs compressed tokens that stand in a grid."""
         with torch.no_grad():
-            found = self._sums(compress, decompress, embeddings)
+            found = self._sums(compress, decompress, embeddings, has_grid)
         return {
             split: {name: Reading(sums_IX, VALUES[name]) for name, sums_IX in sums.items()}
             for split, sums in found.items()
@@ -106,10 +108,14 @@ class Readers:
         with torch.no_grad(), torch.autocast(self._device.type, enabled=False):
             return torch.cat([tail(torch.zeros_like(x_BNC) + mean_C, class_BC) for x_BNC, class_BC in batches])
 
-    def _sums(self, compress: TokenMap, decompress: TokenMap, embeddings: Embeddings) -> dict[str, Sums]:
-        z_IMC = torch.cat([compress(x_BNC).half() for x_BNC in self._batches("train")])
-        with torch.autocast(self._device.type, enabled=False):
-            fitted = self._fit(z_IMC)
+    def _sums(
+        self, compress: TokenMap, decompress: TokenMap, embeddings: Embeddings, has_grid: bool = True
+    ) -> dict[str, Sums]:
+        fitted = None
+        if has_grid:
+            z_IMC = torch.cat([compress(x_BNC).half() for x_BNC in self._batches("train")])
+            with torch.autocast(self._device.type, enabled=False):
+                fitted = self._fit(z_IMC)
         return {split: self._read(fitted, compress, decompress, split, ours) for split, ours in embeddings.items()}
 
     def _fit(self, z_IMC: torch.Tensor) -> _Fitted:
@@ -129,7 +135,7 @@ class Readers:
             yield torch.cat([last_BNT.float(), one_hot_BNK.float()], -1).to(self._device)
 
     def _read(
-        self, fitted: _Fitted, compress: TokenMap, decompress: TokenMap, split: str, ours_IE: torch.Tensor
+        self, fitted: _Fitted | None, compress: TokenMap, decompress: TokenMap, split: str, ours_IE: torch.Tensor
     ) -> Sums:
         known, restored, parts = self._known.targets[split], [], []
         targets = zip(
@@ -146,11 +152,13 @@ class Readers:
                 )
             first += len(y_BNC)
             with torch.autocast(self._device.type, enabled=False):
-                of_places = self._of_places(fitted.to_places, z_BMC, last_BNT, labels_BN)
-                of_embedding = self._of_embedding(fitted.to_embedding, z_BMC, embedding_BE)
+                of_compressed: Sums = {}
+                if fitted:
+                    of_compressed |= self._of_embedding(fitted.to_embedding, z_BMC, embedding_BE)
+                    of_compressed |= self._of_places(fitted.to_places, z_BMC, last_BNT, labels_BN)
                 head_FK = self._known.head_FK.to(y_BNC.device)
                 of_restored = segmentation(y_BNC, head_FK, labels_BN.to(y_BNC.device))
-            parts.append({**of_embedding, **of_places, "segmentation_restored": of_restored})
+            parts.append({**of_compressed, "segmentation_restored": of_restored})
         sums = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
         if saliency:
             sums |= _saliency_sums(saliency, torch.cat(restored), first)
