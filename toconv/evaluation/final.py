@@ -48,7 +48,8 @@ class Evaluation:
         """Every metric on the validation images and, with `test`, on the test images too. `k`: None where `compress`
         gives no grid, which the common decoder needs. `known`: what `one_pass` gave on the validation images, where
         that was taken already. `classes`: (I, C) class tokens of each split, where they are not the store's."""
-        splits, found = HELD_OUT if test else (VALIDATION,), {}
+        splits = HELD_OUT if test else (VALIDATION,)
+        found: dict[str, float] = {}
         embeddings = {
             split.name: self._agreement(split.name).embeddings(compress, classes[split.name] if classes else None)
             for split in splits

@@ -113,9 +113,9 @@ class Readers:
     ) -> dict[str, Sums]:
         fitted = None
         if has_grid:
-            z_IMC = torch.cat([compress(x_BNC).half() for x_BNC in self._batches("train")])
-            with torch.autocast(self._device.type, enabled=False):
-                fitted = self._fit(z_IMC)
+            compressed = [compress(x_BNC).half() for x_BNC in self._batches("train")]
+            with torch.autocast(self._device.type, enabled=False):  # which refuses fp16
+                fitted = self._fit(torch.cat(compressed))
         return {split: self._read(fitted, compress, decompress, split, ours) for split, ours in embeddings.items()}
 
     def _fit(self, z_IMC: torch.Tensor) -> _Fitted:
