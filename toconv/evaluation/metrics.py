@@ -141,6 +141,12 @@ METRICS = {
                     FOLDED,
                 ),
                 (
+                    "probe_read",
+                    "linear probe",
+                    "accuracy of a kernel ridge to an image's class, fitted on training pictures",
+                    FOLDED,
+                ),
+                (
                     "segmentation_read",
                     "segmentation, read",
                     "mean IoU of clusters of the last layer, by a ridge fitted on training pictures",

@@ -7,13 +7,13 @@ from toconv import grid
 from toconv.evaluation.final import Evaluation
 from toconv.evaluation.metrics import HARD, METRICS
 from toconv.evaluation.readers import references
-from toconv.evaluation.readers.panel import VALUES
+from toconv.evaluation.readers.panel import VALUES, Readers
 from toconv.tokens.encoding import prepare_store
 from toconv.tokens.smaller_picture import encode_smaller
 from toconv.tokens.store import TokenStore
 
 CPU = torch.device("cpu")
-READ = {name for name in VALUES if not name.startswith("saliency")}  # which the tiny encoder has not
+READ = {name for name in VALUES if not name.startswith(("saliency", "probe"))}  # which the tiny store has not
 
 
 def same(x):
@@ -86,3 +86,17 @@ def test_a_large_store_is_read_by_evenly_spaced_pictures_with_all_their_crops(st
     found = references.images_read(store, "train")
     assert len(found) == 6 and found.view(2, 3).diff(dim=1).unique().tolist() == [1]
     assert (found % 3 == torch.tensor([0, 1, 2] * 2)).all() and found[3] >= store.count("train") // 2 - 3
+
+
+def test_with_class_folders_a_probe_is_fitted_on_the_training_pictures_and_counts_their_classes_alone(store, settings):
+    assert "probe_read" not in pooled(store, settings)
+    pictures = {split: store.count(split) // store.crops for split in ("train", "val", "test")}
+    store.classes = {split: ["bright" if i % 2 else "dark" for i in range(n)] for split, n in pictures.items()}
+    store.classes["val"][0] = "unknown"
+    readers = Readers(store, settings.encoder, CPU)
+    embeddings = {"val": torch.zeros(store.count("val"), readers._known.targets["val"].embedding_IE.shape[1])}
+    hits_I, counted_I = readers.of(lambda x: grid.pool(x, 3), lambda z: grid.upsample(z, 6), embeddings)["val"][
+        "probe_read"
+    ].sums_IX.T
+    assert counted_I.tolist() == [0] * 3 + [1] * (store.count("val") - 3)
+    assert (hits_I <= counted_I).all()

@@ -37,6 +37,11 @@ def test_the_floor_stands_at_0_and_the_ceiling_at_1():
     assert between(half, floor, floor, ALL) is None
 
 
+def test_where_nothing_was_counted_there_is_no_number():
+    nothing = Reading(torch.zeros(6, 2), share)
+    assert between(nothing, nothing, nothing, ALL) is None
+
+
 def test_the_hard_half_is_of_whole_pictures_with_the_lowest_mean():
     score = torch.tensor([0.9, 0.1, 0.6, 0.6, 0.2, 0.2])  # means 0.5, 0.6, 0.2
     assert hard_half(score, 2).tolist() == [True, True, False, False, True, True]

@@ -29,6 +29,7 @@ BATCH = 32  # images at a time; changes no number but by rounding
 NEIGHBOURS = 10
 VALUES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {  # of each reader: the measure that its sums make
     "embedding_read": explained,
+    "probe_read": share,
     "last_layer_read": explained,
     "segmentation_read": mean_iou,
     "segmentation_restored": mean_iou,
@@ -46,6 +47,7 @@ class _Fitted:
 
     to_embedding: KernelRidge
     to_places: LocalRidge
+    to_classes: KernelRidge | None  # where the store knows its pictures' classes
 
 
 class Readers:
@@ -126,7 +128,25 @@ class Readers:
         return _Fitted(
             KernelRidge.fit(z_IMC.flatten(1), known.embedding_IE.to(z_IMC.device), crops),
             LocalRidge.fit(z_IMC, self._place_targets(known), fold_I, self._store.grid_size),
+            self._fit_probe(z_IMC, crops),
         )
+
+    def _fit_probe(self, z_IMC: torch.Tensor, crops: int) -> KernelRidge | None:
+        """To an image's class, as 1 among zeros."""
+        class_I = self._classes("train")
+        if class_I is None:
+            return None
+        one_hot_IK = F.one_hot(class_I, int(class_I.max()) + 1).float()
+        return KernelRidge.fit(z_IMC.flatten(1), one_hot_IK.to(z_IMC.device), crops)
+
+    def _classes(self, split: str) -> torch.Tensor | None:
+        """(I,) numbers of the classes among those of the training pictures, -1 for others; None where there are none
+        known."""
+        if not self._store.classes:
+            return None
+        number = {name: i for i, name in enumerate(sorted(set(self._store.classes["train"])))}
+        class_P = torch.tensor([number.get(name, -1) for name in self._store.classes[split]])
+        return class_P[self.images(split) // (self._store.count(split) // len(class_P))]
 
     def _place_targets(self, known: Target) -> Iterator[torch.Tensor]:
         """(B, N, T + K): coordinates of the last layer, and the cluster as 1 among zeros."""
@@ -155,6 +175,8 @@ class Readers:
                 of_compressed: Sums = {}
                 if fitted:
                     of_compressed |= self._of_embedding(fitted.to_embedding, z_BMC, embedding_BE)
+                    if fitted.to_classes:
+                        of_compressed |= self._of_classes(fitted.to_classes, z_BMC, split, first - len(y_BNC))
                     of_compressed |= self._of_places(fitted.to_places, z_BMC, last_BNT, labels_BN)
                 head_FK = self._known.head_FK.to(y_BNC.device)
                 of_restored = segmentation(y_BNC, head_FK, labels_BN.to(y_BNC.device))
@@ -168,6 +190,14 @@ class Readers:
         embedding_BE = embedding_BE.to(z_BMC.device)
         errors = (embedding_BE - ridge.predict(z_BMC.half().flatten(1)), embedding_BE - ridge.mean_E)
         return {"embedding_read": torch.stack([e.square().sum(1) for e in errors], 1).float()}
+
+    def _of_classes(self, probe: KernelRidge, z_BMC: torch.Tensor, split: str, first: int) -> Sums:
+        """Hit and 1, zeros for an image of a class that the training pictures have not."""
+        class_I = self._classes(split)
+        assert class_I is not None  # as of the training images
+        class_B = class_I[first : first + len(z_BMC)].to(z_BMC.device)
+        hit_B = probe.predict(z_BMC.half().flatten(1)).argmax(1) == class_B
+        return {"probe_read": torch.stack([hit_B, class_B >= 0], 1).float()}
 
     def _of_places(
         self, ridge: LocalRidge, z_BMC: torch.Tensor, last_BNT: torch.Tensor, labels_BN: torch.Tensor
