@@ -125,14 +125,14 @@ METRICS = {
             "share of images that both embeddings put into the same of ImageNet's classes",
             frozenset({Place.FIGURE}),
         ),
-        *(
+        *(  # readers; those that tell compressors apart beyond noise are shown in figures
             Metric(name, title, "0: mean token, 1: all tokens", False, formula, shown)
-            for name, title, formula, shown in (  # readers: docs/science.md says what each says and does not
+            for name, title, formula, shown in (  # docs/science.md
                 (
                     "last_layer_read",
                     "last layer, read",
                     "R² of the encoder's last layer at every place, by a ridge fitted on training pictures",
-                    frozenset({Place.FIGURE, Place.ABLATION}),
+                    frozenset({Place.FIGURE, Place.PANEL}),
                 ),
                 (
                     "embedding_read",
@@ -174,7 +174,7 @@ METRICS = {
                     "neighbours_kept",
                     "neighbours kept",
                     "share of the ten nearest training images that stay nearest by the encoder's embedding",
-                    FOLDED,
+                    frozenset({Place.FIGURE}),
                 ),
             )
         ),

@@ -24,7 +24,8 @@ class Reading:
 
 def between(reading: Reading, floor: Reading, ceiling: Reading, chosen_I: torch.Tensor) -> float | None:
     """(measure − floor) / (ceiling − floor): 0 for the mean token everywhere, 1 for all g² tokens; None where these two
-    are the same, or nothing was counted. It may be negative, and above 1 where fewer numbers are easier to learn from than all."""
+    are the same, or nothing was counted. It may be negative, and above 1 where fewer numbers are easier to learn from
+    than all."""
     low, high = floor.of(chosen_I), ceiling.of(chosen_I)
     return (reading.of(chosen_I) - low) / (high - low) if high - low >= LEAST_ROOM else None
 
