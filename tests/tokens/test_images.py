@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional as F
 
 from toconv import config
 from toconv.errors import DataError
-from toconv.tokens.images import GROUND_TRUTH, list_splits, listed_and_skipped
+from toconv.tokens.images import GROUND_TRUTH, class_names, list_splits, listed_and_skipped
 from toconv.tokens.pixels import centre_view, crops, decode
 
 
@@ -180,3 +180,13 @@ def test_a_split_of_which_nothing_can_be_read_is_named(photographs, tmp_path, ti
     data = config.compose({**tiny, "data.root": str(tmp_path), "data.unreadable": "skip", "data.max_pixels": 1000}).data
     with pytest.raises(DataError, match=r"(?s)for val can be read.*00.jpg: 10800 pixels, data.max_pixels=1000"):
         list_splits(data)
+
+
+def test_the_class_of_a_picture_is_its_folder():
+    def keys(*names):
+        return {split: [[name, "digest"] for name in names] for split in ("train", "val", "test")}
+
+    assert class_names(keys("cat/1.jpg", "dog/2.jpg"), "folder")["val"] == ["cat", "dog"]
+    assert class_names(keys("train/n01/1.jpg", "train/n02/b/2.jpg"), "imagenet")["train"] == ["n01", "n02"]
+    for kind, names in (("sample", ["a/1.jpg", "b/2.jpg"]), ("folder", ["1.jpg", "b/2.jpg"]), ("folder", ["b/2.jpg"])):
+        assert class_names(keys(*names), kind) == {}

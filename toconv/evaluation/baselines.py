@@ -13,7 +13,7 @@ from toconv import grid
 from toconv.code_version import within
 from toconv.errors import EncoderError
 from toconv.evaluation.final import Evaluation
-from toconv.evaluation.metrics import COST, ENCODER_SHARE, HELD_OUT, SHRINKAGE, VALIDATION
+from toconv.evaluation.metrics import COST, ENCODER_SHARE, HELD_OUT, READ_BY, SHRINKAGE, VALIDATION
 from toconv.models.baselines import Baseline, Fitting, fit_baselines, set_baseline
 from toconv.models.cost import flops_of
 from toconv.models.token_sets import Coded, keep_salient
@@ -24,19 +24,12 @@ from toconv.tokens.smaller_store import SmallerPictures, smaller_store
 
 MEASURED_BY = (  # below the package
     "grid.py",
-    *within("evaluation", "baselines", "distortion", "embedding_agreement", "final", "metrics", "perception"),
+    *within("evaluation", "baselines", "distortion", "embedding_agreement", "final", "hard_pictures", "metrics"),
+    *within("evaluation", "perception"),
+    *READ_BY,
     *within("models", "baselines", "cost", "frequencies", "linear_code", "linear_fit", "token_sets"),
-    *within(
-        "tokens",
-        "batches",
-        "class_attention",
-        "codes",
-        "encoder_models",
-        "encoders",
-        "known_images",
-        "last_layer",
-        "smaller_store",
-    ),
+    *within("tokens", "batches", "class_attention", "codes", "encoder_models", "encoders", "known_images"),
+    *within("tokens", "last_layer", "saliency", "smaller_store"),
 )
 BATCH = 32  # images at a time; changes no number
 SMALLER = "smaller_picture"

@@ -41,15 +41,26 @@ class EmbeddingAgreement:
     def of(self, compress: TokenMap, prefix_IPC: torch.Tensor | None = None) -> dict[str, float]:
         """`embedding_agreement`, the mean cosine over all images, and `zero_shot_agreement` where the encoder has a
         text tower. `prefix_IPC`: prefix tokens beside the compressed ones, where they are not the images'."""
-        ours_IE = torch.cat(list(self._embeddings(compress, prefix_IPC)))
+        return self.of_embeddings(self.embeddings(compress, prefix_IPC))
+
+    def embeddings(self, compress: TokenMap, prefix_IPC: torch.Tensor | None = None) -> torch.Tensor:
+        """(I, E) made of compressed tokens; `prefix_IPC` as `of` has it."""
+        return torch.cat(list(self._embeddings(compress, prefix_IPC)))
+
+    def of_embeddings(self, ours_IE: torch.Tensor) -> dict[str, float]:
+        """As `of`, of what `embeddings` gave."""
         whole_IE = self._whole_IE.to(ours_IE.device)
-        found = {"embedding_agreement": F.cosine_similarity(ours_IE, whole_IE, dim=-1).mean().item()}
+        found = {"embedding_agreement": self.by_image(ours_IE).mean().item()}
         if self._classes_EK is not None:
             classes_EK = self._classes_EK.to(ours_IE.device)
             with torch.autocast(ours_IE.device.type, enabled=False):
                 ours_I, whole_I = ((e_IE @ classes_EK).argmax(-1) for e_IE in (ours_IE, whole_IE))
             found["zero_shot_agreement"] = (ours_I == whole_I).float().mean().item()
         return found
+
+    def by_image(self, ours_IE: torch.Tensor) -> torch.Tensor:
+        """(I,) cosine with the embedding that all tokens give."""
+        return F.cosine_similarity(ours_IE, self._whole_IE.to(ours_IE.device), dim=-1)
 
     def _embeddings(self, compress: TokenMap, prefix_IPC: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
         prefix_IPC, start = self._prefix_IPC if prefix_IPC is None else prefix_IPC, 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from toconv.code_version import within
 from toconv.settings import AGREEMENT_WEIGHT
 
 if TYPE_CHECKING:
@@ -72,7 +73,12 @@ class Split(NamedTuple):
 
 VALIDATION, TEST = Split("val", "", "validation"), Split("test", "test_", "test")
 HELD_OUT = (VALIDATION, TEST)
+READ_BY = within(  # modules of all readers, below the package
+    "evaluation/readers", "clusters", "local_ridge", "panel", "reading", "references", "restored", "ridge"
+)
+HARD = "_hard"  # ends the name of a metric on the half of the pictures on which the smaller picture does worst
 EVERYWHERE = frozenset(Place)
+FOLDED: frozenset[Place] = frozenset()
 
 METRICS = {
     m.name: m
@@ -128,6 +134,59 @@ METRICS = {
             frozenset({Place.FIGURE}),
             AGREEMENT_WEIGHT,
         ),
+        *(  # readers; those that tell compressors apart beyond noise are shown in figures
+            Metric(name, title, "0: mean token, 1: all tokens", False, formula, shown)
+            for name, title, formula, shown in (  # docs/science.md
+                (
+                    "last_layer_read",
+                    "last layer, read",
+                    "R² of the encoder's last layer at every place, by a ridge fitted on training pictures",
+                    frozenset({Place.FIGURE, Place.PANEL}),
+                ),
+                (
+                    "embedding_read",
+                    "embedding, read",
+                    "R² of the encoder's pooled embedding, by a kernel ridge fitted on training pictures",
+                    FOLDED,
+                ),
+                (
+                    "probe_read",
+                    "linear probe",
+                    "accuracy of a kernel ridge to an image's class, fitted on training pictures",
+                    FOLDED,
+                ),
+                (
+                    "segmentation_read",
+                    "segmentation, read",
+                    "mean IoU of clusters of the last layer, by a ridge fitted on training pictures",
+                    FOLDED,
+                ),
+                (
+                    "segmentation_restored",
+                    "segmentation, restored",
+                    "the same by a head fitted on original tokens and applied to restored ones",
+                    FOLDED,
+                ),
+                (
+                    "saliency_restored",
+                    "saliency, restored",
+                    "correlation of the encoder's saliency map from restored tokens with that from all",
+                    FOLDED,
+                ),
+                (
+                    "saliency_iou",
+                    "saliency IoU, restored",
+                    "intersection over union of what lies above the mean of the saliency map from all tokens",
+                    FOLDED,
+                ),
+                (
+                    "neighbours_kept",
+                    "neighbours kept",
+                    "share of the ten nearest training images that stay nearest by the encoder's embedding",
+                    frozenset({Place.FIGURE}),
+                ),
+            )
+        ),
     )
 }
 
@@ -152,8 +211,8 @@ COST = ("compressor_flops", "compressor_parameters")  # of one image; numbers th
 
 def is_given(name: str, settings: Mapping[str, Any]) -> bool:
     """Whether a training with these settings, by dotted names, was given the metric as its loss. `name` may have a
-    split's prefix."""
-    metric = METRICS.get(name.removeprefix(TEST.prefix))
+    split's prefix, and be of the hard half."""
+    metric = METRICS.get(name.removeprefix(TEST.prefix).removesuffix(HARD))
     return bool(metric and metric.given_by and settings.get(metric.given_by))
 
 

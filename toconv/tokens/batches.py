@@ -35,7 +35,11 @@ class Batches:
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         """Every image once, in the store's order."""
-        return self._standardised(torch.arange(self.images).split(self.batch_size))
+        return self.at(torch.arange(self.images))
+
+    def at(self, indices: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The images at ascending `indices`."""
+        return self._standardised(indices.split(self.batch_size))
 
     def _standardised(self, batches: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         for raw_BNC in self.raw(batches):

@@ -26,7 +26,7 @@ from toconv.settings import DataSettings, EncoderSettings, Settings
 from toconv.tokens.encoder_models import count_blocks
 from toconv.tokens.encoder_weights import architecture_identity, resolve_dtype, weights_identity
 from toconv.tokens.encoders import load_encoder
-from toconv.tokens.images import SPLITS, Picture, Splits, digests, listed_and_skipped
+from toconv.tokens.images import SPLITS, Picture, Splits, class_names, digests, listed_and_skipped
 from toconv.tokens.manifest import is_complete, read_manifest
 from toconv.tokens.near_duplicates import keep_hashes
 from toconv.tokens.readable import keep_reasons, unreadable
@@ -251,6 +251,7 @@ def _complete(settings: Settings, folder: Path, manifest: dict[str, Any], order:
     manifest["shards"] = {name: manifest["shards"][name] for name in order}
     encoder = settings.encoder
     manifest |= {"encoder": encoder.name, "grid_size": encoder.grid_size, "blocks": count_blocks(encoder)}
+    manifest["classes"] = class_names(manifest["parts"]["pictures"], settings.data.kind)
     sums = torch.zeros(2, settings.encoder.width, dtype=torch.float64)
     count = 0
     for name, entry in manifest["shards"].items():

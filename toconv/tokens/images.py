@@ -187,6 +187,18 @@ def _with_classes(imagenet_root: Path, flat: list[Path]) -> list[Picture]:
     return [Picture(f"val/{classes[number - 1]}/{named(path, path.parent)}", path) for path, number in numbers.items()]
 
 
+def class_names(pictures: dict[str, list[list[str]]], kind: str) -> dict[str, list[str]]:
+    """{split: the class of each picture}, of pictures given by key first: the folder that a picture lies in. Nothing
+    where pictures lie in no class folders, or all in one."""
+    if kind == "sample":
+        return {}
+    found = {split: [key.rpartition("/")[0] for key, *_ in listed] for split, listed in pictures.items()}
+    if kind == "imagenet":  # below train/ and val/
+        found = {split: [folder.split("/")[1] for folder in folders] for split, folders in found.items()}
+    together = [name for names in found.values() for name in names]
+    return found if all(together) and len(set(found["train"])) > 1 else {}
+
+
 def _limited(pictures: list[Picture], limit: int | None, seed: int) -> list[Picture]:
     if limit is None or len(pictures) <= limit:
         return pictures

@@ -33,6 +33,7 @@ class Manifest(Group, extra="ignore"):
     blocks: Positive | None = None
     mean: list[FiniteFloat] = []
     std: list[FiniteFloat] = []
+    classes: dict[str, list[str]] = {}  # of each split's pictures, where they lie in folders of their classes
     complete: bool = False
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from toconv.errors import EncoderError
 
 LAYER, PATCHES = "backbone.encoder.layer.", "backbone.embeddings.patch_embeddings.projection.weight"
-EMBEDDINGS = "/backbone/embeddings"
+EMBEDDINGS, SALIENCY = "/backbone/embeddings", "decoder."
 
 
 def read_geometry(path: Path) -> tuple[int, int, int]:
@@ -51,6 +51,15 @@ def read_timm_state(path: Path, grid_size: int) -> dict[str, torch.Tensor]:
     except (KeyError, StopIteration, IndexError) as error:
         raise EncoderError(f"{path}: not the ONNX graph that toconv knows: {error} is missing") from error
     return state
+
+
+def read_saliency_state(path: Path) -> dict[str, torch.Tensor] | None:
+    """The state of the graph's saliency decoder, its names without `decoder.`; None where it has none."""
+    found = {i.name: i for i in onnx.load(str(path)).graph.initializer if i.name.startswith(SALIENCY)}
+    state = {
+        name.removeprefix(SALIENCY): torch.from_numpy(numpy_helper.to_array(i).copy()) for name, i in found.items()
+    }
+    return state or None
 
 
 def _block(

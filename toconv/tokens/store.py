@@ -29,6 +29,7 @@ class TokenStore:
         self.folder, self.fingerprint, self.encoder_name = folder, manifest["fingerprint"], manifest["encoder"]
         self.crops = int(manifest["parts"].get("crops", 1))  # images of one picture, one after the other
         self.grid_size, self.blocks = manifest["grid_size"], manifest.get("blocks")  # the encoder's, where it is known
+        self.classes: dict[str, list[str]] = manifest.get("classes", {})  # of each split's pictures, where known
         self.mean_C, self.std_C = (torch.tensor(manifest[k], dtype=torch.float32) for k in ("mean", "std"))
         self.width = len(self.mean_C)
         self._shards = {

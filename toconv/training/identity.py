@@ -5,16 +5,19 @@ import json
 from typing import Any
 
 from toconv.code_version import code_version, within
+from toconv.evaluation.metrics import READ_BY
 from toconv.hardware import mixed_precision
 from toconv.settings import Settings, changes_a_number
 
 TRAINING_CODE = (  # below the package
     "grid.py",
-    *within("evaluation", "distortion", "embedding_agreement", "final", "metrics", "perception"),
+    *within("evaluation", "distortion", "embedding_agreement", "final", "hard_pictures", "metrics", "perception"),
+    *READ_BY,
     *within("models", "blocks", "cost", "critic", "decoder", "families", "linear_code", "linear_fit"),
     *within("models", "abstractor", "compressor", "cross_attention", "ldp", "merger"),
     *within("models/kernels", "norm_silu", "reconstruction"),
-    *within("tokens", "batches", "codes", "encoder_models", "encoders", "last_layer"),
+    *within("tokens", "batches", "codes", "encoder_models", "encoders", "known_images", "last_layer", "saliency"),
+    *within("tokens", "smaller_store"),
     *within("training", "agreement", "critic_samples", "loop", "losses", "optimizers"),
 )
 
