@@ -10,7 +10,7 @@ from torch import nn
 
 from toconv import grid
 from toconv.settings import EncoderSettings
-from toconv.tokens.encoders import resolve_weights
+from toconv.tokens.encoder_weights import resolve_weights
 
 
 class SaliencyDecoder(nn.Module):
