@@ -9,7 +9,7 @@ WIDTH, BLOCKS = 32, 3
 
 
 def _built(name, shape, **asked):
-    asked.pop("pretrained_cfg", None), asked.pop("pretrained_cfg_overlay", None), asked.pop("cache_dir", None)
+    asked = {key: value for key, value in asked.items() if key in {"num_classes", "img_size", "global_pool"}}
     return _create_vision_transformer(name, embed_dim=WIDTH, depth=BLOCKS, num_heads=2, **{**shape, **asked})
 
 

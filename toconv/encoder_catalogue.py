@@ -6,9 +6,10 @@ import difflib
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from toconv.errors import EncoderError, told
 from toconv.paths import CONF
@@ -24,7 +25,8 @@ PLACES = ("rope", "rel_pos", "relative_position")  # in the names of what places
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of the pixels' colours
 
 
-class Grid(NamedTuple):
+@dataclass(frozen=True)
+class Grid:
     """A vision transformer's, as its architecture has it."""
 
     blocks: int
@@ -48,21 +50,20 @@ def completed(encoder: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     named = {"name": Path(found["architecture"]).name.removesuffix(".json")}
     try:
         grid = known_grid(library, found["architecture"])
-        mistakes = list(contradictions(found, f"encoder.architecture={found['architecture']}", grid))
+        mistakes = list(contradictions(found, f"encoder.architecture={found['architecture']}", asdict(grid)))
         mean, std = (
             _statistics(library, found["architecture"], found["weights"]) if {"mean", "std"} & {*null} else ((), ())
         )
     except EncoderError as error:
         return found, error.mistakes
-    read = {**named, **grid._asdict(), "mean": list(mean), "std": list(std)}
+    read = {**named, **asdict(grid), "mean": list(mean), "std": list(std)}
     return {**found, **{name: read[name] for name in null}}, [mistake for _, mistake in mistakes]
 
 
 def contradictions(
-    settings: Mapping[str, Any], source: str, found: Grid | Mapping[str, int | None]
+    settings: Mapping[str, Any], source: str, has: Mapping[str, int | None]
 ) -> Iterator[tuple[str, str]]:
     """(setting, what is wrong with it) of the settings that are given and that `source` has otherwise."""
-    has = found._asdict() if isinstance(found, Grid) else found
     blocks, layer = has.get("blocks"), settings["layer"]
     if blocks is not None and isinstance(layer, int) and not -blocks <= layer < blocks:
         yield ("layer", f"encoder.layer={layer}: {source} has {blocks} blocks; {-blocks} <= layer < {blocks} must hold")
@@ -82,7 +83,7 @@ def known_grid(library: str, architecture: str) -> Grid:
         size = vision.get("image_size", VISION["image_size"])
         if not isinstance(size, int):
             raise EncoderError(f"encoder.architecture={architecture}: pictures of {size} pixels give no square grid")
-        return timm_grid(name, architecture)._replace(image_size=size)
+        return replace(timm_grid(name, architecture), image_size=size)
     return Grid(vision["layers"], vision["width"], vision["patch_size"], vision["image_size"])
 
 

@@ -378,8 +378,8 @@ def test_a_sweep_on_an_encoder_by_name_without_a_class_token_reports_and_resumes
     root = tmp_path / "outputs" / "tiny"
     assert all(0 < abs(float(row["embedding_agreement"])) <= 1 for row in rows(tmp_path))
     assert "test_vit3" in (root / "report.html").read_text()
-    written = yaml.safe_load((root / "sweep.yaml").read_text())
-    print(written)
+    (written,) = (yaml.safe_load(path.read_text()) for path in root.glob("trials/*/config.yaml"))
+    assert (written["encoder"]["image_size"], written["encoder"]["width"]) == (160, 96)
     again = run(tmp_path, file)
     assert again.returncode == 0, again.stdout + again.stderr
     assert len(trial_rows(tmp_path)) == 1

@@ -29,8 +29,10 @@ def pictures(settings, count=2):
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("layer", [0, -2, -1])
-@pytest.mark.parametrize("name", PREFIX)
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [*((name, -2) for name in PREFIX), *((name, layer) for name in [*PREFIX][:3] for layer in (0, -1))],
+)
 def test_tokens_and_what_stands_beside_them_lead_to_the_models_own_embedding(tmp_path, name, layer):
     settings = config.compose(small_encoder(tmp_path, name, **{"encoder.layer": layer})).encoder
     encoder, pixels = load_encoder(settings, CPU), pictures(settings)

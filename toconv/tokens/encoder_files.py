@@ -4,8 +4,9 @@ import importlib.util
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -27,7 +28,8 @@ NESTED = (
 HUB = ("hf-hub:", "local-dir:")  # names that open_clip looks up elsewhere
 
 
-class Geometry(NamedTuple):
+@dataclass(frozen=True)
+class Geometry:
     """As far as a file tells."""
 
     blocks: int | None = None
@@ -47,7 +49,7 @@ def check_files(settings: EncoderSettings) -> None:
         sources[f"encoder.weights={settings.weights}"] = _of_weights(weights)
     mistakes: dict[str, str] = {}  # one a setting: two files may say the same of it
     for name, geometry in sources.items():
-        mistakes = {**dict(contradictions(settings.model_dump(), name, geometry._asdict())), **mistakes}
+        mistakes = {**dict(contradictions(settings.model_dump(), name, asdict(geometry))), **mistakes}
     if mistakes:
         raise EncoderError(*mistakes.values())
 
@@ -78,7 +80,7 @@ def _of_architecture(settings: EncoderSettings) -> Geometry:
     name, library = settings.architecture, settings.library
     if library == "open_clip" and (name.startswith(HUB) or "timm_model_name" in vision_config(name)):
         return Geometry()
-    return Geometry(*known_grid(library, name))
+    return Geometry(**asdict(known_grid(library, name)))
 
 
 def _of_weights(path: Path) -> Geometry:
