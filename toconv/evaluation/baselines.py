@@ -95,7 +95,9 @@ def _metrics(
 ) -> dict[str, float]:
     """`classes`: its own class tokens of each split, where they are not the store's."""
     asked = k if baseline.gives_grid else None
-    metrics = evaluation.final(baseline.compress, baseline.decompress, asked, test=True, classes=classes)
+    metrics = evaluation.final(
+        baseline.compress, baseline.decompress, asked, test=True, classes=classes, read=baseline.is_read
+    )
     image_1NC = next(iter(evaluation.held_out[VALIDATION.name]))[:1]
     cost = (float(flops_of(baseline.compress, image_1NC)), float(baseline.numbers))
     return {**metrics, **dict(zip(COST, cost, strict=True))}

@@ -44,22 +44,24 @@ class Evaluation:
         test: bool,
         known: Mapping[str, float] | None = None,
         classes: Mapping[str, torch.Tensor] | None = None,
+        read: bool = True,
     ) -> dict[str, float]:
         """Every metric on the validation images and, with `test`, on the test images too. `k`: None where `compress`
         gives no grid, which the common decoder needs. `known`: what `one_pass` gave on the validation images, where
-        that was taken already. `classes`: (I, P, C) prefix tokens of each split, where they are not the store's."""
+        that was taken already. `classes`: (I, P, C) prefix tokens of each split, where they are not the store's. `read`: by the readers too."""
         splits = HELD_OUT if test else (VALIDATION,)
         found: dict[str, float] = {}
         embeddings = {
             split.name: self._agreement(split.name).embeddings(compress, classes[split.name] if classes else None)
             for split in splits
         }
-        readings = self._of_readers(compress, decompress, embeddings, k)
+        readings = self._of_readers(compress, decompress, embeddings, k) if read else {}
         for split in splits:
             values = known if known and split is VALIDATION else self.one_pass(compress, decompress, split.name)
             ours_IE = embeddings[split.name]
-            read = self._read(readings[split.name], split.name, k, ours_IE)
-            whole = {**values, **self._agreement(split.name).of_embeddings(ours_IE), **read}
+            whole = {**values, **self._agreement(split.name).of_embeddings(ours_IE)}
+            if read:
+                whole |= self._read(readings[split.name], split.name, k, ours_IE)
             found |= {split.prefix + name: value for name, value in whole.items()}
         return found if k is None else {**found, **self._ridges(compress, k, test)}
 

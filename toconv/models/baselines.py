@@ -3,7 +3,7 @@
 # B batch, N = g*g, M = k*k, C channels, T compressed tokens
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -28,6 +28,7 @@ class Baseline:
     decompress: TokenMap
     numbers: int = 0
     gives_grid: bool = True
+    is_read: bool = True  # by readers too; points of the mixing curve are there for distortion and perception
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _mixing(x_BNC: torch.Tensor, k: int, share: float) -> torch.Tensor:
 
 
 def _fit_mixing(fitting: Fitting, share: float) -> Baseline:
-    return fitting.upsampled(partial(_mixing, k=fitting.k, share=share))
+    return replace(fitting.upsampled(partial(_mixing, k=fitting.k, share=share)), is_read=False)
 
 
 def _coded(code: LinearCode) -> Baseline:

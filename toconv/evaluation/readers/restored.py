@@ -20,7 +20,7 @@ COMPUTED_BY = (
     *within("evaluation/readers", "references", "restored"),
     *within("tokens", "batches", "encoder_models", "encoders", "saliency"),
 )
-MOST_MAPS = 8  # images of a split, the first crop of evenly spaced pictures: a map costs as much as a whole encoding
+MOST_MAPS = 4  # images of a split, the first crop of evenly spaced pictures: a map costs as much as a whole encoding
 
 
 def segmentation(restored_BNC: torch.Tensor, head_FK: torch.Tensor, labels_BN: torch.Tensor) -> torch.Tensor:
