@@ -48,7 +48,8 @@ class Evaluation:
     ) -> dict[str, float]:
         """Every metric on the validation images and, with `test`, on the test images too. `k`: None where `compress`
         gives no grid, which the common decoder needs. `known`: what `one_pass` gave on the validation images, where
-        that was taken already. `classes`: (I, P, C) prefix tokens of each split, where they are not the store's. `read`: by the readers too."""
+        that was taken already. `classes`: (I, P, C) prefix tokens of each split, where they are not the store's.
+        `read`: by the readers too."""
         splits = HELD_OUT if test else (VALIDATION,)
         found: dict[str, float] = {}
         embeddings = {
