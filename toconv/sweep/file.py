@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from toconv import config
 from toconv.errors import RequestError
-from toconv.settings import GRID_SIZE, SEED, Settings
+from toconv.settings import GRID_SIZE, GRID_SIZES, SEED, Settings
 from toconv.sweep.feasible import Survey, combination_mistakes, survey_cells
 from toconv.sweep.schema import SECTIONS, SweepFile, readable
 from toconv.sweep.space import condition_mistakes, size, start_mistakes, twice_mistakes
@@ -75,11 +75,18 @@ class Sweep:
         return int(params.get(GRID_SIZE, self.base.model.compressor.output_grid_size)) ** 2
 
     def grid_sizes(self) -> list[int]:
-        """Every k that a trial of this sweep can have, rising."""
+        """Every k that a trial of this sweep can have or, where it is nested, is measured at besides, rising."""
         space, given = self.file.search.get(GRID_SIZE), self.base.model.compressor.output_grid_size
-        if space is None:
-            return sorted(map(int, set(self.file.grid.get(GRID_SIZE, [given]))))
-        return sorted(map(int, space.values() or range(int(space.range[0]), int(space.range[1]) + 1)))
+        found = self.file.grid.get(GRID_SIZE, [given])
+        if space is not None:
+            found = space.values() or range(int(space.range[0]), int(space.range[1]) + 1)
+        return sorted({int(k) for k in itertools.chain(found, *self._nested())})
+
+    def _nested(self) -> list[Sequence[int]]:
+        """Every list of k that a nested trial of this sweep can have."""
+        space, given = self.file.search.get(GRID_SIZES), self.base.model.compressor.grid_sizes
+        found = space.choices if space else self.file.grid.get(GRID_SIZES, [given])
+        return [sizes for sizes in found or [] if sizes]
 
 
 def load_sweep(path: Path, texts: list[str]) -> Sweep:

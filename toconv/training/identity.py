@@ -12,7 +12,7 @@ TRAINING_CODE = (  # below the package
     "grid.py",
     *within("evaluation", "distortion", "embedding_agreement", "final", "metrics", "perception"),
     *within("models", "blocks", "cost", "critic", "decoder", "families", "linear_code", "linear_fit"),
-    *within("models", "abstractor", "compressor", "cross_attention", "ldp", "merger"),
+    *within("models", "abstractor", "compressor", "cross_attention", "ldp", "merger", "nested"),
     *within("models/kernels", "norm_silu", "reconstruction"),
     *within("tokens", "batches", "codes", "encoders", "last_layer"),
     *within("training", "agreement", "critic_samples", "loop", "losses", "optimizers"),
