@@ -44,8 +44,8 @@ def _grid_mistakes(raw: dict[str, Any]) -> Iterator[str]:
 def _nested_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     asked, encoder = raw["model"]["compressor"], raw["encoder"]
     k, sizes, g = asked["output_grid_size"], asked["grid_sizes"], encoder["image_size"] // encoder["patch_size"]
-    if sizes is None:
-        if asked["kind"] == NESTED:
+    if not sizes:
+        if sizes is None and asked["kind"] == NESTED:
             yield f"{GRID_SIZES}=null: kind={NESTED} needs every k that it serves, e.g. {GRID_SIZES}=[4,6,8,12]"
         return
     told = f"{GRID_SIZES}=[{','.join(map(str, sizes))}]"

@@ -72,15 +72,21 @@ class Sweep:
 
     def tokens(self, params: Mapping[str, Any]) -> int:
         """k² of a trial with these parameters."""
-        return int(params.get(GRID_SIZE, self.base.model.compressor.output_grid_size)) ** 2
+        return int(params[GRID_SIZE] if GRID_SIZE in params else self._given_size) ** 2
+
+    @cached_property
+    def _given_size(self) -> int:
+        """k of trials in which it is not searched."""
+        tree = config.resolved(self.overrides)[0]
+        assert tree is not None  # load_sweep has resolved it
+        return int(tree["model"]["compressor"]["output_grid_size"])
 
     def grid_sizes(self) -> list[int]:
         """Every k that a trial of this sweep can have or, where it is nested, is measured at besides, rising."""
-        space, given = self.file.search.get(GRID_SIZE), self.base.model.compressor.output_grid_size
-        found = self.file.grid.get(GRID_SIZE, [given])
-        if space is not None:
-            found = space.values() or range(int(space.range[0]), int(space.range[1]) + 1)
-        return sorted({int(k) for k in itertools.chain(found, *self._nested())})
+        space = self.file.search.get(GRID_SIZE)
+        found = self.file.grid.get(GRID_SIZE, [] if space and not space.when else [self._given_size])
+        searched = space.values() or range(int(space.range[0]), int(space.range[1]) + 1) if space else ()
+        return sorted({int(k) for k in itertools.chain(found, searched, *self._nested())})
 
     def _nested(self) -> list[Sequence[int]]:
         """Every list of k that a nested trial of this sweep can have."""
