@@ -1,7 +1,6 @@
 """One training for several k: what is drawn, that it resumes, what is measured at each."""
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 import torch

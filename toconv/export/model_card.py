@@ -74,8 +74,8 @@ def _what(config: Mapping[str, Any]) -> str:
     if sizes := config["compressor"].get("grid_sizes"):
         text += (
             f" One training for k = {', '.join(map(str, sizes))}, one of them drawn in each step: `compressor(tokens, "
-            f"k={sizes[0]})` gives {sizes[0]}×{sizes[0]} tokens, and {k}×{k} is what it gives unasked, what the results "
-            "below and graphs for other runtimes are of."
+            f"k={sizes[0]})` gives {sizes[0]}×{sizes[0]} tokens. Unasked it gives {k}×{k}, what the results below and "
+            "graphs for other runtimes are of."
         )
     if config.get("sweep"):
         done, asked = config["epochs"]

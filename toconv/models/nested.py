@@ -4,13 +4,14 @@
 
 from collections.abc import Mapping
 from functools import partial
+from typing import cast
 
 import torch
 from torch import nn
 
 from toconv import grid
 from toconv.models.blocks import ConvBlock, zero_linear
-from toconv.models.linear_code import code_at_start
+from toconv.models.linear_code import LinearCode, code_at_start
 from toconv.models.protocols import TokenMap
 from toconv.settings import CompressorSettings
 
@@ -36,7 +37,7 @@ class NestedCompressor(nn.Module):
     def forward(self, x_BNC: torch.Tensor, k: int | None = None) -> torch.Tensor:
         """(B, N, C) → (B, M, C) for a k of `grid_sizes`, else `output_grid_size`."""
         k = self.k if k is None else k
-        start_BMC = self.codes[str(k)].compress(x_BNC) if self.codes else grid.pool(x_BNC, k)
+        start_BMC = cast(LinearCode, self.codes[str(k)]).compress(x_BNC) if self.codes else grid.pool(x_BNC, k)
         return start_BMC + self.branch[-1](grid.pool(self.branch[:-1](x_BNC), k))
 
 

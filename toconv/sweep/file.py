@@ -72,7 +72,8 @@ class Sweep:
 
     def tokens(self, params: Mapping[str, Any]) -> int:
         """k² of a trial with these parameters."""
-        return int(params[GRID_SIZE] if GRID_SIZE in params else self._given_size) ** 2
+        k = params.get(GRID_SIZE)
+        return int(self._given_size if k is None else k) ** 2
 
     @cached_property
     def _given_size(self) -> int:

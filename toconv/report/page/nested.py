@@ -11,9 +11,9 @@ from toconv.report.page.html import row, table
 
 BASELINE = "linear"
 NOTE = (
-    "One training serves every number of tokens: one is drawn in each step, and each is measured at the end. Its own row, "
-    "and what is recommended, count it at one of them alone. Beside it stand, at the same number of tokens, the best that "
-    "was trained for it alone, by validation distortion, and the linear code."
+    "One training serves every number of tokens: one is drawn in each step, and each is measured at the end. Its own "
+    "row, and what is recommended, count it at one of them alone. Beside it stand, at the same number of tokens, the "
+    "best that was trained for it alone, by validation distortion, and the linear code."
 )
 TITLE = "One training for all grid sizes"
 
