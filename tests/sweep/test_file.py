@@ -224,5 +224,6 @@ def test_a_nested_trial_is_measured_at_every_k_of_its_list_and_counts_as_the_one
     nested = {"model.compressor.kind": "nested", "model.compressor.grid_sizes": [4, 6, 8, 12]}
     assert sweep.grid_sizes() == [4, 6, 8, 12] and sweep.planned_trials() == 15
     assert sweep.tokens(nested) == 36 and sweep.settings(nested).model.compressor.output_grid_size == 6
+    assert sweep.unsearched() == {"model.compressor.output_grid_size": 6, "model.compressor.grid_sizes": None}
     single = {"model.compressor.kind": "conv", "model.compressor.output_grid_size": 8}
     assert sweep.tokens(single) == 64 and sweep.settings(single).model.compressor.sizes == (8,)

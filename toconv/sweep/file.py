@@ -72,20 +72,23 @@ class Sweep:
 
     def tokens(self, params: Mapping[str, Any]) -> int:
         """k² of a trial with these parameters."""
-        k = params.get(GRID_SIZE)
-        return int(self._given_size if k is None else k) ** 2
+        return int({**self._given, **params}[GRID_SIZE]) ** 2
+
+    def unsearched(self) -> dict[str, Any]:
+        """What the searched settings with a condition are in trials in which it does not hold."""
+        return {key: self._given[key] for key, d in self.file.search.items() if d.when}
 
     @cached_property
-    def _given_size(self) -> int:
-        """k of trials in which it is not searched."""
-        tree = config.resolved(self.overrides)[0]
+    def _given(self) -> dict[str, Any]:
+        """Every setting as the file and the command line have it, nothing enumerated or searched."""
+        tree, *_ = config.resolved(self.overrides)
         assert tree is not None  # load_sweep has resolved it
-        return int(tree["model"]["compressor"]["output_grid_size"])
+        return config.flat(tree)
 
     def grid_sizes(self) -> list[int]:
         """Every k that a trial of this sweep can have or, where it is nested, is measured at besides, rising."""
         space = self.file.search.get(GRID_SIZE)
-        found = self.file.grid.get(GRID_SIZE, [] if space and not space.when else [self._given_size])
+        found = self.file.grid.get(GRID_SIZE, [] if space and not space.when else [self._given[GRID_SIZE]])
         searched = space.values() or range(int(space.range[0]), int(space.range[1]) + 1) if space else ()
         return sorted({int(k) for k in itertools.chain(found, searched, *self._nested())})
 
