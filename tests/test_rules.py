@@ -25,6 +25,37 @@ def test_what_a_family_cannot_be_built_with_is_refused(given, said):
 
 
 @pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"kind": "nested"}, "grid_sizes=null: kind=nested needs every k that it serves"),
+        ({"grid_sizes": [4, 6]}, "grid_sizes=[4,6]: is of kind=nested alone; kind=conv has model.compressor.output_gr"),
+        ({"kind": "nested", "grid_sizes": [6, 4]}, "grid_sizes=[6,4]: must rise, each k once"),
+        ({"kind": "nested", "grid_sizes": [6, 6]}, "grid_sizes=[6,6]: must rise, each k once"),
+        ({"kind": "nested", "grid_sizes": [6, 24]}, "grid_sizes=[6,24]: each must be below the encoder's grid, 1 <= k"),
+        (
+            {"kind": "nested", "grid_sizes": [4, 8]},
+            "output_grid_size=6: must be one of model.compressor.grid_sizes=[4,",
+        ),
+        ({"kind": "nested", "grid_sizes": []}, "grid_sizes=[]: "),
+        ({"kind": "nested", "grid_sizes": [0, 6]}, "grid_sizes=0: "),
+        ({"kind": "nested", "grid_sizes": 6}, "grid_sizes=6: "),
+    ],
+)
+def test_the_sizes_of_a_nested_compressor_are_its_own_and_rise(given, said):
+    with pytest.raises(RequestError) as caught:
+        config.compose({COMPRESSOR + key: value for key, value in given.items()})
+    (mistake,) = caught.value.mistakes
+    assert mistake.startswith(f"{COMPRESSOR}{said}")
+
+
+def test_a_nested_compressor_is_not_compiled():
+    given = {"model.compressor.kind": "nested", "model.compressor.grid_sizes": [4, 6]}
+    assert config.compose(given).model.compressor.sizes == (4, 6)
+    with pytest.raises(RequestError, match="hardware.compile=true: kind=nested draws its k in each step"):
+        config.compose({**given, "hardware.compile": True})
+
+
+@pytest.mark.parametrize(
     "given",
     [
         {"kind": "conv", "heads": 7, "width": 100, "blocks": 0},

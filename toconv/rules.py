@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from toconv.ranges import MOST_WEIGHT
-from toconv.settings import BLOCK_NEEDED, GRID_SIZE, HEADED, SOURCES, width_step
+from toconv.settings import BLOCK_NEEDED, GRID_SIZE, GRID_SIZES, HEADED, NESTED, SOURCES, width_step
 from toconv.tracking_address import address_mistake
 
 MOST_ON_A_SIDE = 256  # tokens along one side of an encoder's grid
@@ -18,7 +18,7 @@ def cross_field_mistakes(raw: dict[str, Any]) -> list[str]:
     settings are themselves wrong says nothing, since the field's own check names them."""
     mistakes = []
     for rule in (
-        *(_grid_mistakes, _compressor_mistakes, _decoder_mistakes),
+        *(_grid_mistakes, _nested_mistakes, _compressor_mistakes, _decoder_mistakes),
         *(_picture_mistakes, _loss_mistakes, _experiment_mistakes),
     ):
         with suppress(KeyError, TypeError, ValueError, ArithmeticError):
@@ -39,6 +39,26 @@ def _grid_mistakes(raw: dict[str, Any]) -> Iterator[str]:
         )
     elif isinstance(k, int) and k >= g:
         yield f"{GRID_SIZE}={k}: must be below the encoder's grid, 1 <= k < {g}"
+
+
+def _nested_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    asked, encoder = raw["model"]["compressor"], raw["encoder"]
+    k, sizes, g = asked["output_grid_size"], asked["grid_sizes"], encoder["image_size"] // encoder["patch_size"]
+    if not sizes:
+        if sizes is None and asked["kind"] == NESTED:
+            yield f"{GRID_SIZES}=null: kind={NESTED} needs every k that it serves, e.g. {GRID_SIZES}=[4,6,8,12]"
+        return
+    told = f"{GRID_SIZES}=[{','.join(map(str, sizes))}]"
+    if asked["kind"] != NESTED:
+        yield f"{told}: is of kind={NESTED} alone; kind={asked['kind']} has {GRID_SIZE}"
+    elif list(sizes) != sorted(set(sizes)):
+        yield f"{told}: must rise, each k once"
+    elif sizes[-1] >= g:
+        yield f"{told}: each must be below the encoder's grid, 1 <= k < {g}"
+    elif k not in sizes:
+        yield f"{GRID_SIZE}={k}: must be one of {told}: a trial's own row is of that k"
+    if asked["kind"] == NESTED and raw["hardware"]["compile"] is True:
+        yield f"hardware.compile=true: kind={NESTED} draws its k in each step, which is not compiled"
 
 
 def _compressor_mistakes(raw: dict[str, Any]) -> Iterator[str]:

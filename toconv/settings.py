@@ -30,6 +30,7 @@ from toconv.ranges import (
 MAX_PIXELS = 100_000_000  # of a picture, unless data.max_pixels says otherwise
 
 GRID_SIZE = "model.compressor.output_grid_size"  # k, by its dotted name
+GRID_SIZES = "model.compressor.grid_sizes"
 SEED, TEST = "training.seed", "training.test"
 CRITIC_WEIGHT, AGREEMENT_WEIGHT = "loss.wgan_weight", "loss.agreement_weight"
 USED_PICTURES = ("data.unreadable", "data.max_pixels")  # decide which are used, and these are in the fingerprint
@@ -45,6 +46,7 @@ CHANGE_NO_NUMBER = (  # settings, and groups of them, that no metric depends on
     "training.keep_last_n",
 )
 
+NESTED = "nested"  # the kind of compressor that serves several k
 COMPRESSORS = {  # model.compressor.kind: module and class
     "conv": "toconv.models.compressor:Compressor",
     "abstractor": "toconv.models.abstractor:Abstractor",
@@ -52,6 +54,7 @@ COMPRESSORS = {  # model.compressor.kind: module and class
     "resampler": "toconv.models.cross_attention:Resampler",
     "ldp": "toconv.models.ldp:LightweightProjector",
     "merger": "toconv.models.merger:Merger",
+    NESTED: "toconv.models.nested:NestedCompressor",
 }
 HEADED = ("token_packer", "resampler")  # kinds of compressors that attend
 BLOCK_NEEDED = ("resampler", "merger")  # kinds that are nothing without a block
@@ -150,6 +153,12 @@ class CompressorSettings(Group):
     blocks: Depth  # of the branch; what one is depends on the kind
     heads: Size = 4  # of HEADED; older checkpoints name neither this nor match
     match: Literal["parameters", "flops"] | None = None  # the width at which the branch costs what conv's does
+    grid_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None  # of kind=nested: every k, rising
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Every k that it is trained and measured at."""
+        return self.grid_sizes or (self.output_grid_size,)
 
 
 class DecoderSettings(Group):

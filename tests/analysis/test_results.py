@@ -5,6 +5,7 @@ import csv
 from tests.records import record
 from toconv.analysis.records import Kind
 from toconv.analysis.results import read_results, write_results
+from toconv.evaluation.metrics import AGREEMENT_WEIGHT, by_size, of_size
 
 
 def test_results_have_the_columns_of_the_contract_and_every_value_in_full(tmp_path):
@@ -46,3 +47,15 @@ def test_what_the_user_measured_comes_after_what_toconv_measured(tmp_path):
     assert head.split(",")[11:] == ["L_total", "test_cosine", "a_last", "accuracy", "device_seconds", "mlflow_run_id"]
     assert first.split(",")[-4:-2] == ["2.0", "0.25"] and second.split(",")[-4:-2] == ["", ""]
     assert read_results(tmp_path / "results.csv")[0].values == values
+
+
+def test_what_a_nested_trial_has_at_other_grid_sizes_is_read_back_with_its_sizes(tmp_path):
+    sizes, asked = "model.compressor.grid_sizes", [4, 6, 12]
+    others = {12: {"distortion": 0.1, "test_distortion": 0.2}, 4: {"embedding_agreement": 0.5}}
+    values = {"distortion": 0.15, **{of_size(k, name): v for k, found in others.items() for name, v in found.items()}}
+    given = record("a", 36, 0, params={sizes: asked, AGREEMENT_WEIGHT: 1.0}, values={**values, "k8_recall": 1.0})
+    write_results(tmp_path / "results.csv", [given], {}, [sizes, AGREEMENT_WEIGHT])
+    (read,) = read_results(tmp_path / "results.csv")
+    assert by_size(read.values) == others and read.values == given.values
+    assert read.params[sizes] == tuple(asked)
+    assert read.is_given("k4_embedding_agreement") and not read.is_given("k12_test_distortion")

@@ -57,6 +57,13 @@ def test_the_graphs_of_every_family_compute_what_the_module_computes(tmp_path, f
     assert write_onnx(made, tmp_path / "model.onnx") <= 1e-4 and write_torch_export(made, tmp_path / "m.pt2") <= 1e-4
 
 
+def test_the_graph_of_a_nested_compressor_is_of_the_k_that_it_gives_unasked(tmp_path):
+    nested = {"kind": "nested", "init": "linear", "width": 8, "blocks": 1, "grid_sizes": [2, 3, 5]}
+    made, path = compressor(3, small_encoder(12), compressor=nested), tmp_path / "model.pt2"
+    assert write_torch_export(made, path) <= 1e-4
+    assert torch.export.load(path).module()(tokens(made)).shape == (2, 9, 8)
+
+
 @pytest.mark.parametrize("write", [write_onnx, write_torch_export])
 def test_a_graph_that_differs_is_refused(tmp_path, write):
     class Drifting(torch.nn.Module):

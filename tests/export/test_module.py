@@ -42,6 +42,28 @@ def test_every_family_is_loaded_to_the_last_bit(tmp_path, family):
     assert BRANCHES[family] in (tmp_path / "export" / "README.md").read_text()
 
 
+def test_a_nested_compressor_gives_and_takes_back_every_k_of_its_list(tmp_path):
+    nested = {"kind": "nested", "init": "linear", "width": 8, "blocks": 1, "grid_sizes": [2, 3, 4]}
+    made = compressor(3, small_encoder(), compressor=nested)
+    made.save_pretrained(tmp_path / "export")
+    loaded, x = toconv.load(tmp_path / "export"), tokens(made)
+    for k in (2, 3, 4):
+        z = loaded(x, k=k)
+        assert z.shape == (2, k * k, 8) and torch.equal(z, made(x, k=k))
+        assert loaded.decompress(z).shape == (2, 36, 8) and torch.equal(loaded.decompress(z), made.decompress(z))
+        z_grid = loaded(x.unflatten(1, (6, 6)), k=k)
+        assert torch.equal(z_grid.flatten(1, 2), z) and torch.equal(
+            loaded.decompress(z_grid).flatten(1, 2), loaded.decompress(z)
+        )
+    assert torch.equal(loaded(x), loaded(x, k=3))
+    with pytest.raises(RequestError, match="k=5: this compressor was trained for k = 2, 3, 4"):
+        loaded(x, k=5)
+    with pytest.raises(EncoderMismatch, match="takes"):
+        loaded.decompress(torch.zeros(2, 25, 8))
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert "One training for k = 2, 3, 4" in card and "compressor(tokens, k=2)" in card
+
+
 def check_saved(tmp_path, made):
     k = made.k
     made.save_pretrained(tmp_path / "export")

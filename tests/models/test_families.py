@@ -8,7 +8,7 @@ from tests.models.images import Images
 from toconv import grid
 from toconv.errors import RequestError
 from toconv.models.cost import forward_flops, parameters
-from toconv.models.families import build_compressor, build_networks, linear_code_of, match, sized
+from toconv.models.families import build_compressor, build_networks, linear_codes_of, match, sized
 from toconv.models.linear_fit import fit_linear_codes
 from toconv.settings import COMPRESSORS, CompressorSettings, DecoderSettings
 
@@ -27,7 +27,7 @@ def test_every_family_and_its_decoder_start_exactly_at_the_linear_code(kind, k):
     images = Images(30, G, C)
     code = fit_linear_codes(images, images.folds(2), G, k).linear
     compressor, decoder = build_networks(asked(kind, k, init="linear"), DECODER, C, G)
-    linear_code_of(compressor).load_state_dict(code.state_dict())
+    linear_codes_of(compressor)[k].load_state_dict(code.state_dict())
     z = compressor(images.x)
     assert torch.equal(z, code.compress(images.x))
     torch.testing.assert_close(decoder(z), code.decompress(z))

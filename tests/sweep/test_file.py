@@ -217,3 +217,13 @@ def test_home_is_expanded_in_a_file_too(load, monkeypatch):
     ).base
     assert (str(base.data.root), base.encoder.weights) == ("/home/me/pics", "/home/me/w.pt")
     assert str(base.data.tokens_dir) == "~no.such.user/x"
+
+
+def test_a_nested_trial_is_measured_at_every_k_of_its_list_and_counts_as_the_one_that_is_given():
+    sweep = load_sweep(REPOSITORY / "sweeps" / "nested.yaml", ["model.compressor.init=pool"])
+    nested = {"model.compressor.kind": "nested", "model.compressor.grid_sizes": [4, 6, 8, 12]}
+    assert sweep.grid_sizes() == [4, 6, 8, 12] and sweep.planned_trials() == 15
+    assert sweep.tokens(nested) == 36 and sweep.settings(nested).model.compressor.output_grid_size == 6
+    assert sweep.unsearched() == {"model.compressor.output_grid_size": 6, "model.compressor.grid_sizes": None}
+    single = {"model.compressor.kind": "conv", "model.compressor.output_grid_size": 8}
+    assert sweep.tokens(single) == 64 and sweep.settings(single).model.compressor.sizes == (8,)

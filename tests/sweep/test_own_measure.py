@@ -58,6 +58,7 @@ def test_it_is_overridden_on_the_command_line(loaded):
         ('{function: "a:b", metric: 1a}', "must be a letter or _, then letters, digits and _"),
         ('{function: "a:b", metric: test_cosine}', "evaluation.metric.0=test_cosine: is a name of toconv's own"),
         ('{function: "a:b", metric: trial_id}', "is a name of toconv's own in results.csv"),
+        ('{function: "a:b", metric: k4_test_distortion}', "is a name of toconv's own in results.csv"),
         ('{function: "a:b", metric: []}', "evaluation.metric=[]"),
         ('{function: "a:b", metric: x, timeout_minutes: 0}', "evaluation.timeout_minutes=0"),
         ('{function: "a:b", metric: x, gpu: 1.5}', "evaluation.gpu=1.5: must be a whole number, or a part of one"),

@@ -45,13 +45,13 @@ def test_the_loss_is_the_distance_of_what_the_remaining_blocks_make_of_both(tiny
         pooled = grid.pool(whole[1], K)[0]
         by_cells = 1 - sum(cosine(a, b) for a, b in zip(ours[1][0], pooled, strict=True)) / K**2
         apart.append({"embedding": by_embedding, "cells": by_cells, "both": (by_embedding + by_cells) / 2}[of])
-    found = AgreementLoss(images, settings, K, of)(z, chosen)
+    found = AgreementLoss(images, settings, [K], of)(z, chosen)
     torch.testing.assert_close(found.item(), sum(apart) / 2, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("of", ["embedding", "cells", "both"])
 def test_a_step_against_the_gradient_lowers_it(tiny, images, of):
-    loss, chosen = AgreementLoss(images, composed(tiny).encoder, K, of), torch.arange(4)
+    loss, chosen = AgreementLoss(images, composed(tiny).encoder, [K], of), torch.arange(4)
     z = grid.pool(next(iter(images)), K).requires_grad_()
     before = loss(z, chosen)
     (by_z,) = torch.autograd.grad(before, z)
@@ -67,7 +67,7 @@ def test_a_training_for_agreement_ends_with_more_of_it(tiny):
         training = Training(settings, store, CPU)
         diagnostics = list(training.epochs())[-1].metrics
         assert (diagnostics["L_agreement"] > 0) == (weight > 0)
-        found[weight] = AgreementLoss(training.train, settings.encoder, K, "embedding")(
+        found[weight] = AgreementLoss(training.train, settings.encoder, [K], "embedding")(
             training.compressor(torch.cat(list(training.train))), torch.arange(training.train.images)
         )
     assert found[10.0] < found[0.0]

@@ -11,7 +11,7 @@ from toconv.errors import CheckpointError, TrainingFailed
 from toconv.evaluation.distortion import ridge_distortion
 from toconv.export.from_checkpoint import from_checkpoint
 from toconv.paths import TrialPaths
-from toconv.settings import COMPRESSORS
+from toconv.settings import COMPRESSORS, NESTED
 from toconv.tokens.codes import linear_codes
 from toconv.tokens.encoding import prepare_store
 from toconv.tokens.store import TokenStore
@@ -138,6 +138,7 @@ def test_every_kind_of_critic_trains_and_tells_what_it_does(make, changes):
 @pytest.mark.parametrize("kind", [kind for kind in COMPRESSORS if kind != "conv"])
 def test_every_family_of_compressors_trains_and_goes_on_with_the_same_bits(make, tmp_path, kind):
     given = {"model__compressor__kind": kind, "model__compressor__output_grid_size": 4, "training__epochs": 2}
+    given |= {"model__compressor__grid_sizes": [2, 4]} if kind == NESTED else {}
     paths = TrialPaths(tmp_path / "run")
     whole = [epoch.metrics for epoch in make(**given).epochs()]
     next(ResumableTraining.adopt(make(**given), paths).epochs())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -209,9 +210,35 @@ ENCODER_SHARE = "encoder_share"  # of the encoder's tokens, where a baseline sav
 COST = ("compressor_flops", "compressor_parameters")  # of one image; numbers that it holds
 
 
+SIZED = re.compile(r"k([1-9][0-9]*)_(.+)")
+
+
+def of_size(k: int, name: str) -> str:
+    """What a metric of a nested compressor is called at another k than that of its trial: `k4_distortion`,
+    `k4_test_distortion`."""
+    return f"k{k}_{name}"
+
+
+def sized(name: str) -> tuple[int, str] | None:
+    """(k, the metric's name) of what `of_size` called so."""
+    found = SIZED.fullmatch(name)
+    known = found and found[2].removeprefix(TEST.prefix).removesuffix(HARD) in METRICS
+    return (int(found[1]), found[2]) if found and known else None
+
+
+def by_size(values: Mapping[str, float]) -> dict[int, dict[str, float]]:
+    """{k: {name: value}} of those that `of_size` called so."""
+    found: dict[int, dict[str, float]] = {}
+    for name, value in values.items():
+        if known := sized(name):
+            found.setdefault(known[0], {})[known[1]] = value
+    return found
+
+
 def is_given(name: str, settings: Mapping[str, Any]) -> bool:
     """Whether a training with these settings, by dotted names, was given the metric as its loss. `name` may have a
-    split's prefix, and be of the hard half."""
+    split's prefix, be of the hard half, and of another k."""
+    _, name = sized(name) or (0, name)
     metric = METRICS.get(name.removeprefix(TEST.prefix).removesuffix(HARD))
     return bool(metric and metric.given_by and settings.get(metric.given_by))
 

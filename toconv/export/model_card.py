@@ -22,6 +22,7 @@ BRANCHES = {  # model.compressor.kind, beside those of recipes
     "resampler": "a branch of learned queries that attend to all tokens",
     "ldp": "the branch of MobileVLM V2's lightweight projector (LDPv2)",
     "merger": "an MLP on the tokens of each block, side by side",
+    "nested": "a branch on the whole grid, pooled to the k×k that is asked for (nested, after M3)",
 }
 NOT_CLIP = {
     "vit_s_14_336": "The encoder is a ViT-S/14 derived from DINOv2 and tuned for saliency. It is not CLIP, and "
@@ -69,6 +70,12 @@ def _what(config: Mapping[str, Any]) -> str:
         text += (
             f" Compressing an image takes {cost['compressor_flops'] / 1e6:.1f} million floating-point operations; "
             f"the compressor holds {cost['compressor_parameters'] / 1e6:.2f} million numbers."
+        )
+    if sizes := config["compressor"].get("grid_sizes"):
+        text += (
+            f" One training for k = {', '.join(map(str, sizes))}, one of them drawn in each step: `compressor(tokens, "
+            f"k={sizes[0]})` gives {sizes[0]}×{sizes[0]} tokens. Unasked it gives {k}×{k}, what the results below and "
+            "graphs for other runtimes are of."
         )
     if config.get("sweep"):
         done, asked = config["epochs"]

@@ -23,9 +23,12 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors_torch
 from torch import nn
 
+from toconv import grid
 from toconv.errors import CheckpointError, EncoderMismatch, RequestError, told
 from toconv.export.model_card import card, card_digest
 from toconv.models.families import build_networks
+from toconv.models.nested import at_size
+from toconv.models.protocols import TokenMap
 from toconv.paths import write_atomic
 from toconv.settings import CompressorSettings, DecoderSettings
 
@@ -59,7 +62,8 @@ class EncoderFacts:
 
 
 class TokenCompressor(nn.Module, PyTorchModelHubMixin, library_name="toconv"):
-    """(B, N, C) tokens of an encoder → (B, M, C) tokens in the same units, and back."""
+    """(B, N, C) tokens of an encoder → (B, M, C) tokens in the same units, and back; of kind=nested, at every k of
+    `sizes`, `k` being what is given unless another is asked for."""
 
     mean_C: torch.Tensor  # of the training tokens
     std_C: torch.Tensor
@@ -74,21 +78,27 @@ class TokenCompressor(nn.Module, PyTorchModelHubMixin, library_name="toconv"):
         settings = CompressorSettings.model_construct(
             **{"kind": "conv", **config["compressor"], "output_grid_size": self.k}
         )
+        self.sizes = settings.sizes
         decoder = DecoderSettings.model_construct(**config["decoder"])
         self.compressor, self.decoder = build_networks(settings, decoder, self.width, self.grid_size)
         self.register_buffer("mean_C", torch.zeros(self.width))
         self.register_buffer("std_C", torch.ones(self.width))
 
-    def forward(self, x_BNC: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_BNC: torch.Tensor, k: int | None = None) -> torch.Tensor:
         """(B, N, C) → (B, M, C), or (B, g, g, C) → (B, k, k, C), in the encoder's own units and in the dtype given.
-        Raises EncoderMismatch on another number of tokens or channels."""
-        return self._mapped(self.compressor, x_BNC, self.grid_size, self.k)
+        Raises EncoderMismatch on another number of tokens or channels, RequestError on a k that is not of `sizes`."""
+        k = self.k if k is None else k
+        if k not in self.sizes:
+            raise RequestError(f"k={k}: this compressor was trained for k = {', '.join(map(str, self.sizes))}")
+        return self._mapped(at_size(self.compressor, k), x_BNC, self.grid_size, k)
 
     def decompress(self, z_BMC: torch.Tensor) -> torch.Tensor:
-        """(B, M, C) compressed tokens → (B, N, C), or (B, k, k, C) → (B, g, g, C). Raises as `forward` does."""
-        return self._mapped(self.decoder, z_BMC, self.k, self.grid_size)
+        """(B, M, C) compressed tokens → (B, N, C), or (B, k, k, C) → (B, g, g, C), of whichever k of `sizes` they are.
+        Raises EncoderMismatch as `forward` does."""
+        given = z_BMC.shape[1] if z_BMC.dim() == 4 else grid.side(z_BMC)
+        return self._mapped(self.decoder, z_BMC, given if given in self.sizes else self.k, self.grid_size)
 
-    def _mapped(self, network: nn.Module, x: torch.Tensor, side: int, to: int) -> torch.Tensor:
+    def _mapped(self, network: TokenMap, x: torch.Tensor, side: int, to: int) -> torch.Tensor:
         as_grid = x.dim() == 4
         wanted = (side, side, self.width) if as_grid else (side * side, self.width)
         if tuple(x.shape[1:]) != wanted:

@@ -11,6 +11,7 @@ from torch import nn
 from toconv.errors import RequestError
 from toconv.models.cost import forward_flops, parameters
 from toconv.models.linear_code import LinearCode
+from toconv.models.nested import NestedDecoder
 from toconv.settings import COMPRESSORS, DECODERS, CompressorSettings, DecoderSettings, named_object, width_step
 
 FURTHEST = 0.1  # share by which a width's cost may differ from what it is to match
@@ -99,17 +100,18 @@ def build_networks(
     compressor: CompressorSettings, decoder: DecoderSettings, channels: int, grid_size: int
 ) -> tuple[nn.Module, nn.Module]:
     """A compressor and its decoder. Where the compressor starts at a linear code, still empty, both hold the same one;
-    where its family has none, the decoder starts at `pool`."""
+    where its family has none, the decoder starts at `pool`. A nested one has a decoder for each k."""
     made = build_compressor(compressor, channels, grid_size)
-    code = linear_code_of(made)
-    k, init = compressor.output_grid_size, compressor.init if code else "pool"
-    back = build_decoder(decoder, channels, grid_size, k, init)
+    codes = linear_codes_of(made)
+    init = compressor.init if codes else "pool"
+    decoders = {k: build_decoder(decoder, channels, grid_size, k, init) for k in compressor.sizes}
+    back = NestedDecoder(decoders) if compressor.grid_sizes else decoders[compressor.output_grid_size]
     for name, module in [*back.named_modules()]:
         if isinstance(module, LinearCode):
-            setattr(back.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], code)
+            setattr(back.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], codes[module.k])
     return made, back
 
 
-def linear_code_of(network: nn.Module) -> LinearCode | None:
-    """The code that a network starts at."""
-    return next((module for module in network.modules() if isinstance(module, LinearCode)), None)
+def linear_codes_of(network: nn.Module) -> dict[int, LinearCode]:
+    """{k: the code that a network starts at}, of more than one k where it is nested; {} where it starts at none."""
+    return {module.k: module for module in network.modules() if isinstance(module, LinearCode)}

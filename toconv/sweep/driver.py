@@ -43,7 +43,7 @@ class Driver:
         self.sweep, self.paths, self.store = sweep, paths, store
         self._fingerprint = fingerprint
         self._identities: dict[str, str] = {}
-        self._settings = settings_of_training(sweep.base)  # a trial's parameters come on top
+        self._settings = {**settings_of_training(sweep.base), **sweep.unsearched()}  # below a trial's parameters
         self.ledger = Ledger(sweep, paths.study, self.identify)
         self.evaluations = Evaluations(sweep.file, paths)
         self._check_seals()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from toconv import config
 from toconv.errors import RequestError
-from toconv.settings import GRID_SIZE, SEED, Settings
+from toconv.settings import GRID_SIZE, GRID_SIZES, SEED, Settings
 from toconv.sweep.feasible import Survey, combination_mistakes, survey_cells
 from toconv.sweep.schema import SECTIONS, SweepFile, readable
 from toconv.sweep.space import condition_mistakes, size, start_mistakes, twice_mistakes
@@ -72,14 +72,31 @@ class Sweep:
 
     def tokens(self, params: Mapping[str, Any]) -> int:
         """k² of a trial with these parameters."""
-        return int(params.get(GRID_SIZE, self.base.model.compressor.output_grid_size)) ** 2
+        return int({**self._given, **params}[GRID_SIZE]) ** 2
+
+    def unsearched(self) -> dict[str, Any]:
+        """What the searched settings with a condition are in trials in which it does not hold."""
+        return {key: self._given[key] for key, d in self.file.search.items() if d.when}
+
+    @cached_property
+    def _given(self) -> dict[str, Any]:
+        """Every setting as the file and the command line have it, nothing enumerated or searched."""
+        tree, *_ = config.resolved(self.overrides)
+        assert tree is not None  # load_sweep has resolved it
+        return config.flat(tree)
 
     def grid_sizes(self) -> list[int]:
-        """Every k that a trial of this sweep can have, rising."""
-        space, given = self.file.search.get(GRID_SIZE), self.base.model.compressor.output_grid_size
-        if space is None:
-            return sorted(map(int, set(self.file.grid.get(GRID_SIZE, [given]))))
-        return sorted(map(int, space.values() or range(int(space.range[0]), int(space.range[1]) + 1)))
+        """Every k that a trial of this sweep can have or, where it is nested, is measured at besides, rising."""
+        space = self.file.search.get(GRID_SIZE)
+        found = self.file.grid.get(GRID_SIZE, [] if space and not space.when else [self._given[GRID_SIZE]])
+        searched = space.values() or range(int(space.range[0]), int(space.range[1]) + 1) if space else ()
+        return sorted({int(k) for k in itertools.chain(found, searched, *self._nested())})
+
+    def _nested(self) -> list[Sequence[int]]:
+        """Every list of k that a nested trial of this sweep can have."""
+        space, given = self.file.search.get(GRID_SIZES), self.base.model.compressor.grid_sizes
+        found = space.choices if space else self.file.grid.get(GRID_SIZES, [given])
+        return [sizes for sizes in found or [] if sizes]
 
 
 def load_sweep(path: Path, texts: list[str]) -> Sweep:

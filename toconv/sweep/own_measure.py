@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, TypeAd
 
 from toconv.analysis.results import FACTS, LAST
 from toconv.errors import DamagedFile, disk
-from toconv.evaluation.metrics import taken_names
+from toconv.evaluation.metrics import sized, taken_names
 from toconv.paths import TrialPaths, write_atomic
 from toconv.ranges import Countable, Real, Text
 from toconv.settings import Group
@@ -31,7 +31,7 @@ def _free(name: str) -> str:
     """A name that no column of results has."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name):
         raise ValueError("must be a letter or _, then letters, digits and _, at most 64 in all")
-    if name in taken_names() | COLUMNS:
+    if sized(name) or name in taken_names() | COLUMNS:
         raise ValueError("is a name of toconv's own in results.csv; give yours another one")
     return name
 

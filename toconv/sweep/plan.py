@@ -17,7 +17,7 @@ from toconv.models.critic import build_critic
 from toconv.models.families import build_networks, match, matched_text
 from toconv.paths import SweepPaths, free_bytes
 from toconv.progress import console, duration
-from toconv.settings import BLOCK_NEEDED, GRID_SIZE, CompressorSettings, Settings
+from toconv.settings import BLOCK_NEEDED, GRID_SIZE, NESTED, CompressorSettings, Settings
 from toconv.sweep.feasible import refusals
 from toconv.sweep.file import Sweep
 from toconv.sweep.lock import check_alone
@@ -73,7 +73,8 @@ def _compressors(sweep: Sweep) -> Iterator[CompressorSettings]:
     for point in itertools.product(*values.values()):
         given = {key.removeprefix(group): value for key, value in zip(values, point, strict=True)}
         asked = CompressorSettings.model_validate({**sweep.base.model.compressor.model_dump(), **given})
-        if asked.blocks or asked.kind not in BLOCK_NEEDED:
+        is_whole = asked.blocks or asked.kind not in BLOCK_NEEDED
+        if is_whole and (asked.kind == NESTED) == bool(asked.grid_sizes) and asked.output_grid_size in asked.sizes:
             yield asked
 
 
@@ -185,7 +186,9 @@ def networks(base: Settings, k: int) -> tuple[nn.Module, nn.Module, nn.Module]:
     """Compressor, decoder and critic of a trial, without memory."""
     g, c = base.encoder.grid_size, base.encoder.width
     with torch.device("meta"):
-        sized = base.model.compressor.model_copy(update={"output_grid_size": k})
+        asked = base.model.compressor
+        sizes = tuple({*asked.sizes, k}) if asked.kind == NESTED else None
+        sized = asked.model_copy(update={"output_grid_size": k, "grid_sizes": sizes})
         return *build_networks(sized, base.model.decoder, c, g), build_critic(c, base.model.critic)
 
 

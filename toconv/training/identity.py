@@ -14,7 +14,7 @@ TRAINING_CODE = (  # below the package
     *within("evaluation", "distortion", "embedding_agreement", "final", "hard_pictures", "metrics", "perception"),
     *READ_BY,
     *within("models", "blocks", "cost", "critic", "decoder", "families", "linear_code", "linear_fit"),
-    *within("models", "abstractor", "compressor", "cross_attention", "ldp", "merger"),
+    *within("models", "abstractor", "compressor", "cross_attention", "ldp", "merger", "nested"),
     *within("models/kernels", "norm_silu", "reconstruction"),
     *within("tokens", "batches", "codes", "encoder_models", "encoders", "known_images", "last_layer", "saliency"),
     *within("tokens", "smaller_store"),

@@ -17,11 +17,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from toconv import grid
 from toconv.errors import CheckpointError, TrainingFailed, first_line
 from toconv.evaluation.final import Evaluation
-from toconv.evaluation.metrics import DIAGNOSTICS, MATCHED, VALIDATION
+from toconv.evaluation.metrics import DIAGNOSTICS, MATCHED, VALIDATION, of_size
 from toconv.hardware import mixed_precision
 from toconv.models.cost import compressor_cost, held_numbers
 from toconv.models.critic import build_critic
-from toconv.models.families import build_compressor, build_networks, linear_code_of, match
+from toconv.models.families import build_compressor, build_networks, linear_codes_of, match
+from toconv.models.nested import at_size
 from toconv.settings import Settings
 from toconv.tokens.codes import linear_codes
 from toconv.tokens.store import TokenStore
@@ -49,7 +50,8 @@ class Training:
     def __init__(self, settings: Settings, store: TokenStore, device: torch.device) -> None:
         self.settings, self.store, self.device = settings, store, device
         t, model = settings.training, settings.model
-        self.k, self._bf16 = model.compressor.output_grid_size, mixed_precision(settings.hardware)
+        self.k, self.sizes = model.compressor.output_grid_size, model.compressor.sizes
+        self._bf16 = mixed_precision(settings.hardware)
         self.evaluation = Evaluation(store, settings.encoder, t.batch_size, device)
         self.train = self.evaluation.train
         with torch.random.fork_rng(devices=[]):
@@ -57,17 +59,18 @@ class Training:
             networks = build_networks(model.compressor, model.decoder, store.width, store.grid_size)
             self.compressor, self.decoder = (network.to(device) for network in networks)
             self.critic = build_critic(store.width, model.critic).to(device)
-        if code := linear_code_of(self.compressor):
-            code.load_state_dict(linear_codes(store, self.k, device).state_dict()[model.compressor.init])
+        for k, code in linear_codes_of(self.compressor).items():
+            code.load_state_dict(linear_codes(store, k, device).state_dict()[model.compressor.init])
         if settings.hardware.compile:
             mode = "reduce-overhead" if device.type == "cuda" else "default"  # CUDA graphs, as torch.compile documents
             self.compressor.compile(mode=mode)
             self.decoder.compile(mode=mode)
         self._make_optimizers()
-        self.coverage_N = grid.coverage(store.grid_size, self.k).to(device)
+        self.coverage_N = {k: grid.coverage(store.grid_size, k).to(device) for k in self.sizes}
         of, weight = settings.loss.agreement_of, settings.loss.agreement_weight
-        self.agreement = AgreementLoss(self.train, settings.encoder, self.k, of) if weight > 0 else None
+        self.agreement = AgreementLoss(self.train, settings.encoder, self.sizes, of) if weight > 0 else None
         self.shuffle = torch.Generator().manual_seed(t.seed)
+        self.size_draws = torch.Generator().manual_seed(t.seed)  # on the host, where k is needed
         self.draws = torch.Generator(device).manual_seed(t.seed)
         self.epoch, self.best_epoch, self.best_distortion = 0, 0, math.inf
 
@@ -103,6 +106,10 @@ class Training:
         store, test, asked = self.store, self.settings.training.test, self.settings.model.compressor
         with torch.inference_mode(), self._autocast():
             metrics = self.evaluation.final(self.compressor, self.decoder, self.k, test, known)
+            for k in self.sizes:
+                if k != self.k:
+                    found = self.evaluation.final(at_size(self.compressor, k), self.decoder, k, test)
+                    metrics |= {of_size(k, name): value for name, value in found.items()}
         with torch.device("meta"):
             compressor = build_compressor(asked, store.width, store.grid_size)
         if asked.match:
@@ -126,17 +133,17 @@ class Training:
         return dict(zip(DIAGNOSTICS, (total / steps).tolist(), strict=True))
 
     def step(self, x_BNC: torch.Tensor, images_B: torch.Tensor) -> torch.Tensor:
-        """n_critic critic steps and a generator step on the tokens of the training images `images_B`; returns
-        DIAGNOSTICS, not synchronised."""
-        loss, weight = self.settings.loss, losses.adversarial_weight(self.settings.loss)
+        """n_critic critic steps and a generator step on the tokens of the training images `images_B`, at a k that is
+        drawn where there are several; returns DIAGNOSTICS, not synchronised."""
+        loss, weight, k = self.settings.loss, losses.adversarial_weight(self.settings.loss), self._drawn_size()
         with self._autocast():
-            z_BMC = self.compressor(x_BNC)
+            z_BMC = at_size(self.compressor, k)(x_BNC)
             y_BNC = self.decoder(z_BMC)
-        ae = losses.reconstruction_loss(x_BNC, y_BNC.float(), self.coverage_N)
+        ae = losses.reconstruction_loss(x_BNC, y_BNC.float(), self.coverage_N[k])
         l_ae, zero = ae.mse + ae.cosine, x_BNC.new_zeros(())
         l_gen, balance, critic_terms = zero, zero + 1, (zero,) * 4
         if weight > 0:  # a critic whose verdict weighs nothing is not trained
-            means_BMC = grid.pool(x_BNC, self.k) if self.settings.model.critic.head == "conditional" else None
+            means_BMC = grid.pool(x_BNC, k) if self.settings.model.critic.head == "conditional" else None
             critic_terms = self._critic_steps(x_BNC, z_BMC.detach().float(), means_BMC)
             l_gen = self._generator_loss(z_BMC.float(), means_BMC)
             if loss.balance == "gradient_norm":
@@ -150,6 +157,11 @@ class Training:
         self.schedule.step()
         terms = [l_total, l_gen, ae.mse, ae.cosine, l_agreement, gradient_norm, balance, *critic_terms]
         return torch.stack(terms).detach()
+
+    def _drawn_size(self) -> int:
+        if len(self.sizes) == 1:
+            return self.k
+        return self.sizes[int(torch.randint(len(self.sizes), (), generator=self.size_draws))]
 
     def _generator_loss(self, z_BMC: torch.Tensor, means_BMC: torch.Tensor | None) -> torch.Tensor:
         """L_gen on every compressed token; the critic's own weights get no gradient."""
@@ -188,8 +200,11 @@ class Training:
                 **{name: getattr(self.store, name).clone() for name in ("mean_C", "std_C")},
             },
             **{name: getattr(self, name).state_dict() for name in PARTS},
-            "random": {"shuffle": self.shuffle.get_state(), "draws": self.draws.get_state()},
+            "random": {name: generator.get_state() for name, generator in self._generators().items()},
         }
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        return {"shuffle": self.shuffle, "draws": self.draws, "sizes": self.size_draws}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises CheckpointError where the state belongs to other tokens or another model."""
@@ -201,8 +216,9 @@ class Training:
                 getattr(self, name).load_state_dict(state[name])
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(f"checkpoint has another model: {first_line(error)}") from error
-        self.shuffle.set_state(state["random"]["shuffle"])
-        self.draws.set_state(state["random"]["draws"])
+        for name, generator in self._generators().items():
+            if name in state["random"]:  # older checkpoints have one k, and no draws of it
+                generator.set_state(state["random"][name])
         for name in REACHED:
             setattr(self, name, state[name])
 
