@@ -19,7 +19,6 @@ WHERE_NONE = {
     "data.test_pictures": 5,
     "data.root": Path("pictures"),
     "data.imagenet_root": Path("imagenet"),
-    "model.compressor.match": "flops",
     "model.compressor.grid_sizes": (4, 6),
     "loss.log_ratio": -1.5,
     "hardware.threads": 3,
