@@ -75,7 +75,15 @@ class Split(NamedTuple):
 VALIDATION, TEST = Split("val", "", "validation"), Split("test", "test_", "test")
 HELD_OUT = (VALIDATION, TEST)
 READ_BY = within(  # modules of all readers, below the package
-    "evaluation/readers", "clusters", "local_ridge", "panel", "reading", "references", "restored", "ridge"
+    "evaluation/readers",
+    "clusters",
+    "correspondence",
+    "local_ridge",
+    "panel",
+    "reading",
+    "references",
+    "restored",
+    "ridge",
 )
 HARD = "_hard"  # ends the name of a metric on the half of the pictures on which the smaller picture does worst
 EVERYWHERE = frozenset(Place)
@@ -178,6 +186,12 @@ METRICS = {
                     "saliency_iou",
                     "saliency IoU, restored",
                     "intersection over union of what lies above the mean of the saliency map from all tokens",
+                    FOLDED,
+                ),
+                (
+                    "correspondence_restored",
+                    "correspondence, restored",
+                    "share of the places of one crop that find themselves in another crop of the picture, within a place",
                     FOLDED,
                 ),
                 (

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock
@@ -31,6 +31,9 @@ from toconv.tokens.manifest import is_complete, read_manifest
 from toconv.tokens.near_duplicates import keep_hashes
 from toconv.tokens.readable import keep_reasons, unreadable
 from toconv.tokens.store import memory_map
+
+if TYPE_CHECKING:
+    from toconv.tokens.pixels import Views
 
 FORMAT = 1
 SHARD_CROPS = 128
@@ -199,7 +202,7 @@ def _all_unreadable(data: DataSettings, pictures: list[Picture]) -> DataError | 
 
 
 def _encode_shards(settings: Settings, folder: Path, manifest: dict[str, Any], missing: list[Shard]) -> None:
-    from toconv.tokens.pixels import pixels  # start-up: torchvision, where nothing is encoded
+    from toconv.tokens.pixels import pixels_at  # start-up: torchvision, where nothing is encoded
 
     device = resolve_device(settings.hardware)
     encoder = load_encoder(settings.encoder, device)
@@ -207,14 +210,21 @@ def _encode_shards(settings: Settings, folder: Path, manifest: dict[str, Any], m
         total = sum(len(shard.pictures) for shard in missing) * settings.data.crops
         task = progress.add_task(f"encoding with {settings.encoder.name}", total=total)
         for shard in missing:
-            tokens, prefixes = [], []
-            crops = pixels(shard.pictures, settings.data, settings.encoder)
-            for pixels_B3HW in encoder_batches(crops, settings.encoder.batch_size):
+            tokens, prefixes, shapes = [], [], list[tuple[int, int]]()
+            views = pixels_at(shard.pictures, settings.data, settings.encoder, [settings.encoder.image_size])
+            for pixels_B3HW in encoder_batches(_crops(views, shapes), settings.encoder.batch_size):
                 tokens_BNC, prefix_BPC = encoder(pixels_B3HW.to(device))
                 tokens.append(tokens_BNC.to(torch.float16).cpu())
                 prefixes.append(prefix_BPC.to(torch.float16).cpu())
                 progress.advance(task, len(pixels_B3HW))
-            write_shard(folder, manifest, shard, torch.cat(tokens), torch.cat(prefixes))
+            write_shard(folder, manifest, shard, torch.cat(tokens), torch.cat(prefixes), shapes)
+
+
+def _crops(pictures: Iterable[Views], shapes: list[tuple[int, int]]) -> Iterator[torch.Tensor]:
+    """The crops of each, at the one size; `shapes` gets the pictures' own."""
+    for views in pictures:
+        shapes.append(views.shape)
+        yield views.at_size[0]
 
 
 def encoder_batches(pictures: Iterable[torch.Tensor], size: int) -> Iterable[torch.Tensor]:
@@ -230,9 +240,14 @@ def encoder_batches(pictures: Iterable[torch.Tensor], size: int) -> Iterable[tor
 
 
 def write_shard(
-    folder: Path, manifest: dict[str, Any], shard: Shard, tokens: torch.Tensor, prefixes: torch.Tensor
+    folder: Path,
+    manifest: dict[str, Any],
+    shard: Shard,
+    tokens: torch.Tensor,
+    prefixes: torch.Tensor,
+    shapes: Sequence[tuple[int, int]] = (),
 ) -> None:
-    """Its files, then the manifest that names them."""
+    """Its files, then the manifest that names them. `shapes`: of its pictures, where they are to be known."""
     if not (torch.isfinite(tokens).all() and torch.isfinite(prefixes).all()):
         raise EncoderError(f"{shard.name}: a token is not finite in fp16 (|x| <= 65504 must hold)")
     digests_ = {}
@@ -241,7 +256,7 @@ def write_shard(
             name, content = f"{shard.name}.{kind}.fp16", values.contiguous().view(-1).numpy().data.cast("B")
             write_atomic(folder / name, content)
             digests_[name] = hashlib.sha256(content).hexdigest()
-        about = {"split": shard.split, "images": len(tokens), "width": tokens.shape[2]}
+        about = {"split": shard.split, "images": len(tokens), "width": tokens.shape[2], "shapes": list(shapes)}
         manifest["shards"][shard.name] = {**about, "sha256": digests_}
         write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1))
 

@@ -20,6 +20,7 @@ class ShardEntry(Group, extra="ignore"):
     images: Positive
     width: Positive
     sha256: dict[Name, str]
+    shapes: list[tuple[Positive, Positive]] = []  # height and width of each picture; earlier versions do not tell
 
 
 class Manifest(Group, extra="ignore"):

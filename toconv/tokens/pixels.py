@@ -2,11 +2,10 @@
 
 # K crops of a picture, H W pixels
 
-import random
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torchvision.transforms.v2 import InterpolationMode
@@ -14,9 +13,9 @@ from torchvision.transforms.v2 import functional as F
 
 from toconv.settings import MAX_PIXELS, DataSettings, EncoderSettings
 from toconv.tokens import decoding
+from toconv.tokens.crop_boxes import Box, crop_box
 from toconv.tokens.images import Picture
 
-CROP_AREA, CROP_RATIO = (0.25, 1.0), (3 / 4, 4 / 3)  # of a picture; drawn where there are several crops
 LONGEST = 16  # times its shorter side is what of a picture's longer side is looked at for its centre
 
 
@@ -30,17 +29,24 @@ class Normalisation(Protocol):
     def std(self) -> tuple[float, float, float]: ...
 
 
+class Views(NamedTuple):
+    """Of one picture."""
+
+    at_size: list[torch.Tensor]  # its crops (K, 3, H, W) at each size
+    shape: tuple[int, int]  # height and width of the picture
+
+
 def pixels(pictures: list[Picture], data: DataSettings, encoder: EncoderSettings) -> Iterator[torch.Tensor]:
     """For each picture its crops, (K, 3, H, W) float32, normalised for the encoder; decoded ahead by threads."""
-    return (at_size for (at_size,) in pixels_at(pictures, data, encoder, [encoder.image_size]))
+    return (views.at_size[0] for views in pixels_at(pictures, data, encoder, [encoder.image_size]))
 
 
 def pixels_at(
     pictures: list[Picture], data: DataSettings, encoder: EncoderSettings, sizes: Sequence[int]
-) -> Iterator[list[torch.Tensor]]:
+) -> Iterator[Views]:
     """As `pixels`, the same crops at each of several sizes, of a picture that is decoded once."""
     with ThreadPoolExecutor(data.workers) as pool:
-        waiting: deque[Future[list[torch.Tensor]]] = deque()
+        waiting: deque[Future[Views]] = deque()
         for picture in pictures:
             waiting.append(pool.submit(_crops_at, picture, data, encoder, sizes))
             if len(waiting) > 2 * data.workers:
@@ -52,26 +58,25 @@ def pixels_at(
 def crops(picture: Picture, data: DataSettings, encoder: EncoderSettings) -> torch.Tensor:
     """One crop: the encoder's own preprocessing (shorter side resized, centre cropped). Several: resized
     crops and flips that the seed, the picture's key and the crop's number decide."""
-    return _crops_at(picture, data, encoder, [encoder.image_size])[0]
+    return _crops_at(picture, data, encoder, [encoder.image_size]).at_size[0]
 
 
-def _crops_at(
-    picture: Picture, data: DataSettings, encoder: EncoderSettings, sizes: Sequence[int]
-) -> list[torch.Tensor]:
+def _crops_at(picture: Picture, data: DataSettings, encoder: EncoderSettings, sizes: Sequence[int]) -> Views:
     image_3HW = decode(picture, data.max_pixels)
+    height, width = image_3HW.shape[1:]
     if data.crops == 1:
-        return [normalised([centre_view(image_3HW, size)], encoder) for size in sizes]
-    boxes = [_box(picture.key, number, data.seed, image_3HW.shape[1:]) for number in range(data.crops)]
-    return [normalised([_cropped(image_3HW, *box, size=size) for box in boxes], encoder) for size in sizes]
+        views = [[centre_view(image_3HW, size)] for size in sizes]
+    else:
+        boxes = [crop_box(picture.key, number, data.seed, (height, width)) for number in range(data.crops)]
+        views = [[_cropped(image_3HW, box, size) for box in boxes] for size in sizes]
+    return Views([normalised(at_size, encoder) for at_size in views], (height, width))
 
 
-def _cropped(
-    image_3HW: torch.Tensor, top: int, left: int, height: int, width: int, flip: bool, size: int
-) -> torch.Tensor:
+def _cropped(image_3HW: torch.Tensor, box: Box, size: int) -> torch.Tensor:
     """(3, size, size) of a box of the picture."""
     bicubic = {"interpolation": InterpolationMode.BICUBIC, "antialias": True}
-    view = F.resized_crop(image_3HW, top, left, height, width, [size, size], **bicubic)
-    return F.horizontal_flip(view) if flip else view
+    view = F.resized_crop(image_3HW, box.top, box.left, box.height, box.width, [size, size], **bicubic)
+    return F.horizontal_flip(view) if box.flip else view
 
 
 def centre_view(image_3HW: torch.Tensor, size: int) -> torch.Tensor:
@@ -88,17 +93,6 @@ def normalised(views: list[torch.Tensor], encoder: Normalisation) -> torch.Tenso
     """(3, H, W) uint8 views → (K, 3, H, W) float32 as the encoder wants them."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (encoder.mean, encoder.std))
     return (torch.stack(views).float() / 255 - mean) / std
-
-
-def _box(key: str, number: int, seed: int, shape: Sequence[int]) -> tuple[int, int, int, int, bool]:
-    """top, left, height, width (pixels) and whether to flip, for a picture of `shape` (H, W)."""
-    draw = random.Random(f"{seed}/{key}/{number}")
-    area = draw.uniform(*CROP_AREA) * shape[0] * shape[1]
-    ratio = CROP_RATIO[0] * (CROP_RATIO[1] / CROP_RATIO[0]) ** draw.random()
-    height = max(1, min(shape[0], round((area / ratio) ** 0.5)))
-    width = max(1, min(shape[1], round((area * ratio) ** 0.5)))
-    top, left = draw.randint(0, shape[0] - height), draw.randint(0, shape[1] - width)
-    return top, left, height, width, draw.random() < 0.5
 
 
 def as_uint8(image: Any) -> torch.Tensor:

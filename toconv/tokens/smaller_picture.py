@@ -99,7 +99,7 @@ def _encode(
             crops: dict[int, list[torch.Tensor]] = {k: [] for k in sizes}
             at_sizes = [asked.patch_size * k for k in sizes]
             for of_picture in pixels_at(shard.pictures if sizes else [], settings.data, asked, at_sizes):
-                for k, crops_K3HW in zip(sizes, of_picture, strict=True):
+                for k, crops_K3HW in zip(sizes, of_picture.at_size, strict=True):
                     crops[k].append(crops_K3HW)
             for k in sizes:
                 batch_size = asked.batch_size * store.grid_size**2 // k**2  # as many tokens as of large pictures

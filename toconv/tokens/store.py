@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from toconv.errors import StoreError
+from toconv.tokens.crop_boxes import Box, crop_box
 from toconv.tokens.images import SPLITS
 from toconv.tokens.manifest import read_manifest
 
@@ -30,6 +31,11 @@ class TokenStore:
         self.crops = int(manifest["parts"].get("crops", 1))  # images of one picture, one after the other
         self.grid_size, self.blocks = manifest["grid_size"], manifest.get("blocks")  # the encoder's, where it is known
         self.classes: dict[str, list[str]] = manifest.get("classes", {})  # of each split's pictures, where known
+        self._parts = manifest["parts"]
+        self._shapes = {
+            split: [shape for e in manifest["shards"].values() if e["split"] == split for shape in e.get("shapes", [])]
+            for split in SPLITS
+        }
         self.mean_C, self.std_C = (torch.tensor(manifest[k], dtype=torch.float32) for k in ("mean", "std"))
         self.width = len(self.mean_C)
         self._shards = {
@@ -71,6 +77,18 @@ class TokenStore:
         them, if any."""
         files = ((self.folder / f"{name}.class.fp16", images) for name, images in self._shards[split])
         return torch.cat([memory_map(path, (images, -1, self.width)).float() for path, images in files])
+
+    def boxes(self, split: str) -> list[Box] | None:
+        """Which part of its picture each image shows; None where the store has one image of each, or does not know."""
+        pictures, shapes = self._parts.get("pictures", {}).get(split, []), self._shapes[split]
+        if self.crops < 2 or not shapes or len(shapes) != len(pictures):
+            return None
+        seed = self._parts["seed"]
+        return [
+            crop_box(key, number, seed, shape)
+            for (key, *_), shape in zip(pictures, shapes, strict=True)
+            for number in range(self.crops)
+        ]
 
     def read(self, split: str, indices: torch.Tensor, out_BNC: torch.Tensor | None = None) -> torch.Tensor:
         """(B, N, C) fp16 tokens of the images at `indices` (B,), which must ascend; read into `out_BNC` if given.

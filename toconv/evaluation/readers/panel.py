@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from toconv.code_version import within
 from toconv.evaluation.metrics import READ_BY
 from toconv.evaluation.readers.clusters import CLUSTERS
+from toconv.evaluation.readers.correspondence import Correspondence
 from toconv.evaluation.readers.local_ridge import LocalRidge
 from toconv.evaluation.readers.reading import Reading, between, confusion, explained, mean_iou, share
 from toconv.evaluation.readers.references import Target, crops_together, references, tail_batches
@@ -35,10 +37,12 @@ VALUES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {  # of each reader:
     "segmentation_restored": mean_iou,
     "saliency_restored": share,
     "saliency_iou": share,
+    "correspondence_restored": share,
     "neighbours_kept": share,
 }
 Sums = dict[str, torch.Tensor]  # (I, X) of each reader on one split
 Embeddings = Mapping[str, torch.Tensor]  # (I, E) of each split
+Head = Saliency | Correspondence
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Readers:
     def __init__(self, store: TokenStore, encoder: EncoderSettings, device: torch.device) -> None:
         self._store, self._encoder, self._device = store, encoder, device
         self._known = references(store, encoder, device)
-        self._saliency: dict[str, Saliency | None] = {}
+        self._made_heads: dict[str, dict[str, Head]] = {}
         self._bounds: dict[str, dict[str, Sums]] = {}
 
     def images(self, split: str) -> torch.Tensor:
@@ -157,19 +161,18 @@ class Readers:
     def _read(
         self, fitted: _Fitted | None, compress: TokenMap, decompress: TokenMap, split: str, ours_IE: torch.Tensor
     ) -> Sums:
-        known, restored, parts = self._known.targets[split], [], []
+        known, parts = self._known.targets[split], []
         targets = zip(
             known.last_INT.split(BATCH), known.labels_IN.split(BATCH), known.embedding_IE.split(BATCH), strict=True
         )
-        saliency, first = self._saliency_of(split), 0
+        heads, first = self._heads(split), 0
+        restored: dict[str, list[torch.Tensor]] = {name: [] for name in heads}
         for x_BNC, (last_BNT, labels_BN, embedding_BE) in zip(self._batches(split), targets, strict=True):
             z_BMC = compress(x_BNC)
             y_BNC = decompress(z_BMC)
-            if saliency:
-                among_S = saliency.among_S
-                restored.append(
-                    y_BNC[(among_S[(among_S >= first) & (among_S < first + len(y_BNC))] - first).to(y_BNC.device)]
-                )
+            for name, head in heads.items():
+                here_S = head.among_S[(head.among_S >= first) & (head.among_S < first + len(y_BNC))] - first
+                restored[name].append(y_BNC[here_S.to(y_BNC.device)])
             first += len(y_BNC)
             with torch.autocast(self._device.type, enabled=False):
                 of_compressed: Sums = {}
@@ -182,8 +185,9 @@ class Readers:
                 of_restored = segmentation(y_BNC, head_FK, labels_BN.to(y_BNC.device))
             parts.append({**of_compressed, "segmentation_restored": of_restored})
         sums = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
-        if saliency:
-            sums |= _saliency_sums(saliency, torch.cat(restored), first)
+        with torch.autocast(self._device.type, enabled=False):
+            for name, head in heads.items():
+                sums |= _spread(head.of(torch.cat(restored[name])), head.among_S, first)
         return sums | {"neighbours_kept": self._neighbours_kept(ours_IE, known.embedding_IE)}
 
     def _of_embedding(self, ridge: KernelRidge, z_BMC: torch.Tensor, embedding_BE: torch.Tensor) -> Sums:
@@ -221,13 +225,17 @@ class Readers:
         kept_I = (near[0][:, :, None] == near[1][:, None]).any(2).float().mean(1)
         return torch.stack([kept_I, torch.ones_like(kept_I)], 1)
 
-    def _saliency_of(self, split: str) -> Saliency | None:
-        if split not in self._saliency:
-            try:
-                self._saliency[split] = Saliency(self._store, self._encoder, split, self._device)
-            except LookupError:
-                self._saliency[split] = None
-        return self._saliency[split]
+    def _heads(self, split: str) -> dict[str, Head]:
+        """What looks at restored tokens of a few images of the split, as far as it can be had of this store."""
+        if split not in self._made_heads:
+            self._made_heads[split] = {}
+            for name, make in (
+                ("saliency", lambda: Saliency(self._store, self._encoder, split, self._device)),
+                ("correspondence", lambda: Correspondence(self._store, split, self._device)),
+            ):
+                with suppress(LookupError):
+                    self._made_heads[split][name] = make()
+        return self._made_heads[split]
 
     def _batches(self, split: str) -> Iterator[torch.Tensor]:
         return (x_BNC for x_BNC, _ in tail_batches(self._store, split, self.images(split), self._device, BATCH))
@@ -237,10 +245,9 @@ def _same(x_BNC: torch.Tensor) -> torch.Tensor:
     return x_BNC
 
 
-def _saliency_sums(saliency: Saliency, restored_SNC: torch.Tensor, images: int) -> Sums:
-    """(I, 2) of each: value and 1 where a map was looked at, zeros elsewhere."""
-    found = {}
-    for name, value_S in zip(("saliency_restored", "saliency_iou"), saliency.of(restored_SNC), strict=True):
-        found[name] = torch.zeros(images, 2)
-        found[name][saliency.among_S] = torch.stack([value_S, torch.ones_like(value_S)], 1).cpu()
-    return found
+def _spread(found: Mapping[str, torch.Tensor], among_S: torch.Tensor, images: int) -> Sums:
+    """(I, 2) of each, zeros for images that were not looked at."""
+    sums = {name: torch.zeros(images, 2) for name in found}
+    for name, found_S2 in found.items():
+        sums[name][among_S] = found_S2.cpu()
+    return sums

@@ -51,9 +51,9 @@ class Saliency:
 
         self._whole_Shw = derived(store, f"saliency-{split}", COMPUTED_BY, whole)["maps"]
 
-    def of(self, restored_SNC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(S,) correlation of an image's two maps, 0 where one is constant; and the intersection over union of what in
-        each lies above the mean of the map of all tokens."""
+    def of(self, restored_SNC: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(S, 2) value and 1 of each image: the correlation of its two maps, 0 where one is constant; and the
+        intersection over union of what in each lies above the mean of the map of all tokens."""
         ours_Shw = torch.cat(
             [self._maps(*pair) for pair in zip(restored_SNC.split(16), self._prefix_SPC.split(16), strict=True)]
         )
@@ -63,7 +63,8 @@ class Saliency:
         correlation_S = (a_SX * b_SX).sum(1) / (a_SX.norm(dim=1) * b_SX.norm(dim=1)).clamp_min(1e-8)
         ours_SX, whole_SX = ours_SX > level_S1, whole_SX > level_S1
         union_S = (ours_SX | whole_SX).sum(1).clamp_min(1)
-        return correlation_S, (ours_SX & whole_SX).sum(1) / union_S
+        found = {"saliency_restored": correlation_S, "saliency_iou": (ours_SX & whole_SX).sum(1) / union_S}
+        return {name: torch.stack([value_S, torch.ones_like(value_S)], 1) for name, value_S in found.items()}
 
     def _maps(self, x_BNC: torch.Tensor, prefix_BPC: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), torch.autocast(x_BNC.device.type, enabled=False):
