@@ -7,12 +7,14 @@ import pytest
 import torch
 from filelock import FileLock
 
+from tests.repository import REPOSITORY
 from tests.running import write_sweep
 from toconv import checkpoint
 from toconv.errors import DamagedFile, DataError, EncoderError, MachineryError, RequestError, ToconvError
 from toconv.paths import SweepPaths
 from toconv.sweep import plan
 from toconv.sweep.file import load_sweep
+from toconv.sweep.plan import matched
 from toconv.sweep.request import record_request
 
 
@@ -167,3 +169,9 @@ def test_a_cluster_that_is_gone_is_told(dry_run, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(ToconvError, match="no Ray cluster answers"):
         dry_run()
+
+
+def test_conv_and_nested_are_matched_side_by_side():
+    sweep = load_sweep(REPOSITORY / "sweeps" / "nested.yaml", ["model.compressor.match=flops"])
+    told = "\n".join(matched(sweep))
+    assert [told.count(f"tokens: kind={kind} has width") for kind in ("conv", "nested")] == [4, 4]

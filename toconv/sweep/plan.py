@@ -73,8 +73,9 @@ def _compressors(sweep: Sweep) -> Iterator[CompressorSettings]:
     for point in itertools.product(*values.values()):
         given = {key.removeprefix(group): value for key, value in zip(values, point, strict=True)}
         asked = CompressorSettings.model_validate({**sweep.base.model.compressor.model_dump(), **given})
-        is_whole = asked.blocks or asked.kind not in BLOCK_NEEDED
-        if is_whole and (asked.kind == NESTED) == bool(asked.grid_sizes) and asked.output_grid_size in asked.sizes:
+        if asked.kind != NESTED:
+            asked = asked.model_copy(update={"grid_sizes": None})
+        if (asked.blocks or asked.kind not in BLOCK_NEEDED) and asked.output_grid_size in asked.sizes:
             yield asked
 
 

@@ -102,14 +102,14 @@ class Training:
             return self.evaluation.one_pass(self.compressor, self.decoder, VALIDATION.name)
 
     def _final(self, known: dict[str, float]) -> dict[str, float]:
-        """What is measured once: every metric, the cost, and all of it on the test images where that is asked for."""
+        """What is measured once: every metric at every k, on the test images too where that is asked for, and the
+        cost."""
         store, test, asked = self.store, self.settings.training.test, self.settings.model.compressor
         with torch.inference_mode(), self._autocast():
             metrics = self.evaluation.final(self.compressor, self.decoder, self.k, test, known)
-            for k in self.sizes:
-                if k != self.k:
-                    found = self.evaluation.final(at_size(self.compressor, k), self.decoder, k, test)
-                    metrics |= {of_size(k, name): value for name, value in found.items()}
+            for k in (k for k in self.sizes if k != self.k):
+                found = self.evaluation.final(at_size(self.compressor, k), self.decoder, k, test)
+                metrics |= {of_size(k, name): value for name, value in found.items()}
         with torch.device("meta"):
             compressor = build_compressor(asked, store.width, store.grid_size)
         if asked.match:
