@@ -92,7 +92,7 @@ def test_a_setting_of_the_command_line_leaves_the_search():
 def test_the_sweeps_of_the_repository_are_valid(path):
     sweep = load_sweep(path, ["data.imagenet_root=/data/imagenet"])
     assert sweep.file.name == path.stem and path.read_text().startswith("# ")
-    assert sweep.grid_sizes() == ([6] if path.stem == "loss_weights" else [4, 6, 8, 12])
+    assert sweep.grid_sizes() == ([6] if path.stem in {"loss_weights", "families"} else [4, 6, 8, 12])
 
 
 def test_yaml_numbers_are_numbers_and_a_key_given_twice_is_refused(tmp_path):
@@ -140,7 +140,7 @@ def test_the_readmes_sweep_file_is_one(tmp_path):
     text = (REPOSITORY / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
     (tmp_path / "mine.yaml").write_text(text)
     sweep = load_sweep(tmp_path / "mine.yaml", [])
-    assert set(SweepFile.model_fields) - set(yaml.safe_load(text)) == {"resources", "baselines"}
+    assert set(SweepFile.model_fields) - set(yaml.safe_load(text)) == {"resources", "baselines", "evaluation"}
     assert sweep.planned_trials() == 16 and sweep.file.search["model.decoder.heads"].when
 
 

@@ -92,10 +92,10 @@ def test_a_second_start_encodes_nothing(settings):
 def test_an_interrupted_encoding_keeps_its_finished_shards(settings, small_shards, monkeypatch):
     write, written = encoding.write_shard, []
 
-    def interrupted(folder, manifest, shard, tokens, classes):
+    def interrupted(folder, manifest, shard, *tokens):
         if len(written) == 2:
             raise KeyboardInterrupt
-        write(folder, manifest, shard, tokens, classes)
+        write(folder, manifest, shard, *tokens)
         written.append(shard.name)
 
     monkeypatch.setattr(encoding, "write_shard", interrupted)

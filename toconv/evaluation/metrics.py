@@ -191,7 +191,7 @@ METRICS = {
                 (
                     "correspondence_restored",
                     "correspondence, restored",
-                    "share of the places of one crop that find themselves in another crop of the picture, within a place",
+                    "share of the places of one crop that find themselves in another of the picture, within a place",
                     FOLDED,
                 ),
                 (

@@ -16,7 +16,17 @@ TRAINING_CODE = (  # below the package
     *within("models", "blocks", "cost", "critic", "decoder", "families", "linear_code", "linear_fit"),
     *within("models", "abstractor", "compressor", "cross_attention", "ldp", "merger", "nested"),
     *within("models/kernels", "norm_silu", "reconstruction"),
-    *within("tokens", "batches", "codes", "encoder_models", "encoders", "known_images", "last_layer", "saliency"),
+    *within(
+        "tokens",
+        "batches",
+        "codes",
+        "crop_boxes",
+        "encoder_models",
+        "encoders",
+        "known_images",
+        "last_layer",
+        "saliency",
+    ),
     *within("tokens", "smaller_store"),
     *within("training", "agreement", "critic_samples", "loop", "losses", "optimizers"),
 )
