@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from toconv import grid
+from toconv import config, grid
 from toconv.evaluation.final import Evaluation
 from toconv.evaluation.metrics import HARD, METRICS
 from toconv.evaluation.readers import references
@@ -100,3 +100,14 @@ def test_with_class_folders_a_probe_is_fitted_on_the_training_pictures_and_count
     ].sums_IX.T
     assert counted_I.tolist() == [0] * 3 + [1] * (store.count("val") - 3)
     assert (hits_I <= counted_I).all()
+
+
+@pytest.mark.slow
+def test_saliency_is_first_looked_at_within_a_training_of_mixed_precision(tmp_path):
+    """A training without a sweep is the first to ask for the maps, and its precision is not theirs."""
+    settings = config.compose({"data.crops": 1, "data.tokens_dir": tmp_path, "data.train_pictures": 2})
+    store = TokenStore(prepare_store(settings))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = measured(store, settings, lambda x: grid.pool(x, 6), lambda z: grid.upsample(z, 24), 6)
+    again = measured(store, settings, lambda x: grid.pool(x, 6), lambda z: grid.upsample(z, 24), 6)
+    assert found["saliency_restored"] == pytest.approx(again["saliency_restored"], abs=1e-4)

@@ -233,7 +233,7 @@ class Readers:
                 ("saliency", lambda: Saliency(self._store, self._encoder, split, self._device)),
                 ("correspondence", lambda: Correspondence(self._store, split, self._device)),
             ):
-                with suppress(LookupError):
+                with suppress(LookupError), torch.autocast(self._device.type, enabled=False):
                     self._made_heads[split][name] = make()
         return self._made_heads[split]
 
