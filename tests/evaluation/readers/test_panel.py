@@ -105,7 +105,7 @@ def test_with_class_folders_a_probe_is_fitted_on_the_training_pictures_and_count
 @pytest.mark.slow
 def test_saliency_is_first_looked_at_within_a_training_of_mixed_precision(tmp_path):
     """A training without a sweep is the first to ask for the maps, and its precision is not theirs."""
-    settings = config.compose({"data.crops": 1, "data.tokens_dir": tmp_path, "data.train_pictures": 2})
+    settings = config.compose({"data.crops": 1, "data.tokens_dir": str(tmp_path), "data.train_pictures": 2})
     store = TokenStore(prepare_store(settings))
     with torch.autocast("cpu", torch.bfloat16):
         found = measured(store, settings, lambda x: grid.pool(x, 6), lambda z: grid.upsample(z, 24), 6)
