@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from toconv import config, grid
+from toconv import checkpoint, config, grid
 from toconv.evaluation.final import Evaluation
 from toconv.evaluation.metrics import HARD, METRICS
 from toconv.evaluation.readers import references
@@ -105,9 +105,10 @@ def test_with_class_folders_a_probe_is_fitted_on_the_training_pictures_and_count
 @pytest.mark.slow
 def test_saliency_is_first_looked_at_within_a_training_of_mixed_precision(tmp_path):
     """A training without a sweep is the first to ask for the maps, and its precision is not theirs."""
-    settings = config.compose({"data.crops": 1, "data.tokens_dir": str(tmp_path), "data.train_pictures": 2})
+    few = {f"data.{split}_pictures": n for split, n in (("train", 2), ("val", 1), ("test", 1))}
+    settings = config.compose({"data.crops": 1, "data.tokens_dir": str(tmp_path), **few})
     store = TokenStore(prepare_store(settings))
     with torch.autocast("cpu", torch.bfloat16):
         found = measured(store, settings, lambda x: grid.pool(x, 6), lambda z: grid.upsample(z, 24), 6)
-    again = measured(store, settings, lambda x: grid.pool(x, 6), lambda z: grid.upsample(z, 24), 6)
-    assert found["saliency_restored"] == pytest.approx(again["saliency_restored"], abs=1e-4)
+    maps = checkpoint.load(next(store.derived.glob("saliency-val-*.pt")))["maps"]
+    assert maps.isfinite().all() and 0 < found["saliency_restored"] < 1
