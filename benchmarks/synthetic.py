@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from toconv.tokens.encoding import SHARD_CROPS
+from toconv.tokens.manifest import SHARD_CROPS
 from toconv.tokens.store import TokenStore
 
 
