@@ -1,4 +1,5 @@
-"""The matrix products that some work does, counted while it runs, and the same products alone."""
+"""The matrix products that some work does, counted while it runs, and the same products alone; what it has the host
+read."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 SMALLEST = 1e-3  # of all operations: products with less are not repeated alone
+READ = "aten::_local_scalar_dense"  # what .item() and .tolist() of one number come to
 aten = torch.ops.aten
 
 
@@ -53,6 +55,19 @@ class Products(TorchDispatchMode):
     def _convolution(self, out: torch.Tensor, weight: torch.Tensor, count: int) -> None:
         size = (out.numel() // out.shape[1], weight[0].numel(), weight.shape[0])
         self.found[Product(*size, out.dtype)] += count
+
+
+class HostReads(TorchDispatchMode):
+    """Counts operators, and those by which the host reads a number from the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators = self.reads = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        self.operators += 1
+        self.reads += func.name() == READ
+        return func(*args, **(kwargs or {}))
 
 
 def flops(products: Counter[Product]) -> int:

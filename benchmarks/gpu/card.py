@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks.gpu.lab import Lab, Row
-from benchmarks.gpu.timing import GIGABYTE, milliseconds, tf32
+from benchmarks.gpu.timing import GIGABYTE, tf32
 from toconv.hardware import describe
 
 CARD, POWER_LIMIT, TORCH = "card", "power limit", "torch"  # what the page begins with
@@ -43,14 +43,14 @@ def rates(lab: Lab) -> Iterator[Row]:
     ):
         a, b, out = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(3))
         with tf32(allowed):
-            each = milliseconds(lambda: torch.mm(a, b, out=out), device, lab.scale.seconds)
+            each = lab.milliseconds(lambda: torch.mm(a, b, out=out))
         yield {"what": f"products of {side}×{side} matrices, {name}, TFLOP/s", "value": round(2e-9 * side**3 / each, 3)}
     size = COPIED if lab.is_gpu else 2**20
     source, target = (torch.zeros(size, dtype=torch.uint8, device=device) for _ in range(2))
-    each = milliseconds(lambda: target.copy_(source), device, lab.scale.seconds)
+    each = lab.milliseconds(lambda: target.copy_(source))
     yield {"what": "memory, read and written, GB/s", "value": round(2 * size / each / 1e6, 1)}
     one = torch.zeros(1, device=device)
-    each = milliseconds(lambda: [one.add_(1) for _ in range(1000)], device, lab.scale.seconds)
+    each = lab.milliseconds(lambda: [one.add_(1) for _ in range(1000)])
     yield {"what": "one small operation, µs", "value": round(each, 2)}
 
 

@@ -82,9 +82,7 @@ def timed(lab: Lab, model: Callable[[torch.Tensor], torch.Tensor], batch: int, c
         for _ in range(shape.blocks):
             F.scaled_dot_product_attention(*qkv)
 
-    model_ms, products_ms = (
-        milliseconds(work, lab.device, lab.scale.seconds) for work in (lambda: model(images), every_product)
-    )
+    model_ms, products_ms = (lab.milliseconds(work) for work in (lambda: model(images), every_product))
     times = {"ms": round(model_ms, 2), "products_ms": round(products_ms, 2)}
     return {"pictures_s": round(1e3 * batch / model_ms, 1), **times, "share": round(products_ms / model_ms, 3)}
 
@@ -122,7 +120,7 @@ def _by_torchvision(lab: Lab) -> Row:
     except ImportError:
         return NO_DECODER
     several = [encode_jpeg(picture(), quality=90) for _ in range(64)]
-    each = milliseconds(lambda: decode_jpeg(several, device=lab.device), lab.device, lab.scale.seconds)
+    each = lab.milliseconds(lambda: decode_jpeg(several, device=lab.device))
     return {"pictures_s": round(1e3 * len(several) / each, 1)}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.gpu.captured import CapturedStep
 from benchmarks.gpu.lab import NEEDS_GPU, Lab, Row, attempted
 from benchmarks.gpu.step import against, counted
-from benchmarks.gpu.timing import PRECISIONS, milliseconds, peak_gigabytes, tf32, wait
+from benchmarks.gpu.timing import PRECISIONS, peak_gigabytes, tf32, wait
 from toconv.training.loop import Training
 
 COMPILED = {"compiled, reduce-overhead": None, "compiled, default": "default"}  # None: as hardware.compile=true has it
@@ -32,12 +32,12 @@ def _captured(lab: Lab, batch: int, precision: str) -> Row:
         plain, training = (lab.training(lab.scale.large, bf16) for _ in range(2))
         x_BNC, images_B = lab.batch(training, batch)
         found = counted(lambda: plain.step(x_BNC, images_B))
-        eager_ms = milliseconds(lambda: plain.step(x_BNC, images_B), lab.device, lab.scale.seconds)
+        eager_ms = lab.milliseconds(lambda: plain.step(x_BNC, images_B))
         captured = CapturedStep(training, x_BNC, images_B)
         captured()
         if not lab.is_gpu:
             return NEEDS_GPU
-        times = against(lab, milliseconds(captured, lab.device, lab.scale.seconds), found)
+        times = against(lab, lab.milliseconds(captured), found)
         return times | {"eager_ms": round(eager_ms, 3), "peak_gb": peak_gigabytes(captured, lab.device)}
 
 
@@ -73,5 +73,5 @@ def _compiled(lab: Lab, build: Callable[[], Training]) -> Row:
     def step() -> None:
         training.step(x_BNC, images_B)
 
-    times = against(lab, milliseconds(step, lab.device, lab.scale.seconds), found)
+    times = against(lab, lab.milliseconds(step), found)
     return times | {"compile_s": round(first, 1), "peak_gb": peak_gigabytes(step, lab.device)}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks.gpu.lab import Lab, Row
-from benchmarks.gpu.timing import GIGABYTE, milliseconds, wall_seconds
+from benchmarks.gpu.timing import GIGABYTE, wall_seconds
 from toconv import checkpoint
 from toconv.training.loop import PARTS, Training
 
@@ -16,7 +16,7 @@ def time_of(lab: Lab) -> Iterator[Row]:
     for name, tokens in (("CLIP ViT-L/14's shape", lab.scale.large), ("ViT-S/14's shape", lab.scale.small)):
         training, path = lab.training(tokens, bf16=True), lab.folder / "checkpoint.pt"
         x_BNC, images_B = lab.batch(training, tokens.batch)
-        step_ms = milliseconds(lambda: training.step(x_BNC, images_B), lab.device, lab.scale.seconds)
+        step_ms = lab.milliseconds(lambda: training.step(x_BNC, images_B))
         saves = [wall_seconds(lambda: checkpoint.save(path, training.state_dict()), lab.device) for _ in range(3)]
         save_ms = 1e3 * sorted(saves)[1]
         yield {

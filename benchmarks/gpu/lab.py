@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.gpu.plain_settings import plain_settings
 from benchmarks.gpu.scale import Scale, Tokens
+from benchmarks.gpu.timing import Work, milliseconds
 from benchmarks.synthetic import synthetic_store
 from toconv.models.linear_code import LinearCode
 from toconv.tokens.codes import FITTED_BY
@@ -36,6 +37,9 @@ class Lab:
     @property
     def is_gpu(self) -> bool:
         return self.device.type == "cuda"
+
+    def milliseconds(self, work: Work) -> float:
+        return milliseconds(work, self.device, self.scale.seconds, self.scale.rounds)
 
     def store(self, tokens: Tokens) -> TokenStore:
         """Written once for all parts, a half-written one anew."""

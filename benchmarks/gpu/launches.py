@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.gpu.lab import NEEDS_GPU, Lab, Row, attempted
 from benchmarks.gpu.timing import wall_seconds
+from benchmarks.products import HostReads
 from toconv.training.loop import Training
 
 STEPS, TOP = 3, 12  # profiled; kernels that are named
-READ = "aten::_local_scalar_dense"  # what .item() and .tolist() of one number come to
-
-
-class HostReads(TorchDispatchMode):
-    """Counts operators, and those by which the host reads a number from the device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operators = self.reads = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
-        self.operators += 1
-        self.reads += func.name() == READ
-        return func(*args, **(kwargs or {}))
 
 
 def measure(lab: Lab) -> Iterator[Row]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from benchmarks.gpu.captured import CapturedStep
 from benchmarks.gpu.lab import Lab, Row
-from benchmarks.gpu.timing import milliseconds, wall_seconds
+from benchmarks.gpu.timing import wall_seconds
 from benchmarks.naive_step import NaiveStep
 
 
@@ -21,11 +21,11 @@ def measure(lab: Lab) -> Iterator[Row]:
     naive_ms = 1e3 * statistics.median(rounds)
     for precision in ("fp32", "bf16"):
         training = lab.training(tokens, precision == "bf16")
-        ours_ms = milliseconds(lambda t=training: t.step(x_BNC, images_B), lab.device, lab.scale.seconds)
+        ours_ms = lab.milliseconds(lambda t=training: t.step(x_BNC, images_B))
         yield _row(f"{precision}, launched singly", naive_ms, ours_ms)
         if lab.is_gpu:
             captured = CapturedStep(lab.training(tokens, precision == "bf16"), x_BNC, images_B)
-            yield _row(f"{precision}, graph", naive_ms, milliseconds(captured, lab.device, lab.scale.seconds))
+            yield _row(f"{precision}, graph", naive_ms, lab.milliseconds(captured))
 
 
 def _row(ours: str, naive_ms: float, ours_ms: float) -> Row:

@@ -38,40 +38,25 @@ PARTS = (
         "The training step against its matrix products",
         f"operations launched singly, at CLIP ViT-L/14's shape; the products alone run in the same types; {SHARE}",
         "step:measure",
-        90,
+        80,
     ),
     Part(
         "graph", "The step as one CUDA graph", f"critic steps, penalty and generator step; {SHARE}", "faster:graph", 40
     ),
     Part("naive", "The naive step", "the same networks as a first implementation steps them", "naive:measure", 30),
     Part(
-        "resumed", "Going on from a checkpoint", "two epochs against one, a checkpoint and one", "keeping:resumed", 25
-    ),
-    Part("checkpoint", "A checkpoint against a step", "written with its checksum and synced", "keeping:time_of", 20),
-    Part(
-        "losses",
-        "How far losses part",
-        "from those on the CPU in fp32, step by step, the largest difference as a share",
-        "curves:measure",
-        60,
-    ),
-    Part(
         "encoder",
         "An encoder of ViT-L/14's shape",
         "random weights, bf16; products as in the step",
         "encoder:measure",
-        50,
+        60,
     ),
     Part(
-        "processes",
-        "Small trainings side by side",
-        "at ViT-S/14's shape and batch 16, each in a process of its own: what `gpu: 0.25` is worth",
-        "together:processes",
+        "reading",
+        "Token reading",
+        "what it adds to a step in bf16, launched singly; share_of_step is that share",
+        "reading:measure",
         80,
-    ),
-    Part("stacked", "Small trainings stacked", "the same in one process by torch.func.vmap", "together:stacked", 30),
-    Part(
-        "reading", "Token reading", "what it adds to a step in bf16; share_of_step is that share", "reading:measure", 80
     ),
     Part(
         "compiled",
@@ -80,4 +65,21 @@ PARTS = (
         "faster:compiled",
         90,
     ),
+    Part("resumed", "Going on from a checkpoint", "two epochs; one, a checkpoint and one", "keeping:resumed", 25),
+    Part("checkpoint", "A checkpoint against a step", "written with its checksum and synced", "keeping:time_of", 20),
+    Part(
+        "losses",
+        "How far losses part",
+        "from those on the CPU in fp32, step by step, the largest difference as a share",
+        "curves:measure",
+        70,
+    ),
+    Part(
+        "processes",
+        "Small trainings side by side",
+        "at ViT-S/14's shape and batch 16, each in a process of its own: what `gpu: 0.25` is worth",
+        "together:processes",
+        80,
+    ),
+    Part("stacked", "Small trainings stacked", "the same in one process by torch.func.vmap", "together:stacked", 45),
 )

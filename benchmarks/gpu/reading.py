@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.gpu.lab import Lab, Row, attempted, random_codes
 from benchmarks.gpu.plain_settings import plain_settings
-from benchmarks.gpu.timing import GIGABYTE, milliseconds, wall_seconds
+from benchmarks.gpu.timing import GIGABYTE, wall_seconds
 from benchmarks.synthetic import write_manifest
 from toconv.tokens import batches
 from toconv.tokens.manifest import SHARD_CROPS
@@ -62,7 +62,7 @@ def read(lab: Lab, store: TokenStore, cold: bool) -> Row:
         training.store.read("train", torch.arange(min(store.count("train"), count * training.train.batch_size)))
     alone_ms = 1e3 * wall_seconds(lambda: _worked_through(training, count, False), lab.device) / count
     x_BNC, images_B = lab.batch(training, training.train.batch_size)
-    step_ms = milliseconds(lambda: training.step(x_BNC, images_B), lab.device, lab.scale.seconds)
+    step_ms = lab.milliseconds(lambda: training.step(x_BNC, images_B))
     if cold:
         forget(store)
     both_ms = 1e3 * wall_seconds(lambda: _worked_through(training, count, True), lab.device) / count

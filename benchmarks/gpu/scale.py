@@ -36,6 +36,7 @@ class Encoder:
 class Scale:
     tiny: bool
     seconds: float  # that a timing runs for
+    rounds: int  # that it has at least
     large: Tokens  # CLIP ViT-L/14's
     small: Tokens  # of a training that leaves most of a card idle
     encoder: Encoder
@@ -52,6 +53,7 @@ class Scale:
 CARD = Scale(
     tiny=False,
     seconds=0.3,
+    rounds=5,
     large=Tokens(24, 1024, 6, 256, 512, (6, 4, 8, 12), (256, 32, 128, 512)),
     small=Tokens(24, 384, 6, 16, 128),
     encoder=Encoder(336, 14, 1024, 16, 24, (64, 128)),
@@ -60,14 +62,15 @@ CARD = Scale(
     read_batches=16,
     matrix_side=8192,
     processes=(1, 2, 4, 8),
-    together_seconds=4.0,
+    together_seconds=3.0,
     steps=200,
     naive_rounds=2,
 )
 NARROW = {f"model__{part}__width": 16 for part in ("compressor", "decoder", "critic")}
 TINY = Scale(
     tiny=True,
-    seconds=0.01,
+    seconds=0.001,
+    rounds=1,
     large=Tokens(12, 32, 3, 4, 8, (3, 4), (4, 8), NARROW),
     small=Tokens(12, 16, 3, 4, 8, settings=NARROW),
     encoder=Encoder(56, 14, 32, 4, 2, (2,)),

@@ -61,7 +61,7 @@ class StackedStep:
 
     def _made(self, weights: Weights, x_BNC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         bf16 = self._training.settings.hardware.mixed_precision is True
-        with torch.autocast(x_BNC.device.type, torch.bfloat16, enabled=bf16):
+        with torch.autocast(x_BNC.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
             return functional_call(self._generator, weights, (x_BNC,))
 
     def _critic_step(self, x_BNC: torch.Tensor, fakes_TBMC: torch.Tensor) -> None:

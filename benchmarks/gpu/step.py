@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from benchmarks.gpu.lab import Lab, Row, attempted
-from benchmarks.gpu.timing import PRECISIONS, milliseconds, peak_gigabytes, tf32
+from benchmarks.gpu.timing import PRECISIONS, peak_gigabytes, tf32
 from benchmarks.products import Product, Products, flops, matmuls
 from toconv.training.loop import Training
 
@@ -41,9 +41,10 @@ def timed(lab: Lab, training: Training, batch: int, precision: str) -> Row:
     with tf32(PRECISIONS[precision][1]):
         found = counted(step)
         return {
-            **against(lab, milliseconds(step, lab.device, lab.scale.seconds), found),
+            **against(lab, lab.milliseconds(step), found),
             "peak_gb": peak_gigabytes(step, lab.device),
             "tokens_gb": round(x_BNC.nbytes / 1e9, 2),
+            "tokens_copied_ms": round(lab.milliseconds(x_BNC.clone), 3),
         }
 
 
@@ -55,7 +56,7 @@ def counted(step: Callable[[], None]) -> Counter[Product]:
 
 def against(lab: Lab, step_ms: float, found: Counter[Product]) -> Row:
     """Under the precision that holds at the call."""
-    products_ms, work = milliseconds(matmuls(found, lab.device), lab.device, lab.scale.seconds), flops(found)
+    products_ms, work = lab.milliseconds(matmuls(found, lab.device)), flops(found)
     return {
         "step_ms": round(step_ms, 3),
         "products_ms": round(products_ms, 3),

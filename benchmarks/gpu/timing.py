@@ -19,10 +19,10 @@ PRECISIONS = {  # name: whether autocast runs compressor and decoder in bf16, an
     "tf32": (False, True),
     "fp32": (False, False),
 }
-FEWEST, MOST = 5, 200  # rounds
+MOST = 200  # rounds
 
 
-def milliseconds(work: Work, device: torch.device, seconds: float, fewest: int = FEWEST) -> float:
+def milliseconds(work: Work, device: torch.device, seconds: float, fewest: int = 5) -> float:
     """The median round, after two that are not counted and one that says how many fill `seconds`."""
     for _ in range(2):
         work()
