@@ -31,7 +31,6 @@ BENCH = REPOSITORY / "outputs" / "bench"
 def main(arguments: list[str]) -> int:
     """0 where every part was done, 3 where some were not, 2 where the request cannot be met."""
     asked = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.INTERRUPTED))  # what was begun is ended, and removed
     unknown = sorted(set(asked.parts) - {part.name for part in PARTS})
     if unknown:
         print(f"error: no such part: {', '.join(unknown)}; choose from {', '.join(part.name for part in PARTS)}")
@@ -39,6 +38,7 @@ def main(arguments: list[str]) -> int:
     if not asked.tiny and not once(torch.cuda.is_available, START_SECONDS):
         print("error: torch finds no GPU here; --tiny tries all of it on the CPU")
         return ExitCode.REQUEST
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.INTERRUPTED))  # what was begun is ended, and removed
     chosen = [part for part in PARTS if not asked.parts or part.name in asked.parts]
     name = "gpu_tiny" if asked.tiny else "gpu"
     results = Results(asked.json or BENCH / f"{name}.json", [part.name for part in chosen], tiny=asked.tiny)

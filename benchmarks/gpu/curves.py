@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.gpu.captured import CapturedStep
 from benchmarks.gpu.lab import Lab, Row, attempted
+from benchmarks.gpu.timing import tf32
 from toconv.evaluation.metrics import DIAGNOSTICS
 from toconv.training.loop import Training
 
@@ -38,7 +39,8 @@ def _runs(lab: Lab) -> list[tuple[str, bool, bool]]:
 
 
 def _compared(lab: Lab, bf16: bool, is_graph: bool, reference: torch.Tensor) -> Row:
-    return _said(lab, _curve(lab, _training(lab, bf16), is_graph), reference)
+    with tf32(False):
+        return _said(lab, _curve(lab, _training(lab, bf16), is_graph), reference)
 
 
 def _training(lab: Lab, bf16: bool = False, device: torch.device | None = None) -> Training:

@@ -51,7 +51,7 @@ class PlainViT(nn.Module):
         return self.blocks(torch.cat([self.first.expand(len(x_BNW), -1, -1), x_BNW], 1) + self.places)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # in inference_mode a linear layer is one operation, and no product is seen in it
 def measure(lab: Lab) -> Iterator[Row]:
     shape, rates = lab.scale.encoder, list[float]()
     with torch.device(lab.device):

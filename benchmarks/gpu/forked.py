@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 FORK = multiprocessing.get_context("fork")
@@ -74,31 +74,35 @@ def once(work: Callable[[], Any], seconds: float) -> Any:
 def at_once(works: list[Callable[[Callable[[], None]], Any]], seconds: float) -> list[Any]:
     """What each gives in a process of its own. Each is handed a function to call when it is ready, which returns once
     all are. Raises RuntimeError where one fails, CutOff where one takes too long."""
-    barrier, found = FORK.Barrier(len(works)), list[Any]()
-    started = []
-    for work in works:
+    barrier, started = FORK.Barrier(len(works)), {}
+    for place, work in enumerate(works):
         ours, theirs = FORK.Pipe(duplex=False)
-        ready = lambda: barrier.wait(seconds)  # noqa: E731
-        process = FORK.Process(target=_member, args=(work, ready, theirs))
+        process = FORK.Process(target=_member, args=(work, lambda: barrier.wait(seconds), theirs))
         process.start()
         theirs.close()
-        started.append((process, ours))
-    deadline = time.monotonic() + seconds
+        started[ours] = (place, process)
     try:
-        for _, ours in started:
-            if not ours.poll(max(0.0, deadline - time.monotonic())):
-                raise CutOff(f"not done after {seconds:.0f} s")
-            kind, value = ours.recv()
-            if kind == "error":
-                raise RuntimeError(value)
-            found.append(value)
+        return [value for _, value in sorted(_answers({ours: place for ours, (place, _) in started.items()}, seconds))]
     except EOFError:
         raise RuntimeError("a process ended by itself") from None
     finally:
-        for process, _ in started:
+        for _, process in started.values():
             process.kill()
             process.join()
-    return found
+
+
+def _answers(waiting: dict[Connection, int], seconds: float) -> Iterator[tuple[int, Any]]:
+    """Place and value of each, as they come; the first failure ends it, since the others wait for that process."""
+    deadline = time.monotonic() + seconds
+    while waiting:
+        ready = wait([*waiting], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            raise CutOff(f"not done after {seconds:.0f} s")
+        for connection in ready:
+            kind, value = connection.recv()
+            if kind == "error":
+                raise RuntimeError(value)
+            yield waiting.pop(connection), value
 
 
 def _member(work: Callable[[Callable[[], None]], Any], ready: Callable[[], Any], to: Connection) -> None:
