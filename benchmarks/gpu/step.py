@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 from benchmarks.gpu.lab import Lab, Row, attempted
-from benchmarks.gpu.timing import PRECISIONS, peak_gigabytes, tf32
+from benchmarks.gpu.timing import PRECISIONS, Work, peak_gigabytes, tf32
 from benchmarks.products import Product, Products, flops, matmuls
 from toconv.training.loop import Training
 
@@ -48,7 +48,7 @@ def timed(lab: Lab, training: Training, batch: int, precision: str) -> Row:
         }
 
 
-def counted(step: Callable[[], None]) -> Counter[Product]:
+def counted(step: Work) -> Counter[Product]:
     with Products() as products:
         step()
     return products.found
