@@ -12,20 +12,20 @@ import torch
 
 from benchmarks.comparison import REPOSITORY, Ratio, show
 from benchmarks.page import write_page
-from toconv.command_line import run_command
 from toconv.errors import ExitCode, RequestError
 from toconv.paths import write_atomic
-from toconv.progress import console, duration
 
 RATIOS = ("token_reading", "training_step", "encoding", "start_up", "sweep_overhead", "second_trial", "downstream")
 FIGURES = ("growth", "leanness")
 USAGE = f"""python -m benchmarks [NAME ...]
 Measures all of {", ".join((*RATIOS, *FIGURES))}, or those named. All of them together write
-outputs/bench/bench.json and docs/performance.md with its figures."""
+outputs/bench/bench.json and docs/performance.md with its figures. `python -m benchmarks gpu --help`: on a GPU."""
 
 
 def main(names: list[str]) -> ExitCode:
     """Raises RequestError on a name that is not there."""
+    from toconv.progress import console, duration  # rich, which `gpu` does without
+
     unknown = sorted(set(names) - {*RATIOS, *FIGURES})
     if unknown:
         raise RequestError(f"no such measurement: {', '.join(unknown)}\n{USAGE}")
@@ -55,5 +55,14 @@ def figure_path(name: str) -> Path:
     return REPOSITORY / "docs" / f"performance_{name}.png"
 
 
+def run(words: list[str]) -> int:
+    """`gpu` is a command of its own: it needs less than the others, and has options."""
+    if words[:1] == ["gpu"]:
+        return int(importlib.import_module("benchmarks.gpu.command").main(words[1:]))
+    from toconv.command_line import run_command
+
+    return run_command(lambda: sys.modules[__name__], words)
+
+
 if __name__ == "__main__":
-    sys.exit(run_command(lambda: sys.modules[__name__], sys.argv[1:]))
+    sys.exit(run(sys.argv[1:]))

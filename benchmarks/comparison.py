@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toconv.progress import console
-
 REPOSITORY = Path(__file__).resolve().parent.parent
 Work = Callable[[], Any]
 
@@ -83,6 +81,8 @@ def ratio_of(
 
 def show(ratios: Sequence[Ratio]) -> None:
     """Print each line as it would stand in docs/performance.md."""
+    from toconv.progress import console  # rich, which the measurements on a GPU do without
+
     for r in ratios:
         sign = "≥" if r.higher_is_better else "≤"
         console.print(

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.comparison import REPOSITORY, seconds
+from benchmarks.products import Products, flops, matmuls
 from benchmarks.start_up import python
 from benchmarks.synthetic import synthetic_store
-from benchmarks.training_step import Products, flops, matmuls
 from toconv.config import compose
 from toconv.hardware import keep_freed_memory
 from toconv.progress import console

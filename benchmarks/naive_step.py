@@ -39,7 +39,7 @@ class NaiveStep:
         t, loss = self.training, self.training.settings.loss
         for _ in range(t.settings.training.n_critic):
             fake_UC, real_UC = self._units(x_BNC, t.compressor(x_BNC).detach())
-            alpha_U1 = torch.rand(len(real_UC), 1)
+            alpha_U1 = torch.rand(len(real_UC), 1, device=x_BNC.device)
             mixed_UC = (alpha_U1 * real_UC + (1 - alpha_U1) * fake_UC).requires_grad_(True)
             scores_U = self.critic(mixed_UC)
             (gradient_UC,) = torch.autograd.grad(scores_U, mixed_UC, torch.ones_like(scores_U), create_graph=True)

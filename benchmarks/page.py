@@ -14,7 +14,8 @@ from toconv.paths import write_atomic
 
 NOT_RUN = """## Written for GPUs, not run
 
-No GPU was at hand. What follows is written as PyTorch documents it, and has not been run:
+No GPU was at hand. `python -m benchmarks gpu` measures on one (performance_gpu.md). What follows is written as PyTorch
+documents it, and has not been run:
 
 - tokens of a split are kept on the GPU when they take less than a quarter of its free memory
   (`toconv/tokens/batches.py`); otherwise the next batch travels from pinned memory, on a stream of its own, while this

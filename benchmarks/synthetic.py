@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from toconv.tokens.encoding import SHARD_CROPS
+from toconv.tokens.manifest import SHARD_CROPS
 from toconv.tokens.store import TokenStore
 
 
@@ -23,6 +24,12 @@ def synthetic_store(folder: Path, images: int, channels: int, grid_size: int = 2
             (folder / f"{name}.tokens.fp16").write_bytes(noise[:count].numpy().tobytes())
             (folder / f"{name}.class.fp16").write_bytes(noise[:count, 0].contiguous().numpy().tobytes())
             shards[name] = {"split": split, "images": count, "width": channels, "sha256": {}}
+    write_manifest(folder, grid_size, channels, shards)
+    return TokenStore(folder)
+
+
+def write_manifest(folder: Path, grid_size: int, channels: int, shards: dict[str, Any]) -> None:
+    """Of a complete store; `shards`: {name: its entry}."""
     (folder / "manifest.json").write_text(
         json.dumps(
             {
@@ -37,4 +44,3 @@ def synthetic_store(folder: Path, images: int, channels: int, grid_size: int = 2
             }
         )
     )
-    return TokenStore(folder)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.comparison import Ratio, in_turns, median_and_spread, ratio_of, show
 from benchmarks.naive_step import NaiveStep
+from benchmarks.products import Products, flops, matmuls
 from benchmarks.synthetic import synthetic_store
 from toconv.config import compose
 from toconv.hardware import bf16_is_fast, keep_freed_memory
@@ -23,54 +20,6 @@ from toconv.training.loop import Training
 
 GRID_SIZE, BATCH = 6, 32
 FLOORS = {1024: 0.75, 384: 0.60}
-Product = tuple[int, int, int]  # (m, k, n) of an (m, k) by (k, n) product
-aten = torch.ops.aten
-
-
-class Products(TorchDispatchMode):
-    """Counts the matrix products that run, backward passes included; a convolution counts as the product that
-    unfolding it would give."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: Counter[Product] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        name = func.overloadpacket
-        if name in (aten.mm, aten.addmm):
-            a, b = args[-2:]
-            self.found[a.shape[0], a.shape[1], b.shape[1]] += 1
-        elif name is aten.bmm:
-            self.found[args[0].shape[1], args[0].shape[2], args[1].shape[2]] += args[0].shape[0]
-        elif name is aten.convolution:
-            self._convolution(out, args[1], 1)
-        elif name is aten.convolution_backward:
-            self._convolution(args[0], args[2], sum(args[-1][:2]))
-        return out
-
-    def _convolution(self, out: torch.Tensor, weight: torch.Tensor, count: int) -> None:
-        self.found[out.numel() // out.shape[1], weight[0].numel(), weight.shape[0]] += count
-
-
-def flops(products: Counter[Product]) -> int:
-    return sum(2 * m * k * n * count for (m, k, n), count in products.items())
-
-
-def matmuls(products: Counter[Product]) -> Any:
-    """Work that does the same products on contiguous matrices of the same sizes and nothing else."""
-    sizes = [
-        (torch.randn(m, k), torch.randn(k, n), torch.empty(m, n), count)
-        for (m, k, n), count in products.items()
-        if 2 * m * k * n * count > 1e-3 * flops(products)
-    ]
-
-    def work() -> None:
-        for a, b, out, count in sizes:
-            for _ in range(count):
-                torch.mm(a, b, out=out)
-
-    return work
 
 
 def measure(rounds: int = 7) -> list[Ratio]:

@@ -36,7 +36,7 @@ EXEMPT = {  # modules that a training uses and that its code's version leaves ou
     "toconv.checkpoint": "gives back what was saved, or refuses it",
     "toconv.code_version": "makes this very hash",
     "toconv.tokens.store": "tokens are in a trial's identity by their fingerprint",
-    "toconv.tokens.images": "as tokens.store: which pictures",
+    "toconv.tokens.manifest": "as tokens.store: which shards",
     "toconv.tokens.onnx_weights": "as tokens.store: the encoder's weights",
     "toconv.tokens.encoder_weights": "as tokens.store: which weights",
     "toconv.encoder_catalogue": "what it reads becomes settings, and those of a token are in the fingerprint",

@@ -123,7 +123,7 @@ def torchs_dispatch_mode(name: str) -> None:
 
 
 ENCODERS, KERNEL, OPTIMIZERS = "tokens/encoders.py", "models/kernels/norm_silu.py", "training/optimizers.py"
-LLAVA, BENCH = "integrations/llava.py", "benchmarks/training_step.py"
+LLAVA, BENCH = "integrations/llava.py", "benchmarks/products.py"
 SUPPORTS = "a kind of attention that the compressed tower leaves to the encoder in it"
 UNWRAPPED = "without its wrapper, whose first call imports torch._dynamo: a second before a worker's first step"
 FLOPS = "a matrix product, by which the benchmark counts what a step computes"

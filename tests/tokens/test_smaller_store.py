@@ -7,7 +7,7 @@ from toconv.errors import StoreError
 from toconv.tokens import encoding
 from toconv.tokens.batches import Batches
 from toconv.tokens.encoding import prepare_store
-from toconv.tokens.images import SPLITS
+from toconv.tokens.manifest import SPLITS
 from toconv.tokens.smaller_picture import encode_smaller
 from toconv.tokens.smaller_store import SmallerPictures, smaller_store
 from toconv.tokens.store import TokenStore

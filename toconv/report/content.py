@@ -17,7 +17,8 @@ from toconv.report.front_data import Results
 from toconv.settings import DataSettings
 from toconv.sweep.driver import Driver
 from toconv.sweep.file import Sweep
-from toconv.tokens.images import SPLITS, listed_and_skipped
+from toconv.tokens.images import listed_and_skipped
+from toconv.tokens.manifest import SPLITS
 from toconv.tokens.store import TokenStore
 from toconv.training.epochs import Epoch, read_epochs
 

@@ -10,8 +10,8 @@ from torch import nn
 from toconv.errors import EncoderError
 from toconv.settings import EncoderSettings
 from toconv.tokens.encoders import load_tail
-from toconv.tokens.images import SPLITS
 from toconv.tokens.known_images import KnownImages
+from toconv.tokens.manifest import SPLITS
 from toconv.tokens.store import TokenStore
 
 

@@ -26,8 +26,8 @@ from toconv.settings import DataSettings, EncoderSettings, Settings
 from toconv.tokens.encoder_models import count_blocks
 from toconv.tokens.encoder_weights import architecture_identity, resolve_dtype, weights_identity
 from toconv.tokens.encoders import load_encoder
-from toconv.tokens.images import SPLITS, Picture, Splits, class_names, digests, listed_and_skipped
-from toconv.tokens.manifest import is_complete, read_manifest
+from toconv.tokens.images import Picture, Splits, class_names, digests, listed_and_skipped
+from toconv.tokens.manifest import SHARD_CROPS, SPLITS, is_complete, read_manifest
 from toconv.tokens.near_duplicates import keep_hashes
 from toconv.tokens.readable import keep_reasons, unreadable
 from toconv.tokens.store import memory_map
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from toconv.tokens.pixels import Views
 
 FORMAT = 1
-SHARD_CROPS = 128
 FIRST_MINUTE = 300  # pictures that are encoded in it on a CPU
 SPREAD = 1e-6  # standard deviations below this are taken as it: a channel that never varies
 

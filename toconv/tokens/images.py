@@ -12,10 +12,10 @@ from toconv.errors import DataError
 from toconv.paths import sha256
 from toconv.settings import SOURCES, DataSettings, named_object
 from toconv.tokens.listing import pictures_below, say_left_out, say_once, some
+from toconv.tokens.manifest import SPLITS
 from toconv.tokens.near_duplicates import MOST, near_duplicates, perceptual_hashes
 from toconv.tokens.readable import unreadable
 
-SPLITS = ("train", "val", "test")
 VAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.", re.I)  # of ImageNet's flat val/: the line of its class
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"  # of its devkit: a class a line
 

@@ -5,7 +5,7 @@
 import torch
 
 from toconv.errors import StoreError
-from toconv.tokens.images import SPLITS
+from toconv.tokens.manifest import SPLITS
 from toconv.tokens.store import TokenStore
 
 SAME = 1e-2  # largest difference of a standardised number, within which two tokens are the same image's

@@ -10,6 +10,8 @@ from pydantic import Field, FiniteFloat, ValidationError, model_validator
 from toconv.errors import StoreError, told
 from toconv.settings import Group, Positive
 
+SPLITS = ("train", "val", "test")
+SHARD_CROPS = 128  # images of a shard, at most
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]  # of a file of the store
 
 

@@ -20,8 +20,8 @@ from toconv.progress import bar
 from toconv.settings import DataSettings, Settings
 from toconv.tokens.encoders import FrozenEncoder, load_encoder
 from toconv.tokens.encoding import Shard, encoder_batches, intact, plan_shards, write_shard
-from toconv.tokens.images import SPLITS, list_splits
-from toconv.tokens.manifest import read_manifest
+from toconv.tokens.images import list_splits
+from toconv.tokens.manifest import SPLITS, read_manifest
 from toconv.tokens.pixels import pixels_at
 from toconv.tokens.resized_encoder import resized_encoder
 from toconv.tokens.smaller_store import FORMAT, smaller_folder

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from toconv.errors import StoreError
-from toconv.tokens.images import SPLITS
 from toconv.tokens.known_images import KnownImages
+from toconv.tokens.manifest import SPLITS
 from toconv.tokens.store import TokenStore
 
 FORMAT = 1

@@ -9,8 +9,7 @@ import torch
 
 from toconv.errors import StoreError
 from toconv.tokens.crop_boxes import Box, crop_box
-from toconv.tokens.images import SPLITS
-from toconv.tokens.manifest import read_manifest
+from toconv.tokens.manifest import SPLITS, read_manifest
 
 
 def memory_map(path: Path, shape: tuple[int, ...]) -> torch.Tensor:

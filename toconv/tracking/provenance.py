@@ -11,7 +11,7 @@ from typing import Any
 from toconv import config
 from toconv.paths import CHECKOUT
 from toconv.settings import Settings
-from toconv.tokens.images import SPLITS
+from toconv.tokens.manifest import SPLITS
 from toconv.tokens.store import TokenStore
 from toconv.training.identity import deciding
 

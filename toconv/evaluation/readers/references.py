@@ -17,7 +17,7 @@ from toconv.settings import EncoderSettings
 from toconv.tokens.batches import Batches
 from toconv.tokens.derived import derived
 from toconv.tokens.encoders import EncoderTail, load_tail
-from toconv.tokens.images import SPLITS
+from toconv.tokens.manifest import SPLITS
 from toconv.tokens.store import TokenStore
 
 COMPUTED_BY = (
