@@ -20,7 +20,8 @@ from toconv.training.loop import Training
 with tempfile.TemporaryDirectory() as folder:
     store = synthetic_store(Path(folder, "store"), 4, 16)
     training = Training(compose({"training.batch_size": 4}), store, torch.device("cpu"))
-    training.step(next(iter(training.train)))
+    images_B, x_BNC = next(training.train.shuffled(training.shuffle))
+    training.step(x_BNC, images_B)
     training.load_state_dict(training.state_dict())
 print("torch._dynamo" in sys.modules)
 """
