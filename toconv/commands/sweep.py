@@ -235,10 +235,9 @@ def _recommend(driver: Driver) -> None:
 
 def _finish(driver: Driver, tracker: BackgroundTracker, seconds: float) -> ExitCode:
     """results.csv, the front, where to look next, and what the exit code says."""
-    from toconv.analysis.advice import advice  # start-up: SciPy, beside the last trials
-    from toconv.analysis.pareto import REFERENCES, against, named
+    from toconv.analysis.pareto import named  # start-up: SciPy, beside the last trials
     from toconv.sweep.session import stop_tracking
-    from toconv.sweep.terminal.tables import finalists_table, front_table
+    from toconv.sweep.terminal.tables import show_results
     from toconv.tracking.tracker import how_to_look
 
     spent = driver.budget_spent() if driver.left() else None
@@ -246,13 +245,7 @@ def _finish(driver: Driver, tracker: BackgroundTracker, seconds: float) -> ExitC
     records = driver.records()
     failed, unfinished = named(records, state=State.FAILED), named(records, state=State.RUNNING)
     stop_tracking(driver, tracker, "FINISHED")
-    for table in (front_table(records, driver.sweep.file.objectives), finalists_table(records)):
-        if table:
-            console.print(table)
-    for line in (line for baseline in REFERENCES for line in against(records, baseline)):
-        console.print(line)
-    for a in advice(records):
-        console.print(f"{a.tokens} tokens, for {a.purpose}: {a.take}{'' if a.trained else ', not trained'} ({a.why})")
+    show_results(records, driver.sweep.file.objectives)
     for record in failed:
         console.print(f"failed: {record.name}: {record.reason}\n  to debug: {record.debug_command(typed())}")
     console.print(

@@ -5,11 +5,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from toconv.analysis.pareto import front
+from toconv.analysis.advice import advice
+from toconv.analysis.pareto import REFERENCES, against, front
 from toconv.analysis.records import Kind, TrialRecord, baselines_at, settings_text
 from toconv.analysis.results import own_metrics
 from toconv.analysis.seeds import CONFIDENCE, TESTED, summarise
 from toconv.evaluation.metrics import GIVEN, GIVEN_NOTE, Place, names_in
+from toconv.progress import console
+
+
+def show_results(records: Sequence[TrialRecord], objectives: Mapping[str, str]) -> None:
+    """Both tables, what the trained ones are against each reference, and what to take."""
+    for table in (front_table(records, objectives), finalists_table(records)):
+        if table:
+            console.print(table)
+    for line in (line for baseline in REFERENCES for line in against(records, baseline)):
+        console.print(line)
+    for a in advice(records):
+        console.print(f"{a.tokens} tokens, for {a.purpose}: {a.take}{'' if a.trained else ', not trained'} ({a.why})")
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
