@@ -7,7 +7,8 @@ from toconv.analysis.advice import PURPOSES, advice
 
 
 def values(distortion, agreement):
-    return {"distortion": distortion, "perception": 0.1, "embedding_agreement": agreement}
+    grid = {"distortion_ridge": distortion + 0.01}
+    return {"distortion": distortion, "perception": 0.1, "embedding_agreement": agreement, **grid}
 
 
 def free(name, tokens, distortion, agreement):
@@ -67,6 +68,16 @@ def test_what_costs_nothing_is_taken_where_no_training_is_better():
 def test_a_training_with_several_seeds_must_be_better_by_more_than_its_interval(pairs, take):
     found = taken([*of_seeds(7, *pairs), free("strided", 16, 0.6, 0.92)])
     assert found[16, "a frozen reader"][0] == take
+
+
+def test_a_baseline_without_a_grid_is_not_taken_but_said_to_be_better():
+    a_set = free("tome", 16, 0.2, 0.85)
+    del a_set.values["distortion_ridge"]
+    records = [record("a", 16, 0, values=values(0.30, 0.86)), free("linear", 16, 0.31, 0.79), a_set]
+    fidelity, reader = advice(records)
+    assert (fidelity.take, reader.take) == ("k/a", "k/a")
+    assert fidelity.why.endswith("tome, a set of tokens in no grid, restored by what goes beside them, has 0.2000")
+    assert "tome" not in reader.why, "the training is better than the set"
 
 
 def test_what_was_given_as_a_loss_is_marked():

@@ -1,12 +1,10 @@
 """Embedding agreement against the encoder run by hand, and what any such metric must keep."""
 
-import json
-
 import pytest
 import torch
 import torch.nn.functional as F
 
-from toconv import config, grid
+from toconv import grid
 from toconv.evaluation.embedding_agreement import EmbeddingAgreement
 from toconv.tokens.batches import Batches
 from toconv.tokens.encoders import load_encoder
@@ -69,25 +67,6 @@ def test_embedding_agreement_does_not_depend_on_the_batches_and_embeddings_are_c
     assert EmbeddingAgreement(images, settings.encoder).of(lambda x: x)["embedding_agreement"] == pytest.approx(
         1, abs=1e-6
     )
-
-
-@pytest.fixture
-def with_text(tiny, tmp_path):
-    """A tiny CLIP whose text tower has CLIP's own vocabulary."""
-    import open_clip
-
-    tower = {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}
-    model = {**json.loads(open(tiny["encoder.architecture"]).read()), "text_cfg": tower}
-    architecture, weights = tmp_path / "toconv_tiny_text.json", tmp_path / "tiny_text.pt"
-    architecture.write_text(json.dumps(model))
-    open_clip.add_model_config(architecture)
-    torch.manual_seed(1)
-    state = open_clip.create_model("toconv_tiny_text").state_dict()
-    for name, value in state.items():
-        if ".attn." in name:  # tokens count: else the class token alone decides, and every compressor agrees
-            value.mul_(20)
-    torch.save(state, weights)
-    return config.compose({**tiny, "encoder.architecture": str(architecture), "encoder.weights": str(weights)})
 
 
 def noise(x):

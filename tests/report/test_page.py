@@ -154,7 +154,7 @@ def test_choosing_a_metric_shows_its_points_and_no_others(page, results, metric,
 
 def test_points_lie_where_their_values_do(page):
     places = page.execute_script("""
-        return [...document.querySelectorAll("#front .view.on .wide-plot .point[data-value]")].map(
+        return [...document.querySelectorAll("#front > .views .view.on .wide-plot .point[data-value]")].map(
           (p) => [Number(p.dataset.value), p.transform.baseVal[0].matrix.f]);""")
     (low, bottom), (high, top) = min(places), max(places)
     for value, y in places:
@@ -163,13 +163,28 @@ def test_points_lie_where_their_values_do(page):
 
 
 def test_baselines_can_be_hidden_for_a_closer_look(page):
-    button = page.find_element(By.CSS_SELECTOR, '#front .views button[data-value="hidden"]')
+    button = page.find_element(By.CSS_SELECTOR, '#front > .views button[data-value="hidden"]')
     into_view(page, button)
-    shown = "#front .views:first-of-type .view.on .point.baseline"
+    shown = "#front > .views:first-of-type .view.on .point.baseline"
     assert page.find_elements(By.CSS_SELECTOR, shown)
     button.click()
     assert not page.find_elements(By.CSS_SELECTOR, shown)
-    assert page.find_elements(By.CSS_SELECTOR, "#front .views:first-of-type .view.on .point.trial")
+    assert page.find_elements(By.CSS_SELECTOR, "#front > .views:first-of-type .view.on .point.trial")
+
+
+def test_what_is_not_shown_first_stands_folded_with_a_figure_and_numbers_of_each(page, results):
+    box = page.find_element(By.XPATH, "//section[@id='front']/details[summary[starts-with(., 'What else')]]")
+    into_view(page, box)
+    assert not box.find_element(By.CSS_SELECTOR, ".view.on").is_displayed()
+    box.find_element(By.TAG_NAME, "summary").click()
+    assert box.find_element(By.CSS_SELECTOR, ".view.on").is_displayed()
+    heads = {cell.get_dom_attribute("data-name") for cell in box.find_elements(By.CSS_SELECTOR, "th")}
+    folded = {"embedding_read", "segmentation_restored", "last_layer_read_hard"}
+    assert folded <= heads & set(next(iter(results.values()))) and "last_layer_read" not in heads
+    offered = {
+        b.get_dom_attribute("data-value") for b in box.find_elements(By.CSS_SELECTOR, "button[data-key=measure]")
+    }
+    assert folded <= offered
 
 
 def test_the_keyboard_reaches_a_point_and_its_reading_appears(page, results):
@@ -226,7 +241,7 @@ def test_it_reads_without_a_script(sweep):
         driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
         driver.get(sweep[1].report.as_uri())
         driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
-        views = driver.find_elements(By.CSS_SELECTOR, "#front .view")
+        views = driver.find_elements(By.CSS_SELECTOR, "#front > .views .view")
         assert all(v.is_displayed() != ("extra" in v.get_dom_attribute("class")) for v in views) and len(views) > 8
         assert not driver.find_element(By.CSS_SELECTOR, ".choices").is_displayed()
         assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")

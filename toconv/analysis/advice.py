@@ -1,7 +1,7 @@
 """What to take at each number of tokens: for fidelity, and for a reader that was never trained on compressed tokens."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from toconv.analysis.pareto import recommended
 from toconv.analysis.records import TrialRecord, baselines_at
@@ -26,7 +26,8 @@ class Advice:
 def advice(records: Sequence[TrialRecord]) -> list[Advice]:
     """By rising tokens, in the order of PURPOSES. Chosen on validation pictures: the best training where it is better
     than every baseline, by more than its interval where it has one; else the best baseline. Fidelity's training is the
-    recommended one."""
+    recommended one. Baselines whose tokens stand in no grid are not chosen; where one is better than all, that is
+    said."""
     groups = seed_groups(records)
     found = []
     for tokens, trial in recommended(records).items():
@@ -35,14 +36,22 @@ def advice(records: Sequence[TrialRecord]) -> list[Advice]:
             best = best_at_each(groups, metric.name, metric).get(tokens)
             group = own if metric is FIDELITY else best[0] if best else None
             if group and (ours := group.estimate(metric.name)):
-                found.append(_choice(tokens, purpose, group, ours, _best_free(records, tokens, metric)))
+                free = [r for r in baselines_at(records, tokens).values() if metric.name in r.values]
+                choice = _choice(tokens, purpose, group, ours, _best([r for r in free if r.gives_grid], metric))
+                found.append(replace(choice, why=choice.why + _better_set(free, ours, metric)))
     return found
 
 
-def _best_free(records: Sequence[TrialRecord], tokens: int, metric: Metric) -> TrialRecord | None:
-    free = [r for r in baselines_at(records, tokens).values() if metric.name in r.values]
-    best = metric.best(r.values[metric.name] for r in free) if free else None
-    return next((r for r in free if r.values[metric.name] == best), None)
+def _best(records: Sequence[TrialRecord], metric: Metric) -> TrialRecord | None:
+    return min(records, key=lambda r: metric.sign * r.values[metric.name], default=None)
+
+
+def _better_set(free: Sequence[TrialRecord], ours: Estimate, metric: Metric) -> str:
+    """What a baseline without a grid has, where it is better than the training and all others."""
+    best = _best(free, metric)
+    if best is None or best.gives_grid or compare(ours, best.values[metric.name], metric) != "worse":
+        return ""
+    return f"; {best.name}, a set of tokens in no grid, restored by what goes beside them, has {_value(best, metric)}"
 
 
 def _choice(tokens: int, purpose: str, group: SeedGroup, ours: Estimate, free: TrialRecord | None) -> Advice:
@@ -51,9 +60,7 @@ def _choice(tokens: int, purpose: str, group: SeedGroup, ours: Estimate, free: T
     trained = f"{metric.words} {value}"
     if free is None:
         return Advice(tokens, purpose, group.name, True, f"{trained}; no baseline was measured")
-    theirs = free.values[metric.name]
-    tested = f" (test {free.values[TEST.prefix + metric.name]:.4f})" if TEST.prefix + metric.name in free.values else ""
-    untrained, verdict = f"{theirs:.4f}{tested}", compare(ours, theirs, metric)
+    untrained, verdict = _value(free, metric), compare(ours, free.values[metric.name], metric)
     if verdict == "better":
         hint = "" if ours.half_width is not None else "; one training, so a hint until seeds confirm it"
         why = f"{trained}, against {untrained} of {free.name}, the best without training{hint}"
@@ -61,6 +68,11 @@ def _choice(tokens: int, purpose: str, group: SeedGroup, ours: Estimate, free: T
     beside = "which is worse" if verdict == "worse" else "whose interval holds that"
     why = f"{metric.words} {untrained} without any training; the best training has {value}, {beside}"
     return Advice(tokens, purpose, free.name, False, why)
+
+
+def _value(free: TrialRecord, metric: Metric) -> str:
+    on_test = free.values.get(TEST.prefix + metric.name)
+    return f"{free.values[metric.name]:.4f}" + ("" if on_test is None else f" (test {on_test:.4f})")
 
 
 def _tested(group: SeedGroup, metric: Metric) -> str:

@@ -67,6 +67,11 @@ class TrialRecord:
         assert self.folder is not None
         return TrialPaths(self.folder)
 
+    @property
+    def gives_grid(self) -> bool:
+        """Whether its tokens stand in a k×k grid, which the common decoder needs; some baselines' are a set."""
+        return self.kind != Kind.BASELINE or "distortion_ridge" in self.values
+
     def is_given(self, name: str) -> bool:
         """Whether the metric of this name was its loss."""
         return is_given(name, {**self.settings, **self.params})

@@ -100,8 +100,7 @@ def best_at_each(found: Sequence[SeedGroup], name: str, metric: Metric) -> dict[
         here = [(group, e) for group in found if group.tokens == tokens and (e := group.estimate(name))]
         here = [(group, e) for group, e in here if e.half_width is not None] or here
         if here:
-            sign = 1 if metric.lower_is_better else -1
-            best[tokens] = min(here, key=lambda pair: sign * pair[1].mean)
+            best[tokens] = min(here, key=lambda pair: metric.sign * pair[1].mean)
     return best
 
 

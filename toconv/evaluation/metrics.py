@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -55,6 +55,11 @@ class Metric:
     def direction(self) -> str:
         return "lower is better" if self.lower_is_better else "higher is better"
 
+    @property
+    def sign(self) -> int:
+        """By which a value is multiplied so that lower is better."""
+        return 1 if self.lower_is_better else -1
+
     def best(self, values: Iterable[float]) -> float:
         return min(values) if self.lower_is_better else max(values)
 
@@ -84,6 +89,7 @@ READ_BY = within(  # modules of all readers, below the package
     "references",
     "restored",
     "ridge",
+    "zero_shot",
 )
 HARD = "_hard"  # ends the name of a metric on the half of the pictures on which the smaller picture does worst
 EVERYWHERE = frozenset(Place)
@@ -162,6 +168,12 @@ METRICS = {
                     "probe_read",
                     "linear probe",
                     "accuracy of a kernel ridge to an image's class, fitted on training pictures",
+                    FOLDED,
+                ),
+                (
+                    "zero_shot_kept",
+                    "zero-shot accuracy",
+                    "accuracy of the embedding against the text tower's of the class folders' names",
                     FOLDED,
                 ),
                 (
@@ -265,6 +277,13 @@ def shown_in(place: Place) -> list[Metric]:
 def names_in(place: Place, split: Split = VALIDATION) -> list[str]:
     """Their names on the pictures of `split`."""
     return [split.prefix + m.name for m in shown_in(place)]
+
+
+def folded() -> list[Metric]:
+    """What is shown nowhere first: readers that tell compressors apart less than the others, and everything that is
+    measured on the hard half too."""
+    hard = (replace(m, name=m.name + HARD, title=f"{m.title}, hard half") for m in METRICS.values())
+    return [*(m for m in METRICS.values() if not m.shown), *hard]
 
 
 def objectives() -> list[str]:

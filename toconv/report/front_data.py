@@ -10,7 +10,7 @@ from toconv.analysis.ablation import CURVE
 from toconv.analysis.pareto import recommended
 from toconv.analysis.records import Kind, TrialRecord
 from toconv.analysis.seeds import Estimate, SeedGroup, best_at_each, seed_groups
-from toconv.evaluation.metrics import HELD_OUT, METRICS, Metric, Place, Split, shown_in
+from toconv.evaluation.metrics import HELD_OUT, METRICS, Metric, Place, Split, folded, shown_in
 
 DISTORTION = METRICS["distortion"]
 TOKENS = "tokens"
@@ -88,6 +88,10 @@ class Results:
     @cached_property
     def against_distortion(self) -> list[Measured]:
         return self._measured(Place.PANEL)
+
+    @cached_property
+    def folded(self) -> list[Measured]:
+        return self._known(Measured(split, metric) for split in HELD_OUT for metric in folded())
 
     def _measured(self, place: Place) -> list[Measured]:
         return self._known(Measured(split, metric) for split in HELD_OUT for metric in shown_in(place))

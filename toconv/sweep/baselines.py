@@ -39,11 +39,13 @@ def baseline_records(sweep: Sweep, store: Path) -> list[TrialRecord]:
         tokens = TokenStore(store)
         smaller = _encoded(sweep, tokens, smaller)
         evaluation = Evaluation(tokens, sweep.base.encoder, BATCH, resolve_device(sweep.base.hardware))
-        with bar("k") as progress:
-            for k in progress.track(missing, description="baselines at each"):
-                _keep(_path(store, k), measure(evaluation, k))
-            for k in progress.track(smaller, description="the smaller picture at each"):
-                _keep(_path(store, k, SMALLER), measure_smaller(evaluation, k))
+        steps = [(measure, _path(store, k), k) for k in missing]
+        steps += [(measure_smaller, _path(store, k, SMALLER), k) for k in smaller]
+        with bar("steps") as progress:
+            task = progress.add_task("baselines", total=len(steps))
+            for measured, path, k in steps:
+                _keep(path, measured(evaluation, k))
+                progress.advance(task)
     records = recorded_baselines(sweep, store)
     if missing:
         shrunk = [" + ".join(f"{r.values[name]:g}" for name in SHRINKAGE) for r in records if r.name == "linear"]

@@ -119,8 +119,8 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
         f"{file.name}: {trials} trials in {len(cells)} cell(s), sampler {file.sampler}, "
         f"{base.training.epochs} epochs each, into {paths.root}"
     )
-    images = ", ".join(f"{n} {split}" for split, n in splits.items())
-    console.print(f"{base.encoder.stated}; images: {images}")
+    of_splits = ", ".join(f"{n} {split}" for split, n in splits.items())
+    console.print(f"{base.encoder.stated}; images: {of_splits}")
     console.print(_table(sweep, costs))
     for line in matched(sweep):
         console.print(line)
@@ -132,10 +132,12 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     steps = base.training.epochs * -(-splits["train"] // base.training.batch_size)
     mean_flops = sum(cost.step_flops for cost in costs.values()) / len(costs)
     seconds = trials * steps * mean_flops / rate * SLOWDOWN
-    folder = _names(base) * max(cost.checkpoint_bytes for cost in costs.values())
+    folder, images = _names(base) * max(cost.checkpoint_bytes for cost in costs.values()), sum(splits.values())
+    smaller = estimated_bytes(base, images, sweep.grid_sizes()) / GIGABYTE
     console.print(
-        f"disk: tokens {estimated_bytes(base, sum(splits.values())) / GIGABYTE:.2f} GB"
+        f"disk: tokens {estimated_bytes(base, images) / GIGABYTE:.2f} GB"
         f" ({'already there' if stored else 'to be encoded first'}), "
+        f"{f'those of smaller pictures {smaller:.2f} GB, ' if file.baselines else ''}"
         f"checkpoints at most {folder / GIGABYTE:.2f} GB a trial, which only running trials and those on the "
         f"front keep: at most {trials * folder / GIGABYTE:.2f} GB if all were"
     )

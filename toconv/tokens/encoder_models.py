@@ -5,7 +5,7 @@
 import logging
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,10 @@ def _known_name(settings: EncoderSettings) -> str:
     return Path(settings.architecture).stem
 
 
-def load_classifier(settings: EncoderSettings, device: torch.device) -> torch.Tensor | None:
-    """(E, K) unit embeddings of ImageNet's K = 1000 class names by the encoder's own text tower, open_clip's
+def load_classifier(
+    settings: EncoderSettings, device: torch.device, names: Sequence[str] | None = None
+) -> torch.Tensor | None:
+    """(E, K) unit embeddings of the classes' names (None: ImageNet's 1000) by the encoder's own text tower, open_clip's
     zero-shot classifier with its seven templates. None where there is no text tower of CLIP's vocabulary."""
     open_clip = _open_clip()
     if settings.library == "timm" or settings.weights.endswith(".onnx"):
@@ -73,12 +75,22 @@ def load_classifier(settings: EncoderSettings, device: torch.device) -> torch.Te
         classifier_EK = open_clip.build_zero_shot_classifier(
             model.float().to(device).eval(),
             tokenizer,
-            open_clip.IMAGENET_CLASSNAMES,
+            names or open_clip.IMAGENET_CLASSNAMES,
             open_clip.SIMPLE_IMAGENET_TEMPLATES,
             num_classes_per_batch=CLASSES_AT_ONCE,
             device=device,
         )
     return classifier_EK.cpu()
+
+
+def spoken(folders: Sequence[str]) -> list[str]:
+    """Names of classes as a sentence has them: ImageNet's where a folder is called by a WordNet number of its 1000
+    classes, else the folder's own with spaces for underscores."""
+    from timm.data import ImageNetInfo  # start-up: two seconds
+
+    numbers = ImageNetInfo("imagenet-1k").label_names()
+    of_number = dict(zip(numbers, _open_clip().IMAGENET_CLASSNAMES, strict=True))  # both in the numbers' order
+    return [of_number.get(folder) or folder.replace("_", " ") for folder in folders]
 
 
 def _load_model(settings: EncoderSettings) -> Any:

@@ -152,9 +152,11 @@ def _require_room(settings: Settings, folder: Path, missing: list[Shard]) -> Non
         )
 
 
-def estimated_bytes(settings: Settings, images: int) -> int:
-    """Disk that so many images take: fp16 tokens of each, and as much as a class token beside them."""
-    return images * (settings.encoder.grid_size**2 + 1) * settings.encoder.width * 2
+def estimated_bytes(settings: Settings, images: int, sizes: Iterable[int] | None = None) -> int:
+    """Disk that so many images take: fp16 tokens of each, and as much as a class token beside them. `sizes`: sides of
+    the grids of smaller pictures' tokens, in place of the encoder's own."""
+    sides = [settings.encoder.grid_size] if sizes is None else sizes
+    return images * sum(side**2 + 1 for side in sides) * settings.encoder.width * 2
 
 
 def plan_shards(splits: Splits, data: DataSettings) -> list[Shard]:

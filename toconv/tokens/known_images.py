@@ -1,6 +1,6 @@
 """Which image of a store tokens are of: for what is known of its images beside their tokens."""
 
-# B batch, N = g*g tokens of the grid, I images of a store, C channels
+# B batch, N = g*g tokens of the grid, I images of a store, C channels, L of them that are looked at
 
 import torch
 
@@ -8,6 +8,7 @@ from toconv.errors import StoreError
 from toconv.tokens.manifest import SPLITS
 from toconv.tokens.store import TokenStore
 
+LOOKED_AT = 32  # channels, of which 1.3 million images are 164 MB
 SAME = 1e-2  # largest difference of a standardised number, within which two tokens are the same image's
 
 
@@ -16,16 +17,17 @@ class KnownImages:
 
     def __init__(self, store: TokenStore, device: torch.device) -> None:
         self._store, self._middle = store, store.grid_size**2 // 2
-        known_IC = torch.cat([tokens_INC[:, self._middle] for split in SPLITS for tokens_INC in store.maps(split)])
         self.mean_C, self.std_C = store.mean_C.to(device), store.std_C.to(device)
-        self._known_IC = self.standardised(known_IC.to(device))
+        tokens = [tokens_INC[:, self._middle, :LOOKED_AT] for split in SPLITS for tokens_INC in store.maps(split)]
+        known_IL = torch.cat(tokens).to(device).float()
+        self._known_IL = (known_IL - self.mean_C[:LOOKED_AT]) / self.std_C[:LOOKED_AT]
 
     def __call__(self, x_BNC: torch.Tensor) -> torch.Tensor:
         """(B,) where each image stands in the row of all splits' images, of standardised (B, N, C) tokens. Raises
         StoreError where one is none of the store's."""
-        token_BC = x_BNC[:, self._middle].float()
-        image_B = torch.cdist(token_BC, self._known_IC).argmin(1)
-        if (token_BC - self._known_IC[image_B]).abs().max() > SAME:
+        token_BL = x_BNC[:, self._middle, :LOOKED_AT].float()
+        image_B = torch.cdist(token_BL, self._known_IL).argmin(1)
+        if (token_BL - self._known_IL[image_B]).abs().max() > SAME:
             raise StoreError(f"{self._store.folder}: has no image of these tokens")
         return image_B
 

@@ -19,7 +19,7 @@ from toconv.paths import free_bytes, write_atomic
 from toconv.progress import bar
 from toconv.settings import DataSettings, Settings
 from toconv.tokens.encoders import FrozenEncoder, load_encoder
-from toconv.tokens.encoding import Shard, encoder_batches, intact, plan_shards, write_shard
+from toconv.tokens.encoding import Shard, encoder_batches, estimated_bytes, intact, plan_shards, write_shard
 from toconv.tokens.images import list_splits
 from toconv.tokens.manifest import SPLITS, read_manifest
 from toconv.tokens.pixels import pixels_at
@@ -39,7 +39,7 @@ def encode_smaller(settings: Settings, store: TokenStore, sizes: Sequence[int]) 
             return
         shards = plan_shards(_pictures(settings.data, store), settings.data)
         work = [(s, [k for k in sizes if not intact(folders[k], manifests[k]["shards"].get(s.name))]) for s in shards]
-        _require_room(store, {k for _, missing in work for k in missing})
+        _require_room(settings, store, {k for _, missing in work for k in missing})
         _encode(settings, store, manifests, work)
         for k in sizes:
             manifests[k] |= {"shards": {s.name: manifests[k]["shards"][s.name] for s in shards}, "complete": True}
@@ -77,8 +77,8 @@ def _pictures(data: DataSettings, store: TokenStore) -> dict[str, Any]:
     return splits
 
 
-def _require_room(store: TokenStore, sizes: Iterable[int]) -> None:
-    needed = sum(map(store.count, SPLITS)) * store.width * 2 * sum(k * k + 1 for k in sizes)
+def _require_room(settings: Settings, store: TokenStore, sizes: Iterable[int]) -> None:
+    needed = estimated_bytes(settings, sum(map(store.count, SPLITS)), sizes)
     free = free_bytes(store.folder)
     if needed > free:
         raise MachineryError(

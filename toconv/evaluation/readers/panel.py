@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from toconv.evaluation.readers.reading import Reading, between, confusion, expla
 from toconv.evaluation.readers.references import Target, crops_together, references, tail_batches
 from toconv.evaluation.readers.restored import Saliency, segmentation
 from toconv.evaluation.readers.ridge import KernelRidge
+from toconv.evaluation.readers.zero_shot import ZeroShot
 from toconv.models.protocols import TokenMap
 from toconv.settings import EncoderSettings
 from toconv.tokens.codes import FOLDS
@@ -32,6 +34,7 @@ NEIGHBOURS = 10
 VALUES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {  # of each reader: the measure that its sums make
     "embedding_read": explained,
     "probe_read": share,
+    "zero_shot_kept": share,
     "last_layer_read": explained,
     "segmentation_read": mean_iou,
     "segmentation_restored": mean_iou,
@@ -148,9 +151,21 @@ class Readers:
         known."""
         if not self._store.classes:
             return None
-        number = {name: i for i, name in enumerate(sorted(set(self._store.classes["train"])))}
+        number = {name: i for i, name in enumerate(self._class_names())}
         class_P = torch.tensor([number.get(name, -1) for name in self._store.classes[split]])
         return class_P[self.images(split) // (self._store.count(split) // len(class_P))]
+
+    def _class_names(self) -> list[str]:
+        return sorted(set(self._store.classes["train"]))
+
+    @cached_property
+    def _zero_shot(self) -> ZeroShot | None:
+        if not self._store.classes:
+            return None
+        try:
+            return ZeroShot(self._store, self._encoder, self._class_names(), self._device)
+        except LookupError:
+            return None
 
     def _place_targets(self, known: Target) -> Iterator[torch.Tensor]:
         """(B, N, T + K): coordinates of the last layer, and the cluster as 1 among zeros."""
@@ -188,6 +203,9 @@ class Readers:
         with torch.autocast(self._device.type, enabled=False):
             for name, head in heads.items():
                 sums |= _spread(head.of(torch.cat(restored[name])), head.among_S, first)
+        class_I = self._classes(split)
+        if self._zero_shot and class_I is not None:
+            sums["zero_shot_kept"] = self._zero_shot.of(ours_IE, class_I)
         return sums | {"neighbours_kept": self._neighbours_kept(ours_IE, known.embedding_IE)}
 
     def _of_embedding(self, ridge: KernelRidge, z_BMC: torch.Tensor, embedding_BE: torch.Tensor) -> Sums:

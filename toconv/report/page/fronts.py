@@ -1,6 +1,7 @@
 """The front: what was reached at each number of tokens, in sentences, in figures and in numbers."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from html import escape
 
 from toconv.analysis.pareto import REFERENCES
@@ -33,6 +34,10 @@ TRIAL = ("circle", "trial", "a trial")
 RECOMMENDED = ("star", "recommended", "recommended: lowest validation distortion")
 BEST = ("circle", "best", "best at each number of tokens by this metric")
 SEEDS = ("circle", "estimate", f"mean over seeds of a trial’s settings, with its {CONFIDENCE:.0%} interval")
+HARD_HALF = (
+    "Hard half: the pictures on which the smaller picture of as many tokens does worst. docs/science.md says what each "
+    "measure says, and what it does not."
+)
 CURVE = ("line", "mixing", "mixing curve, strided to pooled")
 
 
@@ -48,7 +53,9 @@ def the_front(content: Content) -> str:
         parts += [f"<h3>Distortion against {' and '.join(titles)}</h3>", _by_distortion(content)]
     parts.append(nested(content))
     if content.measured:
-        parts.append(details("The numbers of these figures", _numbers(content)))
+        parts.append(details("The numbers of these figures", _numbers(content, content.measured)))
+    if content.folded:
+        parts.append(details("What else was measured: more readers, and the hard half", _folded(content)))
     return "".join(parts)
 
 
@@ -89,10 +96,12 @@ def _evidence(content: Content) -> str:
 
 
 def _by_tokens(content: Content, measured: Sequence[Measured]) -> str:
-    def drawn(m: Measured, hidden: bool) -> str:
-        return _tokens_figure(content, m, f"{m.metric.axis}, {m.split.title} pictures", hidden)
+    return _tokens_legend(content) + _views("metric", measured, partial(_split_figure, content))
 
-    return _tokens_legend(content) + _views("metric", measured, drawn)
+
+def _folded(content: Content) -> str:
+    views = _views("measure", content.folded, partial(_split_figure, content), closer=False)
+    return f"<p>{HARD_HALF}</p>{_tokens_legend(content)}{views}{_numbers(content, content.folded)}"
 
 
 def _by_own_measure(content: Content, measured: Sequence[Measured]) -> str:
@@ -102,6 +111,10 @@ def _by_own_measure(content: Content, measured: Sequence[Measured]) -> str:
 
 def _tokens_legend(content: Content) -> str:
     return legend([TRIAL, BEST, RECOMMENDED, *[SEEDS] * content.repeated])
+
+
+def _split_figure(content: Content, measured: Measured, hidden: bool) -> str:
+    return _tokens_figure(content, measured, f"{measured.metric.axis}, {measured.split.title} pictures", hidden)
 
 
 def _tokens_figure(content: Content, measured: Measured, facts: str, hidden: bool) -> str:
@@ -129,17 +142,17 @@ def _given(plot: Plot) -> str:
     return f" {count} of {len(plot.trials)} trials: {GIVEN_NOTE}." if count else ""
 
 
-def _views(key: str, measured: Sequence[Measured], drawn: Callable[[Measured, bool], str]) -> str:
-    """Each of them with its baselines and, closer, without."""
-    found = []
+def _views(key: str, measured: Sequence[Measured], drawn: Callable[[Measured, bool], str], closer: bool = True) -> str:
+    """Each of them with its baselines and, where asked, `closer`, without."""
+    found, views_of_each = [], {"shown": False, **({"hidden": True} if closer else {})}
     for m in measured:
-        for baselines, hidden in (("shown", False), ("hidden", True)):
+        for baselines, hidden in views_of_each.items():
             keys = {key: m.metric.name, "pictures": m.split.title, "baselines": baselines}
             found.append(View(keys, drawn(m, hidden), extra=hidden))
     choices = {
         key: {m.metric.name: m.metric.words for m in measured},
         "pictures": {m.split.title: m.split.title for m in measured},
-        "baselines": {"shown": "shown", "hidden": "hidden, closer"},
+        "baselines": {"shown": "shown", **({"hidden": "hidden, closer"} if closer else {})},
     }
     return views(choices, found)
 
@@ -153,8 +166,8 @@ def _note(content: Content) -> str:
     )
 
 
-def _numbers(content: Content) -> str:
-    names = [measured.name for measured in content.measured]
+def _numbers(content: Content, measured: Sequence[Measured]) -> str:
+    names = [m.name for m in measured]
     heads, rows = ["tokens", "name", "evidence", *names], []
     for n in content.sizes:
         for group in (group for group in content.seed_groups if group.tokens == n):

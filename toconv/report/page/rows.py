@@ -1,6 +1,5 @@
 """Every row of results.csv, sortable."""
 
-from toconv.analysis.records import Kind
 from toconv.analysis.results import FACTS, FIRST, facts, other_metrics
 from toconv.analysis.seeds import Estimate
 from toconv.evaluation.metrics import ENCODER_SHARE
@@ -34,10 +33,9 @@ def every_row(content: Content) -> str:
 
 
 def _note(content: Content) -> str:
-    baselines = [r.values for r in content.records if r.kind == Kind.BASELINE]
     notes = {
-        NO_GRID: any("distortion_ridge" not in values for values in baselines),
-        SAVES: any(ENCODER_SHARE in values for values in baselines),
+        NO_GRID: not all(r.gives_grid for r in content.records),
+        SAVES: any(ENCODER_SHARE in r.values for r in content.baselines),
     }
     front = "Bold: the front of the sweep’s objectives. A heading sorts."
     return " ".join([front, *(note for note, holds in notes.items() if holds)])
