@@ -4,28 +4,21 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
 from transformers import (
-    CLIPImageProcessor,
-    CLIPVisionConfig,
-    LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
-    PreTrainedTokenizerFast,
     SiglipImageProcessor,
     SiglipVisionConfig,
 )
 
+from examples.tiny_llava import WORDS, tiny_llava
 from tests.compressors import compressor
 from toconv.errors import EncoderMismatch, RequestError
 from toconv.export.module import EncoderFacts
 from toconv.integrations.llava import compress_llava
 
 SIDE, PATCH, G, WIDTH, LAYERS = 24, 4, 6, 32, 3
-WORDS = ["<pad>", "<image>", "what", "is", "this", "a", "cat"]
 FACTS = EncoderFacts(
     "tiny", "ViT-quickgelu", "sha256:0", -2, SIDE, PATCH, WIDTH, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), LAYERS
 )
@@ -33,54 +26,7 @@ FACTS = EncoderFacts(
 
 @pytest.fixture
 def llava():
-    torch.manual_seed(0)
-    vision = CLIPVisionConfig(
-        hidden_size=WIDTH,
-        intermediate_size=64,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=2,
-        image_size=SIDE,
-        patch_size=PATCH,
-        hidden_act="quick_gelu",
-    )
-    text = LlamaConfig(
-        vocab_size=len(WORDS),
-        hidden_size=48,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        pad_token_id=0,
-    )
-    model = LlavaForConditionalGeneration(
-        LlavaConfig(
-            vision_config=vision,
-            text_config=text,
-            image_token_index=WORDS.index("<image>"),
-            image_seq_length=G * G,
-            vision_feature_layer=-2,
-            vision_feature_select_strategy="default",
-        )
-    ).eval()
-    words = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<pad>"))
-    words.pre_tokenizer = Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", unk_token="<pad>", additional_special_tokens=["<image>"]
-    )
-    processor = LlavaProcessor(
-        CLIPImageProcessor(
-            size={"shortest_edge": SIDE},
-            crop_size={"height": SIDE, "width": SIDE},
-            image_mean=list(FACTS.mean),
-            image_std=list(FACTS.std),
-        ),
-        tokenizer,
-        patch_size=PATCH,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-    )
-    return model, processor
+    return tiny_llava(FACTS)
 
 
 def asked(processor, images=1):
