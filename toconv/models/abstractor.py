@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from toconv import grid
-from toconv.models.blocks import Pool, zero_linear
+from toconv.models.blocks import OnGrid, zero_linear
 from toconv.models.compressor import ResidualCompressor
 from toconv.settings import CHANNELS_PER_GROUP, CompressorSettings
 
@@ -25,7 +25,7 @@ class Abstractor(ResidualCompressor):
         self.branch = nn.Sequential(
             nn.Linear(channels, width),
             *(RegNetBlock(width) for _ in blocks),
-            Pool(self.k),
+            OnGrid(grid.pool, self.k),
             *(RegNetBlock(width) for _ in blocks),
             nn.Linear(width, width),
             nn.SiLU(),

@@ -2,6 +2,8 @@
 
 # B batch, N tokens of a square grid, M = k*k queries or cells, C or W channels
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -50,15 +52,15 @@ class Up(nn.Module):
         return grid.depth_to_space(y, self.stride) if self.stride else grid.resize(y, self.side)
 
 
-class Pool(nn.Module):
-    """Adaptive average pooling to k×k tokens, within a Sequential."""
+class OnGrid(nn.Module):
+    """`grid.pool` or `grid.blocks` to a k×k grid, within a Sequential."""
 
-    def __init__(self, k: int) -> None:
+    def __init__(self, function: Callable[[torch.Tensor, int], torch.Tensor], k: int) -> None:
         super().__init__()
-        self.k = k
+        self.function, self.k = function, k
 
     def forward(self, x_BNW: torch.Tensor) -> torch.Tensor:
-        return grid.pool(x_BNW, self.k)
+        return self.function(x_BNW, self.k)
 
 
 def attention(query_BMW: torch.Tensor, key_BNW: torch.Tensor, value_BNW: torch.Tensor, heads: int) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from toconv import grid
-from toconv.models.blocks import Pool, zero_linear
+from toconv.models.blocks import OnGrid, zero_linear
 from toconv.models.compressor import ResidualCompressor
 from toconv.settings import CompressorSettings
 
@@ -22,7 +22,7 @@ class LightweightProjector(ResidualCompressor):
             nn.Linear(channels, width),
             nn.GELU(),
             nn.Linear(width, width),
-            Pool(self.k),
+            OnGrid(grid.pool, self.k),
             *(PositionalEncoding(width) for _ in range(settings.blocks)),
             zero_linear(width, channels),
         )

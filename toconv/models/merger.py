@@ -4,11 +4,10 @@
 
 import itertools
 
-import torch
 from torch import nn
 
 from toconv import grid
-from toconv.models.blocks import zero_linear
+from toconv.models.blocks import OnGrid, zero_linear
 from toconv.models.compressor import ResidualCompressor
 from toconv.settings import CompressorSettings
 
@@ -23,15 +22,6 @@ class Merger(ResidualCompressor):
         block, width = (-(-grid_size // self.k)) ** 2 * channels, settings.width
         sizes = [block, *[width] * settings.blocks]
         hidden = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.GELU())]
-        self.branch = nn.Sequential(nn.LayerNorm(channels), Blocks(self.k), *hidden, zero_linear(width, channels))
-
-
-class Blocks(nn.Module):
-    """`grid.blocks` within a Sequential."""
-
-    def __init__(self, k: int) -> None:
-        super().__init__()
-        self.k = k
-
-    def forward(self, x_BNC: torch.Tensor) -> torch.Tensor:
-        return grid.blocks(x_BNC, self.k)
+        self.branch = nn.Sequential(
+            nn.LayerNorm(channels), OnGrid(grid.blocks, self.k), *hidden, zero_linear(width, channels)
+        )
