@@ -14,6 +14,7 @@ COMMANDS = {  # a file each in toconv/commands
     "compress": "pictures → compressed tokens and error maps: PICTURE… --checkpoint DIR [--output DIR]",
     "report": "write a sweep's report and recommended compressors anew: NAME",
     "samples": "fetch the default photographs that no Python package ships",
+    "verify": "read all tokens of stores, and tell which are not what was written: [STORE …]",
     "ablation": "whether the critic helped in a sweep: NAME",
     "sync": "deliver to MLflow what it missed of a sweep: NAME",
 }

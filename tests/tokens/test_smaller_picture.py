@@ -7,7 +7,6 @@ import torch
 
 from toconv import config
 from toconv.errors import DataError
-from toconv.tokens import encoding
 from toconv.tokens.batches import Batches
 from toconv.tokens.encoders import load_encoder
 from toconv.tokens.encoding import prepare_store
@@ -22,8 +21,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def store(settings, monkeypatch):
-    monkeypatch.setattr(encoding, "SHARD_CROPS", 6)
+def store(settings, small_shards):
     return TokenStore(prepare_store(settings))
 
 
@@ -32,8 +30,7 @@ def stamps(smaller):
 
 
 @pytest.mark.parametrize("several", [True, False])
-def test_tokens_are_the_encoders_of_the_same_crops_at_fewer_pixels(tiny, monkeypatch, several):
-    monkeypatch.setattr(encoding, "SHARD_CROPS", 6)
+def test_tokens_are_the_encoders_of_the_same_crops_at_fewer_pixels(tiny, small_shards, several):
     settings = config.compose({**tiny, "data.crops": 3 if several else 1})
     store = TokenStore(prepare_store(settings))
     encode_smaller(settings, store, [2, 5])

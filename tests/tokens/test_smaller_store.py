@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from toconv.errors import StoreError
-from toconv.tokens import encoding
 from toconv.tokens.batches import Batches
 from toconv.tokens.encoding import prepare_store
 from toconv.tokens.manifest import SPLITS
@@ -15,8 +14,7 @@ from toconv.tokens.store import TokenStore
 CPU = torch.device("cpu")
 
 
-def test_an_image_is_found_by_its_tokens_in_any_batch_of_any_splits(settings, monkeypatch):
-    monkeypatch.setattr(encoding, "SHARD_CROPS", 6)
+def test_an_image_is_found_by_its_tokens_in_any_batch_of_any_splits(settings, small_shards):
     store = TokenStore(prepare_store(settings))
     encode_smaller(settings, store, [2])
     smaller = smaller_store(store, 2)

@@ -21,11 +21,6 @@ from toconv.tokens.pixels import crops
 from toconv.tokens.store import TokenStore
 
 
-@pytest.fixture
-def small_shards(monkeypatch):
-    monkeypatch.setattr(encoding, "SHARD_CROPS", 6)
-
-
 def stamps(folder):
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.fp16")}
 

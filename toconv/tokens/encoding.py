@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +19,17 @@ from filelock import FileLock
 
 from toconv.errors import DataError, EncoderError, MachineryError, disk
 from toconv.hardware import resolve_device
-from toconv.paths import free_bytes, sha256, write_atomic
+from toconv.paths import free_bytes
 from toconv.progress import bar, console, duration, phase, say
 from toconv.settings import DataSettings, EncoderSettings, Settings
 from toconv.tokens.encoder_models import count_blocks
 from toconv.tokens.encoder_weights import architecture_identity, resolve_dtype, weights_identity
 from toconv.tokens.encoders import load_encoder
-from toconv.tokens.images import Picture, Splits, class_names, digests, listed_and_skipped
-from toconv.tokens.manifest import SHARD_CROPS, SPLITS, is_complete, read_manifest
+from toconv.tokens.images import Picture, Splits, class_names, digests, keep_pictures, listed_and_skipped
+from toconv.tokens.manifest import SPLITS, is_complete, read_manifest, write_manifest
 from toconv.tokens.near_duplicates import keep_hashes
 from toconv.tokens.readable import keep_reasons, unreadable
+from toconv.tokens.shards import Shard, intact, keep_shards, look_again_at_one, plan_shards, write_shard
 from toconv.tokens.store import memory_map
 
 if TYPE_CHECKING:
@@ -38,15 +38,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 FIRST_MINUTE = 300  # pictures that are encoded in it on a CPU
 SPREAD = 1e-6  # standard deviations below this are taken as it: a channel that never varies
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A run of pictures of one split."""
-
-    name: str
-    split: str
-    pictures: list[Picture]
 
 
 def fingerprint_parts(settings: Settings, splits: Splits) -> dict[str, Any]:
@@ -95,6 +86,7 @@ def prepare_store(settings: Settings, before_encoding: Callable[[str], object] =
         manifest = read_manifest(folder) or {"fingerprint": folder.name, "parts": parts, "shards": {}}
         shards = plan_shards(splits, settings.data)
         with phase(f"checking tokens in {folder}"):
+            look_again_at_one(folder, manifest)
             missing = [shard for shard in shards if not intact(folder, manifest["shards"].get(shard.name))]
         if missing:
             _require_room(settings, folder, missing)
@@ -103,6 +95,7 @@ def prepare_store(settings: Settings, before_encoding: Callable[[str], object] =
         if missing or not manifest.get("complete"):
             _encode(settings, folder, manifest, missing)
             _complete(settings, folder, manifest, [shard.name for shard in shards])
+        keep_shards(folder, manifest)
         total = sum(shard["images"] for shard in manifest["shards"].values())
         done = sum(len(shard.pictures) for shard in missing) * settings.data.crops
         encoded = f"{done} encoded now in {duration(time.monotonic() - start)}" if done else "none encoded now"
@@ -119,6 +112,7 @@ def _splits(data: DataSettings) -> Splits:
     for path, why in skipped.items():
         say(f"skipped: {path}: {why}")
     keep_hashes(data)
+    keep_pictures(data, splits)
     if data.unreadable == "skip":
         with disk(f"{data.tokens_dir}: not written"):
             keep_reasons(data)
@@ -159,24 +153,9 @@ def estimated_bytes(settings: Settings, images: int, sizes: Iterable[int] | None
     return images * sum(side**2 + 1 for side in sides) * settings.encoder.width * 2
 
 
-def plan_shards(splits: Splits, data: DataSettings) -> list[Shard]:
-    step = max(1, SHARD_CROPS // data.crops)
-    return [
-        Shard(f"{split}-{number:05d}", split, splits[split][start : start + step])
-        for split in SPLITS
-        for number, start in enumerate(range(0, len(splits[split]), step))
-    ]
-
-
 def _lock(folder: Path) -> FileLock:
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / ".lock")
-
-
-def intact(folder: Path, entry: dict[str, Any] | None) -> bool:
-    """Whether the files of a shard are as the manifest has them."""
-    files = {folder / name: digest for name, digest in entry["sha256"].items()} if entry else {}
-    return bool(files) and all(path.is_file() and sha256(path) == digest for path, digest in files.items())
 
 
 def _encode(settings: Settings, folder: Path, manifest: dict[str, Any], missing: list[Shard]) -> None:
@@ -240,28 +219,6 @@ def encoder_batches(pictures: Iterable[torch.Tensor], size: int) -> Iterable[tor
         yield torch.stack(waiting)
 
 
-def write_shard(
-    folder: Path,
-    manifest: dict[str, Any],
-    shard: Shard,
-    tokens: torch.Tensor,
-    prefixes: torch.Tensor,
-    shapes: Sequence[tuple[int, int]] = (),
-) -> None:
-    """Its files, then the manifest that names them. `shapes`: of its pictures, where they are to be known."""
-    if not (torch.isfinite(tokens).all() and torch.isfinite(prefixes).all()):
-        raise EncoderError(f"{shard.name}: a token is not finite in fp16 (|x| <= 65504 must hold)")
-    digests_ = {}
-    with disk(f"{folder}: shard {shard.name} not written", "; finished shards are kept"):
-        for kind, values in (("tokens", tokens), ("class", prefixes)):  # empty where there are none
-            name, content = f"{shard.name}.{kind}.fp16", values.contiguous().view(-1).numpy().data.cast("B")
-            write_atomic(folder / name, content)
-            digests_[name] = hashlib.sha256(content).hexdigest()
-        about = {"split": shard.split, "images": len(tokens), "width": tokens.shape[2], "shapes": list(shapes)}
-        manifest["shards"][shard.name] = {**about, "sha256": digests_}
-        write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1))
-
-
 def _complete(settings: Settings, folder: Path, manifest: dict[str, Any], order: list[str]) -> None:
     """Put shards into order and add the channels' mean and standard deviation over training tokens."""
     manifest["shards"] = {name: manifest["shards"][name] for name in order}
@@ -278,4 +235,4 @@ def _complete(settings: Settings, folder: Path, manifest: dict[str, Any], order:
     mean = sums[0] / count
     std = (sums[1] / count - mean.square()).clamp(min=SPREAD**2).sqrt()
     manifest |= {"mean": mean.tolist(), "std": std.tolist(), "complete": True}
-    write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1))
+    write_manifest(folder, manifest)

@@ -5,11 +5,10 @@ import random
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from toconv.errors import DataError
-from toconv.paths import sha256
+from toconv.known_files import keep_known, known_sha256, read_known
 from toconv.settings import SOURCES, DataSettings, named_object
 from toconv.tokens.listing import pictures_below, say_left_out, say_once, some
 from toconv.tokens.manifest import SPLITS
@@ -27,17 +26,11 @@ class Picture:
 
     @property
     def sha256(self) -> str:
-        """Of its bytes, read once as long as size and time stay; its name where they cannot be read."""
+        """Of its bytes, as `known_files` knows them; its name where they cannot be read."""
         try:
-            found = self.path.stat()
-            return _sha256(self.path, found.st_size, found.st_mtime_ns)
+            return known_sha256(self.path)
         except OSError:
             return f"unreadable {self.key}"
-
-
-@cache
-def _sha256(path: Path, size: int, modified: int) -> str:
-    return sha256(path)
 
 
 def named(path: Path, root: Path) -> str:
@@ -56,6 +49,7 @@ def list_splits(data: DataSettings) -> Splits:
 
 def listed_and_skipped(data: DataSettings) -> tuple[Splits, dict[Path, str]]:
     """As `list_splits`, and why each of the others was skipped. A picture's split does not depend on the others."""
+    read_known(_known_pictures(data))
     splits = _listed(data)
     if data.unreadable == "refuse":
         return splits, {}
@@ -203,6 +197,15 @@ def _limited(pictures: list[Picture], limit: int | None, seed: int) -> list[Pict
     if limit is None or len(pictures) <= limit:
         return pictures
     return sorted(random.Random(seed).sample(pictures, limit), key=lambda p: p.key)
+
+
+def _known_pictures(data: DataSettings) -> Path:
+    return data.tokens_dir.resolve() / "known-pictures.json"
+
+
+def keep_pictures(data: DataSettings, splits: Splits) -> None:
+    """Write how they look, so that no later process reads them to know their bytes."""
+    keep_known(_known_pictures(data), (picture.path for pictures in splits.values() for picture in pictures))
 
 
 def digests(pictures: list[Picture], workers: int) -> list[str]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
 from toconv.errors import StoreError, told
+from toconv.paths import write_atomic
 from toconv.settings import Group, Positive
 
+MANIFEST = "manifest.json"
 SPLITS = ("train", "val", "test")
 SHARD_CROPS = 128  # images of a shard, at most
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]  # of a file of the store
@@ -48,7 +52,7 @@ class Manifest(Group, extra="ignore"):
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     try:
         found = Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -56,6 +60,10 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     except (ValidationError, OSError) as error:
         raise StoreError(f"{path}: damaged ({told(error)}); remove the folder to encode anew") from error
     return found.model_dump(exclude_unset=True)
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    write_atomic(folder / MANIFEST, json.dumps(manifest, indent=1))
 
 
 def is_complete(folder: Path) -> bool:

@@ -5,7 +5,6 @@ tokens lie beside the store's as a token store of their own, with the large one'
 
 # B batch, I images of a store, M = k*k tokens of the smaller picture, C channels
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,16 @@ from filelock import FileLock
 
 from toconv.errors import DataError, MachineryError, StoreError
 from toconv.hardware import resolve_device
-from toconv.paths import free_bytes, write_atomic
+from toconv.paths import free_bytes
 from toconv.progress import bar
 from toconv.settings import DataSettings, Settings
 from toconv.tokens.encoders import FrozenEncoder, load_encoder
-from toconv.tokens.encoding import Shard, encoder_batches, estimated_bytes, intact, plan_shards, write_shard
+from toconv.tokens.encoding import encoder_batches, estimated_bytes
 from toconv.tokens.images import list_splits
-from toconv.tokens.manifest import SPLITS, read_manifest
+from toconv.tokens.manifest import SPLITS, read_manifest, write_manifest
 from toconv.tokens.pixels import pixels_at
 from toconv.tokens.resized_encoder import resized_encoder
+from toconv.tokens.shards import Shard, intact, keep_shards, plan_shards, write_shard
 from toconv.tokens.smaller_store import FORMAT, smaller_folder
 from toconv.tokens.store import TokenStore
 
@@ -43,7 +43,8 @@ def encode_smaller(settings: Settings, store: TokenStore, sizes: Sequence[int]) 
         _encode(settings, store, manifests, work)
         for k in sizes:
             manifests[k] |= {"shards": {s.name: manifests[k]["shards"][s.name] for s in shards}, "complete": True}
-            write_atomic(folders[k] / "manifest.json", json.dumps(manifests[k], indent=1))
+            write_manifest(folders[k], manifests[k])
+            keep_shards(folders[k], manifests[k])
 
 
 def _manifest(store: TokenStore, k: int) -> dict[str, Any]:

@@ -1,0 +1,73 @@
+"""sha256 of files, by how they look: read once, and again when size, time or inode change.
+
+What is known is kept in a file between processes. A flip that changes none of the three is not seen by it: `forget`
+has a file read again."""
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import TypeAdapter
+
+from toconv.errors import DamagedFile
+from toconv.paths import sha256, write_atomic
+from toconv.state_files import read_json
+
+SETTLED_SECONDS = 2.0  # for which a file must not have been written to be known later: clocks of disks are that coarse
+MOST_BYTES = 2**30  # of what is kept: five million files
+
+
+class Seen(NamedTuple):
+    size: int
+    modified_ns: int
+    inode: int
+    sha256: str
+
+
+KEPT = TypeAdapter(dict[str, Seen])  # by path, relative to the folder of the file
+_seen: dict[Path, Seen] = {}
+_read: set[Path] = set()
+
+
+def known_sha256(path: Path) -> str:
+    """Raises OSError where the file cannot be read."""
+    found = path.stat()
+    look = found.st_size, found.st_mtime_ns, found.st_ino
+    known = _seen.get(path)
+    if known is None or known[:3] != look:
+        known = _seen[path] = Seen(*look, sha256(path))
+    return known.sha256
+
+
+def note(path: Path, digest: str) -> None:
+    """What was just written there."""
+    found = path.stat()
+    _seen[path] = Seen(found.st_size, found.st_mtime_ns, found.st_ino, digest)
+
+
+def forget(path: Path) -> None:
+    _seen.pop(path, None)
+
+
+def read_known(file: Path) -> None:
+    """Add what an earlier process kept in `file`, once; nothing where that is damaged."""
+    if file in _read:
+        return
+    _read.add(file)
+    with suppress(DamagedFile):
+        for name, seen in read_json(file, KEPT, most_bytes=MOST_BYTES).items():
+            _seen.setdefault(Path(os.path.normpath(file.parent / name)), seen)
+
+
+def keep_known(file: Path, paths: Iterable[Path]) -> None:
+    """Write what is known of `paths`, where that can be done."""
+    settled = time.time_ns() - SETTLED_SECONDS * 1e9
+    known = {path: _seen[path] for path in paths if path in _seen and _seen[path].modified_ns < settled}
+    content = json.dumps({os.path.relpath(path, file.parent): seen for path, seen in known.items()})
+    with suppress(OSError):
+        if not file.is_file() or file.read_text() != content:
+            write_atomic(file, content)
