@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from toconv import config
 from toconv.errors import RequestError
+from toconv.redaction import redact, secret_mistakes
 from toconv.settings import GRID_SIZE, GRID_SIZES, SEED, Settings
 from toconv.sweep.feasible import Survey, combination_mistakes, survey_cells
 from toconv.sweep.schema import SECTIONS, SweepFile, readable
@@ -105,6 +106,8 @@ def load_sweep(path: Path, texts: list[str]) -> Sweep:
     RequestError that names every mistake."""
     document, given = read_document(path), config.parse_overrides(texts, words={"name"})
     content = dict(document.content)
+    if told := secret_mistakes(config.flat(content) | given):
+        raise RequestError(*told)
     own = {key: value for key, value in given.items() if key.split(".")[0] in SweepFile.model_fields}
     line = {key: value for key, value in given.items() if key not in own}
     mistakes = _apply(content, own)
@@ -130,7 +133,7 @@ def load_sweep(path: Path, texts: list[str]) -> Sweep:
         mistakes += condition_mistakes(file.search, config.flat(base.model_dump(mode="json")))
     if mistakes or base is None:
         raise RequestError(*dict.fromkeys(mistakes))
-    return Sweep(file, overrides, base, leading_comment(document.text))
+    return Sweep(file, overrides, base, redact(leading_comment(document.text)))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
