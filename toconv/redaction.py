@@ -82,16 +82,29 @@ def secrets_in(text: str) -> Iterator[Secret]:
 
 
 def _secrets_of(scheme: str, text: str, start: int, end: int) -> Iterator[Secret]:
-    """Of the address whose authority begins at `start`, in a line that ends at `end`."""
-    user, rest = _user(text[start:end]), start
-    if user is not None:
-        rest = start + len(user) + 1
-        name, colon, _ = user.partition(":")
-        is_database = scheme.partition("+")[0].lower() in DATABASES
-        if not is_database or colon:  # a server may take a name alone for a token
-            before = len(name) + 1 if is_database else 0
-            yield Secret(start + before, start + len(user), "a password" if colon else "a name or a token")
-    yield from _parameters(text, rest, end)
+    """Of the address whose authority begins at `start`, in a line that ends at `end`. A parameter may have an @ and a
+    password a question mark, so that both are looked for everywhere."""
+    last: Secret | None = None
+    for found in sorted([*_credentials(scheme, text, start, end), *_parameters(text, start, end)]):
+        if last and found.start <= last.end:
+            last = last._replace(end=max(last.end, found.end))
+            continue
+        if last:
+            yield last
+        last = found
+    if last:
+        yield last
+
+
+def _credentials(scheme: str, text: str, start: int, end: int) -> Iterator[Secret]:
+    user = _user(text[start:end])
+    if user is None:
+        return
+    name, colon, _ = user.partition(":")
+    is_database = scheme.partition("+")[0].lower() in DATABASES
+    if not is_database or colon:  # a server may take a name alone for a token
+        before = len(name) + 1 if is_database else 0
+        yield Secret(start + before, start + len(user), "a password" if colon else "a name or a token")
 
 
 def _user(line: str) -> str | None:
