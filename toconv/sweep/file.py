@@ -21,6 +21,7 @@ from toconv.sweep.space import condition_mistakes, size, start_mistakes, twice_m
 from toconv.sweep.yaml_text import read_document
 
 OF_TOKENS = ("data", "encoder")  # groups of settings
+OF_TOCONV = ("tokens", "bench")  # folders of outputs/: token stores, and what benchmarks write
 FINALISTS = "finalists"  # their study, which no cell may be called
 
 
@@ -127,6 +128,8 @@ def load_sweep(path: Path, texts: list[str]) -> Sweep:
     overrides = {**file.settings, **line}
     base, more = _base(file, overrides, document.typed)
     mistakes += more + start_mistakes(file.search, file.start_with)
+    if file.name in OF_TOCONV:
+        mistakes.append(f"name={file.name}: is a folder of toconv's own below outputs/; choose another name=")
     if overrides.get("resume"):
         mistakes.append(f"resume={overrides['resume']}: is for train.py; a sweep goes on by itself where it stopped")
     if base is not None:
