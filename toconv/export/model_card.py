@@ -87,7 +87,8 @@ def _what(config: Mapping[str, Any]) -> str:
         loss = ", ".join(_code(f"{key}={_number(value)}") for key, value in config["loss"].items() if value is not None)
         text += (
             f"\n\nTrial {_code(config['name'])} ({_plain(config['trial'])}) of the toconv sweep "
-            f"{_code(config['sweep'])}, seed {config['seed']}, after epoch {done} of {asked}. Trained by reconstruction, a WGAN-GP critic and what "
+            f"{_code(config['sweep'])}, seed {config['seed']}, after epoch {done} of {asked}. "
+            "Trained by reconstruction, a WGAN-GP critic and what "
             f"the encoder's last blocks make of the tokens, as these say: {loss}."
         )
     return text
