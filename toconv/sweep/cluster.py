@@ -78,7 +78,7 @@ class Cluster:
             ray.init(self._joined, **quiet)
         elif not self._found:
             self._session = RaySession(ray_folder())
-            ray._raylet.AuthenticationTokenLoader.instance().reset_cache()  # of an earlier cluster of this process
+            ray._raylet.AuthenticationTokenLoader.instance().reset_cache()  # type: ignore[attr-defined]  # Ray keeps one
             temporary = str(self._session.temporary)
             ray.init("local", object_store_memory=SHARED_BYTES, _temp_dir=temporary, **quiet)
 
