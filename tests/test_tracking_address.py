@@ -17,8 +17,8 @@ GOOD = (
     "sqlite:///mlflow.db",
     "sqlite:////data/mlflow.db",
     "http://127.0.0.1:5000",
-    "https://me:secret@mlflow.example.org/base",
-    "postgresql://me:secret@host/mlflow",
+    "https://mlflow.example.org/base",
+    "postgresql://me@host/mlflow",
     "postgresql+psycopg2://host/mlflow",
     "mysql+pymysql://host/mlflow",
     "mssql+pyodbc://host/mlflow",
@@ -43,6 +43,16 @@ def experiment(address) -> ExperimentSettings:
 def test_what_mlflow_knows_is_accepted(address):
     assert address_mistake(address) is None
     assert config.compose({"experiment.tracking_uri": address}).experiment.tracking_uri == address
+
+
+@pytest.mark.parametrize("address", ["https://me:secret@mlflow.example.org/base", "postgresql://me:secret@host/mlflow"])
+def test_an_address_with_a_password_is_for_the_environment_alone(address, monkeypatch):
+    assert address_mistake(address) is None
+    with pytest.raises(RequestError, match="MLFLOW_TRACKING_PASSWORD.*of mode 0600.*MLFLOW_TRACKING_URI") as caught:
+        config.compose({"experiment.tracking_uri": address, "training.epochs": 0})
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert store_in_use(None).address == address and "secret" not in how_to_look(experiment(None))
 
 
 @pytest.mark.parametrize("address", BAD)
@@ -91,7 +101,7 @@ def test_an_address_of_the_environment_is_checked_before_work(monkeypatch):
 def test_the_last_lines_say_where_to_look():
     assert how_to_look(experiment(None)) == "mlflow ui"
     assert how_to_look(experiment("sqlite:////x/mlflow.db")) == "mlflow ui --backend-store-uri sqlite:////x/mlflow.db"
-    assert how_to_look(experiment("http://me:secret@host:5000")) == "http://me:***@host:5000"
+    assert how_to_look(experiment("http://me:secret@host:5000")) == "http://***@host:5000"
 
 
 def test_a_database_file_is_known_by_its_path():

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
+import zipfile
 from collections.abc import Collection
 from pathlib import Path
+from pickletools import genops
 from typing import Any
 
 import torch
@@ -14,6 +17,7 @@ from toconv.errors import CheckpointError, disk
 from toconv.paths import write_atomic
 
 FORMAT = 2
+TENSOR_PARTS = re.compile(r"torch\._utils _rebuild_(tensor_v2|parameter)|torch \w+Storage|collections OrderedDict")
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -41,14 +45,33 @@ def glance(path: Path, parts: Collection[str]) -> dict[str, Any]:
 
 def _content(path: Path, **how: Any) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path}: a checkpoint must be a file, which this is not")
+        _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True, **how)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint") from error
+    except CheckpointError:
+        raise
     except Exception as error:  # torch raises many kinds for a damaged archive
         raise CheckpointError(f"{path}: not readable as a checkpoint ({type(error).__name__})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT or not {"checksum", "state"} <= content.keys():
         raise CheckpointError(f"{path}: not a checkpoint of this version of toconv (format {FORMAT})")
     return content
+
+
+def _check_archive(path: Path) -> None:
+    """Raises CheckpointError where the archive would take more memory than the file has bytes, or names another thing
+    than tensors, before any of it is read."""
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        unpacked, packed = sum(part.file_size for part in parts), path.stat().st_size
+        if unpacked > packed:
+            raise CheckpointError(f"{path}: would unpack to {unpacked} bytes, has {packed}; none of toconv's does")
+        pickles = [archive.read(part) for part in parts if part.filename.endswith("/data.pkl")]
+    named = {str(what) for pickle in pickles for code, what, _ in genops(pickle) if "GLOBAL" in code.name}
+    if foreign := sorted(name for name in named if not TENSOR_PARTS.fullmatch(name)):
+        raise CheckpointError(f"{path}: holds {', '.join(foreign)[:200]}, which no checkpoint of toconv has")
 
 
 def _with_parts(state: Any, parts: Collection[str], path: Path) -> dict[str, Any]:

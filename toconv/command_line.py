@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from toconv.errors import WRONG_PATHS, ExitCode, RequestError, ToconvError, first_line, out_of_memory
+from toconv.redaction import redact
 from toconv.signals import two_end_it
 
 
@@ -67,7 +68,7 @@ def _run(load: Callable[[], ModuleType], arguments: list[str], how_to_go_on: lis
 
 def _refused(error: ToconvError, how_to_go_on: Callable[[], str]) -> int:
     """An error's message and exit code; the command to go on only where it can help."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {redact(str(error))}", file=sys.stderr)
     if isinstance(error.__cause__, OSError) and error.__cause__.errno in WRONG_PATHS:
         return ExitCode.REQUEST
     if error.same_command_helps:
@@ -89,8 +90,11 @@ def _unforeseen(error: Exception, how_to_go_on: str) -> ExitCode:
     if out_of_memory(error):
         print(f"error: out of memory: {first_line(error)}\n{how_to_go_on}", file=sys.stderr)
         return ExitCode.MACHINERY
-    traceback.print_exception(error)
-    print(f"error: not foreseen, {type(error).__name__}: {first_line(error)}\n{how_to_go_on}", file=sys.stderr)
+    trace = "".join(traceback.format_exception(error))
+    print(
+        redact(f"{trace}error: not foreseen, {type(error).__name__}: {first_line(error)}\n{how_to_go_on}"),
+        file=sys.stderr,
+    )
     return ExitCode.MACHINERY
 
 
@@ -130,8 +134,8 @@ def collect_seldom() -> None:
 
 
 def typed() -> str:
-    """The command as it was typed: of the installed command, of `python -m toconv`, or of a script."""
-    script, *arguments = sys.argv
+    """The command as it was typed, without secrets: of the installed command, of `python -m toconv`, or of a script."""
+    script, *arguments = map(redact, sys.argv)
     installed = Path(script).suffix != ".py" or Path(script).name == "__main__.py"
     return pasteable([*(["toconv"] if installed else ["python", script]), *arguments])
 

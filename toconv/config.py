@@ -23,16 +23,17 @@ from pydantic_core import ErrorDetails
 
 from toconv.encoder_catalogue import READ, completed
 from toconv.errors import RequestError
+from toconv.interpolation import broken_rules, is_interpolated
 from toconv.paths import CONF
 from toconv.plain_values import DEEPEST, MOST_VALUES, depth_of, is_plain
+from toconv.redaction import secret_mistakes
 from toconv.rules import cross_field_mistakes
-from toconv.settings import Settings, takes_text
+from toconv.settings import OF_THIS_MACHINE, Settings, takes_text
 
 LONGEST = 10_000  # characters of a value that are read in Hydra's grammar
 SHOWN = 200  # characters of a value in a message
 MOST_GUESSES = 20  # unknown keys that others are looked up for
 KEY = re.compile(r"[\w$][\w$-]*([./][\w$-]+)*")
-STANDS_FOR = re.compile(r"\$\{([^${}]*)\}")  # another setting, in a value
 BARE = re.compile(r"[A-Za-z_/][\w./-]*", re.ASCII)  # needs no quotes within a list
 WORDS_OF_VALUES = {"null", "true", "false", "nan", "inf"}
 
@@ -142,6 +143,16 @@ def compose(*layers: Mapping[str, Any]) -> Settings:
     return settings
 
 
+def of_checkpoint(saved: Any) -> Settings:
+    """The settings that a checkpoint holds, addresses and folders, which it does not hold, as in conf/. Raises
+    ValidationError where they are none."""
+    if not isinstance(saved, Mapping):
+        return Settings.model_validate(saved)
+    here = compose({}).model_dump(mode="json", include=OF_THIS_MACHINE)
+    both = {key: {**saved[key], **here[key]} for key in here if isinstance(saved.get(key), Mapping)}
+    return Settings.model_validate({**saved, **here, **both})
+
+
 def check(
     *layers: Mapping[str, Any], between: bool = True, typed: Mapping[tuple[str, str], str] = {}
 ) -> tuple[Settings | None, list[str]]:
@@ -149,9 +160,11 @@ def check(
     `between`, rules between settings are left out. `typed` says how a file writes a value, {(setting, its value as
     `shown`): text}."""
     merged = {str(key): value for layer in layers for key, value in layer.items()}
+    if told := secret_mistakes(merged):
+        return None, told
     raw, mistakes, meant = resolved(merged)
-    if raw is None:
-        return None, mistakes
+    if raw is None or (told := secret_mistakes(flat(raw))):
+        return None, mistakes + told
     mistakes += without(meant, cross_field_mistakes(raw)) if between else []
     try:
         settings = Settings.model_validate(raw)
@@ -251,34 +264,16 @@ def _near(key: str, leaves: Collection[str]) -> list[str]:
 
 
 def _unresolved(raw: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """What `${…}` in values given does not stand for: it names another setting, and no more text than one may have."""
-    values, mistakes = flat(raw), []
-    lengths: dict[str, int] = {}
-
-    def length(key: str) -> int:
-        """Characters of a value with what it stands for; more than LONGEST where it stands for itself."""
-        if key not in lengths:
-            lengths[key] = LONGEST + 1  # while it is looked at
-            text = value_text(values[key])
-            lengths[key] = len(text) + sum(length(name) for name in STANDS_FOR.findall(text) if name in values)
-        return lengths[key]
-
-    for key, value in given.items():
-        text = value_text(value) if key in values and is_plain(value) else ""
-        named = STANDS_FOR.findall(text)
-        unknown = [name for name in named if name not in values]
-        if "${" in STANDS_FOR.sub("", text):
-            mistakes.append(f"{key}={shown(value)}: ${{…}} must name a setting and end with a brace")
-        elif unknown:
-            mistakes.append(f"{key}={shown(value)}: ${{…}} stands for a setting; {_shortened(unknown[0])} is none")
-        elif named and length(key) > LONGEST:
-            mistakes.append(f"{key}={shown(value)}: stands for itself, or for more than {LONGEST} characters")
-    return mistakes
+    """What `${…}` in values given does not stand for."""
+    if not any(is_interpolated(value_text(value)) for value in given.values() if is_plain(value)):
+        return []
+    texts = {key: value_text(value) if is_plain(value) else "" for key, value in flat(raw).items()}
+    return [f"{key}={shown(given[key])}: {rule}" for key, rule in broken_rules(texts, given).items()]
 
 
 def _resolved(raw: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """With what `${…}` stands for."""
-    if not any("${" in value_text(value) for value in given.values() if is_plain(value)):
+    if not any(is_interpolated(value_text(value)) for value in given.values() if is_plain(value)):
         return raw
     return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(raw), resolve=True))
 

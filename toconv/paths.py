@@ -7,10 +7,11 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from toconv.errors import DamagedFile
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = None if (PACKAGE / "conf").is_dir() else PACKAGE.parent  # the repository; None in an installed copy
 CONF = (CHECKOUT or PACKAGE) / "conf"
+FOR_ALL, FOR_THE_OWNER = 0o666, 0o600  # permissions of a file, less those of the umask
 OUTPUTS = Path("outputs")  # of the working directory
 NO_LINKS = {errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK}  # what a disk without hard links says to one
 
@@ -112,26 +114,31 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.is_dir())).free
 
 
-def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
-    """Write beside `path`, flush to the disk, then move into place: a reader sees the old or the new whole."""
+def write_atomic(path: Path, data: bytes | memoryview | str, mode: int = FOR_ALL) -> None:
+    """Write beside `path`, flush to the disk, then move into place: a reader sees the old or the new whole. `mode` are
+    the file's permissions, less those of the umask."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = data.encode() if isinstance(data, str) else data
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".tmp")  # 255 bytes
+    temporary = _beside(path)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _beside(path: Path) -> Path:
+    """A name in the same folder that nobody else has."""
+    return path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.tmp")  # names have 255 bytes
 
 
 def write_new(path: Path, data: bytes) -> None:
@@ -148,6 +155,15 @@ def write_new(path: Path, data: bytes) -> None:
         os.replace(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def keep_private(path: Path) -> None:
+    """Let nobody but its owner read a file, which is made where it is not there."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, FOR_THE_OWNER))
+    except FileExistsError:
+        with suppress(OSError):  # somebody else's, or on a disk that cannot be written
+            path.chmod(path.stat().st_mode & FOR_THE_OWNER)
 
 
 def append_line(path: Path, row: dict[str, Any]) -> None:
@@ -168,11 +184,11 @@ def sha256(path: Path) -> str:
 def whole_folder(target: Path) -> Iterator[Path]:
     """A new folder to fill, which takes the place of `target` once the block ends; after an error nothing changed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
+    fresh = _beside(target)
+    fresh.mkdir()
     old = fresh.with_suffix(".old")
     try:
         yield fresh
-        fresh.chmod(0o755)
         if target.exists():
             os.replace(target, old)
         os.replace(fresh, target)

@@ -35,7 +35,8 @@ def _countable(value: float) -> float:
 
 Countable = Annotated[Real, AfterValidator(_countable)]  # CPUs or GPUs
 Positive = Annotated[Whole, Field(ge=1, le=10**9)]
-Size = Annotated[Whole, Field(ge=1, le=2**16)]  # channels, pixels, pictures of a batch
+MOST_OF_A_SIZE, MOST_ON_A_SIDE = 2**16, 256  # the second of tokens along one side of an encoder's grid
+Size = Annotated[Whole, Field(ge=1, le=MOST_OF_A_SIZE)]  # channels, pixels, pictures of a batch
 Depth = Annotated[Whole, Field(ge=0, le=100)]  # layers one after the other
 Threads = Annotated[Whole, Field(ge=1, le=1024)]
 

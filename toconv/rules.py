@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from toconv.ranges import MOST_WEIGHT
+from toconv.ranges import MOST_ON_A_SIDE, MOST_WEIGHT
 from toconv.settings import BLOCK_NEEDED, GRID_SIZE, GRID_SIZES, HEADED, NESTED, SOURCES, width_step
 from toconv.tracking_address import address_mistake
-
-MOST_ON_A_SIDE = 256  # tokens along one side of an encoder's grid
 
 
 def cross_field_mistakes(raw: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from tests.forked import Forked
 from tests.repository import REPOSITORY
 from toconv import checkpoint, config
-from toconv.tracking.run_facts import redact
+from toconv.redaction import redact
 from toconv.training.epochs import read_epochs
 
 pytestmark = pytest.mark.slow
@@ -47,7 +47,7 @@ def test_a_resumed_training_may_not_become_another(tiny, tmp_path):
 
 
 def test_a_password_in_a_tracking_uri_is_never_shown():
-    assert redact("no route to http://me:secret@host:5000/x") == "no route to http://me:***@host:5000/x"
+    assert redact("no route to http://me:secret@host:5000/x") == "no route to http://***@host:5000/x"
 
 
 @pytest.mark.parametrize("kind", ["half", "text", "derived", "missing", "of other tokens"])

@@ -6,6 +6,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from tests.compressors import compressor, small_encoder
+from toconv.export.model_card import card
 
 OWN = {"distortion": 0.31, "perception": 0.02, "embedding_agreement": 0.85}
 BASELINES = {
@@ -121,3 +122,27 @@ def test_what_it_was_given_as_its_loss_is_marked():
     assert table(text, "Validation pictures")["**this compressor**"]["embedding_agreement"] == "0.85†"
     assert table(text, "Validation pictures")["pool"]["embedding_agreement"] == "0.7"
     assert "†" in text.split("0.85†")[1] and "†" not in plain
+
+
+HOSTILE = "x` | </td><script>alert(1)</script> [a](javascript:b) ![c](http://d) \n\n```\n# e"
+
+
+def test_what_a_card_quotes_is_no_markup_of_its_own():
+    from markdown_it import MarkdownIt
+
+    encoder = {**small_encoder(), **dict.fromkeys(("name", "architecture", "weights"), HOSTILE)}
+    about = {**ABOUT, "sweep": HOSTILE, "trial": HOSTILE, "name": HOSTILE, "loss": {HOSTILE: HOSTILE}}
+    about["reproduce"] = {
+        **ABOUT["reproduce"],
+        "settings": [f"data.root={HOSTILE}"],
+        "commit": HOSTILE,
+        "code": HOSTILE,
+    }
+    results = {"validation": OWN, "test": {}, "finalists": None, "baselines": {HOSTILE: BASELINES["pool"]}}
+    text = card(compressor(3, small_encoder(), results=results, **about).config | {"encoder": encoder})
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text.split("---", 2)[2])
+    assert "<script" not in html and 'href="javascript' not in html and "<img" not in html and "<h1>e" not in html
+    plain = (
+        MarkdownIt("commonmark").enable("table").render(card_of(results | {"baselines": BASELINES}).split("---", 2)[2])
+    )
+    assert {html.count(tag) - plain.count(tag) for tag in ("<table", "<tr", "<td", "<h1", "<h2")} == {0}

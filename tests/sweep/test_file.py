@@ -227,3 +227,11 @@ def test_a_nested_trial_is_measured_at_every_k_of_its_list_and_counts_as_the_one
     assert sweep.unsearched() == {"model.compressor.output_grid_size": 6, "model.compressor.grid_sizes": None}
     single = {"model.compressor.kind": "conv", "model.compressor.output_grid_size": 8}
     assert sweep.tokens(single) == 64 and sweep.settings(single).model.compressor.sizes == (8,)
+
+
+@pytest.mark.parametrize("name", ["tokens", "bench", "--dry-run", "-x", "../x", "a/b", "", "a b", ".", "x" * 65])
+def test_a_name_that_is_a_folder_of_ours_or_reads_like_an_option_or_a_path_is_refused(tmp_path, name):
+    file = tmp_path / "sweep.yaml"
+    file.write_text(f"name: {name!r}\ntrials: 1\nobjectives: {{distortion: minimize}}\n")
+    with pytest.raises(RequestError, match="name"):
+        load_sweep(file, [])

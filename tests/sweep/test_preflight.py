@@ -1,5 +1,6 @@
 """What a machine may lack, and a folder may be, before any work."""
 
+import os
 import resource
 import socket
 import threading
@@ -13,7 +14,16 @@ from toconv.errors import MachineryError, RequestError
 from toconv.paths import SweepPaths, unwritable
 from toconv.sweep import preflight
 from toconv.sweep.file import load_sweep
-from toconv.sweep.preflight import check_cluster, check_folders, check_ray, joined, moved, ray_folder
+from toconv.sweep.preflight import (
+    LISTENING,
+    before_ray,
+    check_cluster,
+    check_folders,
+    check_ray,
+    joined,
+    moved,
+    ray_folder,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +52,7 @@ def test_a_folder_that_is_too_long_for_sockets_is_left_for_a_short_one(length, m
 
 def test_the_longest_folder_that_is_taken_gives_a_path_that_a_socket_can_have(tmp_path):
     longest = "/" + "x" * (preflight.LONGEST_SOCKET - preflight.SOCKET_BELOW - 1)
-    path = f"{longest}/ray/session_2026-11-28_09-22-34_859000_4194304/sockets/plasma_store.10"
+    path = f"{longest}/ray_12345678/s/session_2026-11-28_09-22-34_859000_4194304/sockets/plasma_store.10"
     assert len(path) == preflight.LONGEST_SOCKET
     with socket.socket(socket.AF_UNIX) as probe, pytest.raises(FileNotFoundError):  # and not: AF_UNIX path too long
         probe.bind(path)
@@ -182,3 +192,49 @@ def test_some_addresses_ask_for_a_cluster_of_ones_own(address, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", address)
     assert joined() is None
     check_cluster()
+
+
+@pytest.fixture
+def no_token(monkeypatch, tmp_path):
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", LISTENING):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, []),
+        ({"RAY_ADDRESS": "host:6379"}, ["joined without a token: whoever reaches that cluster"]),
+        ({"RAY_ADDRESS": "host:6379", "RAY_AUTH_TOKEN": "x"}, []),
+        ({"RAY_AUTH_MODE": "disabled"}, ["RAY_AUTH_MODE=disabled: whoever reaches this sweep's Ray cluster"]),
+    ],
+)
+def test_who_gets_into_ray_without_a_token_is_told_in_one_line(no_token, monkeypatch, environment, said):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = before_ray(False)
+    assert len(found) == len(said) and all(part in line for part, line in zip(said, found, strict=True))
+
+
+def test_a_token_that_others_can_read_is_told_with_what_to_do(no_token, tmp_path):
+    file = tmp_path / ".ray" / "auth_token"
+    file.parent.mkdir()
+    file.write_text("token")
+    file.chmod(0o644)
+    assert before_ray(False) == [f"{file}: others can read this token and run code as you by it; run chmod 600 {file}"]
+    file.chmod(0o600)
+    assert before_ray(False) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "listen", "listening"),
+    [("", False, "0"), ("", True, "1"), ("127.0.0.1:6379", False, "0"), ("host:6379", False, None)],
+)
+def test_a_cluster_of_ones_own_listens_at_the_loopback_address_unless_asked(
+    no_token, monkeypatch, address, listen, listening
+):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    said = before_ray(listen)
+    assert os.environ.get(LISTENING) == listening and any("all addresses" in line for line in said) == listen
+    monkeypatch.delenv(LISTENING, raising=False)

@@ -30,7 +30,7 @@ def test_points_are_those_of_the_product_each_once_in_its_order(fixed):
 
 def test_what_cannot_be_walked_is_not_enumerated():
     assert Distribution(low=0, high=1e9, type="int").values() is None
-    assert Distribution(low=0, high=1e308, step=5e-324).values() is None
+    assert Distribution(low=0, high=1e300, step=1e292).values() is None
     assert size({"a": Distribution(low=0, high=1e9, type="int")}, {}, 7) == 7
 
 
@@ -125,3 +125,10 @@ def test_a_weight_that_is_derived_has_a_weights_range(loss, told):
         config.compose(given)
     allowed = config.compose({"loss.log_ratio": 37, "loss.ae_weight": 10.0}).loss
     assert isinstance(allowed, LossSettings) and adversarial_weight(allowed) == 1e38
+
+
+@pytest.mark.parametrize("step", [1e-300, 5e-324, 1e-12])
+def test_a_step_of_more_points_than_anybody_means_is_refused(step):
+    with pytest.raises(ValueError, match="makes more than 1,000,000,000 points of low=0.0 to high=1.0; leave step out"):
+        Distribution(low=0, high=1, step=step)
+    assert Distribution(low=0, high=1, step=1e-8).values() is None

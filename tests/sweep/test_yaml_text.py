@@ -1,5 +1,6 @@
 """A sweep file's YAML: what stands there or a refusal that shows it."""
 
+import os
 import time
 
 import pytest
@@ -96,3 +97,13 @@ def test_a_folder_and_a_missing_file_are_refused(tmp_path):
     for path in (tmp_path, tmp_path / "none.yaml", tmp_path / ("x" * 300), tmp_path / "a\0b"):
         with pytest.raises(RequestError):
             read_document(path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "folder"])
+def test_what_is_no_file_is_refused_at_once(tmp_path, kind):
+    path = tmp_path / "sweep.yaml"
+    {"pipe": os.mkfifo, "folder": os.mkdir, "/dev/zero": lambda path: path.symlink_to("/dev/zero")}[kind](path)
+    start = time.monotonic()
+    with pytest.raises(RequestError, match="a sweep file must be a file, which this is not"):
+        read_document(path)
+    assert time.monotonic() - start < 1

@@ -5,13 +5,13 @@ import shutil
 import pytest
 import torch
 
-from toconv import config
+from toconv import checkpoint, config
 from toconv.errors import MachineryError, RequestError
 from toconv.paths import CONF, TrialPaths
 from toconv.tokens.encoding import prepare_store
 from toconv.tokens.store import TokenStore
 from toconv.training.epochs import read_epochs
-from toconv.training.folder import check_folder, only_training
+from toconv.training.folder import check_folder, differences, only_training
 from toconv.training.loop import Training
 from toconv.training.resumable import ResumableTraining
 
@@ -48,6 +48,18 @@ def content(paths):
 def three(settings_with, made, tmp_path):
     """A training of three epochs, with the checkpoints of the last two."""
     return trained(settings_with(training__checkpoint_every=1), made, tmp_path / "run")
+
+
+def test_a_checkpoint_knows_no_folder_and_no_address_of_the_machine_that_made_it(three, settings_with, tmp_path):
+    state = checkpoint.load(three.latest)
+    assert not {"experiment", "resume"} & set(state["settings"]) and "tokens_dir" not in state["settings"]["data"]
+    for place in (str(tmp_path), "mlflow.db"):
+        assert place not in repr({**state, "settings": {**state["settings"], "data": {}, "encoder": {}}})
+    made = settings_with(training__checkpoint_every=1)
+    again = config.of_checkpoint(state["settings"])
+    assert again.experiment == config.compose({}).experiment and again.data.root == made.data.root
+    state["settings"] = made.model_dump(mode="json")  # as earlier versions kept them
+    assert config.of_checkpoint(state["settings"]) == again and differences(state, made) == {}
 
 
 def test_a_training_that_is_another_is_refused_and_nothing_changes(settings_with, three):

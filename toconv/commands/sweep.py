@@ -19,7 +19,7 @@ from toconv.paths import SweepPaths, TrialPaths
 from toconv.progress import console, duration, phase
 from toconv.sweep.file import Sweep, load_sweep
 from toconv.sweep.lock import only_driver
-from toconv.sweep.preflight import check_evaluation, check_fits, check_folders, check_ray, joined, moved, usable
+from toconv.sweep.preflight import before_ray, check_evaluation, check_fits, check_folders, check_ray, joined, usable
 
 if TYPE_CHECKING:
     from toconv.settings import DataSettings
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> ExitCode:
 
         show_plan(asked, paths)
         return ExitCode.DONE
-    with only_driver(paths), ray_ahead(paths) as cluster:
+    with only_driver(paths), ray_ahead(paths, asked.file.cluster.listen) as cluster:
         return _run(asked, paths, cluster)
 
 
@@ -97,12 +97,12 @@ def _debug(asked: Sweep, paths: SweepPaths) -> ExitCode:
 
 
 @contextmanager
-def ray_ahead(paths: SweepPaths) -> Iterator[Callable[[], Cluster]]:
+def ray_ahead(paths: SweepPaths, listen: bool = False) -> Iterator[Callable[[], Cluster]]:
     """Yields what gives the sweep's Ray cluster. It starts beside the imports and checks that come before trials;
     where a report says that there may be nothing left to run, it starts when it is asked for."""
     found: list[Cluster] = []
-    if elsewhere := moved():
-        console.print(elsewhere)
+    for line in before_ray(listen):
+        console.print(line)
 
     def cluster() -> Cluster:
         if not found:

@@ -12,6 +12,7 @@ from toconv.command_line import path_of, same_command
 from toconv.errors import CheckpointError, ExitCode, MachineryError, RequestError, told
 from toconv.paths import TrialPaths, unwritable
 from toconv.progress import bar, console, phase
+from toconv.redaction import redact
 from toconv.settings import Settings, changes_a_number
 
 if TYPE_CHECKING:
@@ -169,8 +170,6 @@ def _run_epochs(resumable: ResumableTraining, settings: Settings) -> None:
 def _deliver(asked: Sequence[Tracker], record: TrialRecord) -> None:
     """Raises MachineryError where a store does not take the record; the training is on the disk, and goes on from its
     end."""
-    from toconv.tracking.run_facts import redact  # start-up: torch
-
     with phase("delivering to MLflow"):
         try:
             for tracker in asked:

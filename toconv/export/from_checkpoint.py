@@ -58,7 +58,7 @@ def from_checkpoint(path: Path) -> tuple[TokenCompressor, Settings]:
     missing, damaged or of another version, EncoderError where the encoder's weights are missing."""
     file = TrialPaths(path).latest if path.is_dir() else path
     state = checkpoint.load(file)
-    settings = Settings.model_validate(state["settings"])
+    settings = config.of_checkpoint(state["settings"])
     return build_module(state, settings, file), settings
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +34,11 @@ NOT_CLIP = {
 def card(config: Mapping[str, Any]) -> str:
     """Markdown with the Hub's YAML front matter. Says plainly what was not measured."""
     g, k = _sides(config)
-    parts = [_front_matter(), f"# {g * g} → {k * k} vision tokens of {config['encoder']['name']}", _what(config)]
+    parts = [
+        _front_matter(),
+        f"# {g * g} → {k * k} vision tokens of {_plain(config['encoder']['name'])}",
+        _what(config),
+    ]
     parts += ["## Use", _use(config), "## Encoder", _encoder(config["encoder"])]
     if config.get("data"):
         parts += ["## Data", _data(config)]
@@ -79,10 +84,11 @@ def _what(config: Mapping[str, Any]) -> str:
         )
     if config.get("sweep"):
         done, asked = config["epochs"]
-        loss = ", ".join(f"`{key}={_number(value)}`" for key, value in config["loss"].items() if value is not None)
+        loss = ", ".join(_code(f"{key}={_number(value)}") for key, value in config["loss"].items() if value is not None)
         text += (
-            f"\n\nTrial `{config['name']}` ({config['trial']}) of the toconv sweep `{config['sweep']}`, seed "
-            f"{config['seed']}, after epoch {done} of {asked}. Trained by reconstruction, a WGAN-GP critic and what "
+            f"\n\nTrial {_code(config['name'])} ({_plain(config['trial'])}) of the toconv sweep "
+            f"{_code(config['sweep'])}, seed {config['seed']}, after epoch {done} of {asked}. "
+            "Trained by reconstruction, a WGAN-GP critic and what "
             f"the encoder's last blocks make of the tokens, as these say: {loss}."
         )
     return text
@@ -106,8 +112,8 @@ toconv needs torch, safetensors and huggingface_hub for this, and no part of the
 def _encoder(e: Mapping[str, Any]) -> str:
     counted = f" ({e['layer'] % e['blocks'] + 1} of {e['blocks']})" if e["blocks"] else ""
     rows = {
-        "name": e["name"],
-        **{name: f"`{e[name]}`" for name in ("architecture", "weights")},
+        "name": _plain(e["name"]),
+        **{name: _code(e[name]) for name in ("architecture", "weights")},
         "tokens after block": f"{e['layer']}{counted}",
         "picture": f"{e['image_size']}×{e['image_size']} pixels in patches of {e['patch_size']}",
         "pixels": f"in [0, 1], less {tuple(e['mean'])}, over {tuple(e['std'])}",
@@ -155,7 +161,9 @@ def _rows(found: Mapping[str, Any], split: str, loss: Mapping[str, Any]) -> list
         pairs = {name: [_number(v) for v in pair if v is not None] for name, pair in finalists[split].items()}
         means = {name: " ± ".join(texts) + mark[name] for name, texts in pairs.items()}
         rows.append((f"its settings, {finalists['seeds']} fresh seed(s)", means))
-    rows += [(name, {n: _number(v) for n, v in values[split].items()}) for name, values in found["baselines"].items()]
+    rows += [
+        (_plain(name), {n: _number(v) for n, v in values[split].items()}) for name, values in found["baselines"].items()
+    ]
     ours = [row for row in rows[: 2 if finalists else 1] if row[1]]
     return [row for row in rows if row[1]] if ours else []
 
@@ -199,10 +207,27 @@ def _reproduce(config: Mapping[str, Any]) -> str:
     found = config["reproduce"]
     command = pasteable(["python", "train.py", *found["settings"]])
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    fence, commit = _fence(command, 3), found["commit"] or "unknown"
     return (
-        f"```\n{command}\n```\n\ntoconv {config['toconv']}, commit {found['commit'] or 'unknown'}, training code "
-        f"`{found['code']}`; Python {found['python']}, {versions}."
+        f"{fence}\n{command}\n{fence}\n\ntoconv {_plain(config['toconv'])}, commit {_plain(commit)}, "
+        f"training code {_code(found['code'])}; Python {_plain(found['python'])}, {_plain(versions)}."
     )
+
+
+def _plain(text: Any) -> str:
+    """As it stands there, whatever Markdown or HTML would make of it."""
+    return re.sub(r"([\\`*\[\]<>|&#!~])", r"\\\1", " ".join(str(text).split()))
+
+
+def _code(text: Any) -> str:
+    """A code span that nothing in it ends, in a table too."""
+    line = " ".join(str(text).split()).replace("|", "\\|")
+    fence = _fence(line, 1)
+    return f"{fence} {line} {fence}" if "`" in line else f"{fence}{line}{fence}"
+
+
+def _fence(text: str, shortest: int) -> str:
+    return "`" * max([shortest, *(1 + len(run) for run in re.findall("`+", text))])
 
 
 def _number(value: Any) -> str:

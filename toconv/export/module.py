@@ -30,9 +30,11 @@ from toconv.models.families import build_networks
 from toconv.models.nested import at_size
 from toconv.models.protocols import TokenMap
 from toconv.paths import write_atomic
+from toconv.ranges import MOST_OF_A_SIZE, MOST_ON_A_SIDE
 from toconv.settings import CompressorSettings, DecoderSettings
 
 FORMAT = 1
+MOST_CONFIG, MOST_HEADER, LARGEST_NUMBER = 2**24, 2**20, 8  # bytes: of config.json, of the weights' header, of a number
 TOLERANCE = 1e-6  # of the numbers that pixels are normalised with
 
 
@@ -58,7 +60,13 @@ class EncoderFacts:
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> EncoderFacts:
-        return cls(**{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])})
+        """Raises ValueError where it says of a grid what none can be."""
+        made = cls(**{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])})
+        sides = {name: getattr(made, name) for name in ("image_size", "patch_size", "width")}
+        wrong = [f"{name}={n!r}" for name, n in sides.items() if type(n) is not int or not 1 <= n <= MOST_OF_A_SIZE]
+        if wrong or not 1 <= made.grid_size <= MOST_ON_A_SIDE:
+            raise ValueError(f"{', '.join(wrong) or 'encoder'}: no grid of 1 to {MOST_ON_A_SIDE} tokens a side")
+        return made
 
 
 class TokenCompressor(nn.Module, PyTorchModelHubMixin, library_name="toconv"):
@@ -75,11 +83,13 @@ class TokenCompressor(nn.Module, PyTorchModelHubMixin, library_name="toconv"):
         self.config = dict(config)
         self.encoder = EncoderFacts.from_json(config["encoder"])
         self.grid_size, self.width, self.k = self.encoder.grid_size, self.encoder.width, config["k"]
-        settings = CompressorSettings.model_construct(
-            **{"kind": "conv", **config["compressor"], "output_grid_size": self.k}
+        if type(self.k) is not int:
+            raise TypeError(f"k={self.k!r}: must be a whole number")
+        settings = CompressorSettings.model_validate(
+            {"kind": "conv", **config["compressor"], "output_grid_size": self.k}
         )
         self.sizes = settings.sizes
-        decoder = DecoderSettings.model_construct(**config["decoder"])
+        decoder = DecoderSettings.model_validate(config["decoder"])
         self.compressor, self.decoder = build_networks(settings, decoder, self.width, self.grid_size)
         self.register_buffer("mean_C", torch.zeros(self.width))
         self.register_buffer("std_C", torch.ones(self.width))
@@ -153,21 +163,37 @@ class TokenCompressor(nn.Module, PyTorchModelHubMixin, library_name="toconv"):
         config_path, weights_path = (
             _file(str(pretrained_model_name_or_path), name, hub) for name in (CONFIG_NAME, SAFETENSORS_SINGLE_FILE)
         )
-        config, content = read_config(config_path), weights_path.read_bytes()
+        config = read_config(config_path)
+        model = cls._described(config, config_path)
+        content = model._read(weights_path)
         digest = hashlib.sha256(content).hexdigest()
         if digest != config.get("sha256"):
             raise CheckpointError(
                 f"{weights_path}: sha256 is {digest}, {CONFIG_NAME} says {config.get('sha256')}; "
                 "the file was damaged or altered after it was written"
             )
-        try:
-            with torch.device("meta"):
-                model = cls(config)
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ZeroDivisionError) as error:
-            why = f"{type(error).__name__}: {told(error)}"
-            raise CheckpointError(f"{config_path}: not a config that this version of toconv knows ({why})") from error
         model._fill(content, weights_path)
         return model.to(map_location).eval()
+
+    @classmethod
+    def _described(cls, config: Mapping[str, Any], path: Path) -> TokenCompressor:
+        """Without memory for its numbers."""
+        try:
+            with torch.device("meta"):
+                return cls(config)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
+            why = f"{type(error).__name__}: {told(error)}"
+            raise CheckpointError(f"{path}: not a config that this version of toconv knows ({why})") from error
+
+    def _read(self, path: Path) -> bytes:
+        """The weights' bytes, if they are no more than the module's numbers need."""
+        most = MOST_HEADER + LARGEST_NUMBER * sum(x.numel() for x in self._tensors().values())
+        try:
+            if (size := path.stat().st_size) > most:
+                raise CheckpointError(f"{path}: has {size} bytes; what {CONFIG_NAME} describes has at most {most}")
+            return path.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{path}: not readable ({error.strerror})") from error
 
     def _fill(self, content: bytes, path: Path) -> None:
         own = self._tensors()
@@ -203,10 +229,12 @@ class TokenCompressor(nn.Module, PyTorchModelHubMixin, library_name="toconv"):
 def read_config(path: Path) -> dict[str, Any]:
     """Raises CheckpointError where the file is no config of an exported compressor."""
     try:
+        if path.stat().st_size > MOST_CONFIG:
+            raise CheckpointError(f"{path}: has {path.stat().st_size} bytes, a config at most {MOST_CONFIG}")
         config = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(config, dict) or config.get("library") != "toconv":
         raise CheckpointError(f"{path}: not the config of a compressor that toconv exported")

@@ -74,7 +74,7 @@ def export_trial(
             f"{latest}: {who} has no checkpoint any more; checkpoints stay for the front and what is recommended"
         )
     state = checkpoint.load(latest)
-    settings, last = Settings.model_validate(state["settings"]), Epoch(**state["epochs"][-1])
+    settings, last = config.of_checkpoint(state["settings"]), Epoch(**state["epochs"][-1])
     compressor = build_module(state, settings, latest, about(driver, trial, records, settings, last))
     with whole_folder(target.resolve()) as folder:
         compressor.save_pretrained(folder)

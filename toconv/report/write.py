@@ -1,15 +1,16 @@
 """A sweep's report in its folder."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from toconv.paths import write_atomic
+from toconv.redaction import redact
 from toconv.report.content import Content, gather
 from toconv.report.figures import write_figures
 from toconv.report.page.page import page
 from toconv.sweep.driver import Driver
-from toconv.tracking.run_facts import redact
 
 
 def write_report(driver: Driver, facts: Mapping[str, Any]) -> None:
@@ -20,5 +21,5 @@ def write_report(driver: Driver, facts: Mapping[str, Any]) -> None:
 
 
 def write_page(path: Path, content: Content) -> None:
-    """A report is passed on: it holds no password of an address that was given as a setting."""
-    write_atomic(path, redact(page(content)))
+    """A report is passed on: no text of it holds a secret of an address."""
+    write_atomic(path, "".join(map(redact, re.split('([<>"])', page(content)))))

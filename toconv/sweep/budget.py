@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from toconv.paths import write_atomic
+from toconv.paths import FOR_THE_OWNER, write_atomic
 from toconv.settings import Group, Weight
 from toconv.state_files import read_json
 from toconv.sweep.schema import Budget
@@ -64,4 +64,4 @@ class Spent:
 
     def save(self) -> None:
         """Called as trials go on, so that a killed driver's time counts too."""
-        write_atomic(self._path, json.dumps({"hours": self.hours, "gpu_hours": self.gpu_hours}))
+        write_atomic(self._path, json.dumps({"hours": self.hours, "gpu_hours": self.gpu_hours}), FOR_THE_OWNER)

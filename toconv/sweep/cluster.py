@@ -14,7 +14,8 @@ from typing import Any
 from toconv.command_line import collect_seldom
 from toconv.errors import MachineryError, first_line
 from toconv.progress import phase
-from toconv.sweep.preflight import SHARED_BYTES, how_to_leave, joined, ray_folder, show_token
+from toconv.sweep.preflight import SHARED_BYTES, how_to_leave, joined, keep_to_loopback, ray_folder, show_token
+from toconv.sweep.ray_session import RaySession
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -31,6 +32,7 @@ QUIET = {
 }
 os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
 show_token()
+keep_to_loopback()
 collect_seldom()  # in a worker too, before it imports Tune and torch
 
 import ray  # noqa: E402 - reads the environment when it is imported
@@ -50,6 +52,7 @@ class Cluster:
         self._joined = None if self._found else joined()
         self._end = time.monotonic() + (JOIN_SECONDS if self._joined else START_SECONDS)
         self._error: Exception | None = None
+        self._session: RaySession | None = None
         self._started, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="ray")
         self._thread.start()
@@ -66,13 +69,18 @@ class Cluster:
         if not self._found:
             with suppress(Exception):  # of a cluster that is gone already
                 ray.shutdown()
+        if self._session:
+            self._session.remove()
 
     def _begin(self) -> None:
         quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
         if self._joined:
             ray.init(self._joined, **quiet)
         elif not self._found:
-            ray.init("local", object_store_memory=SHARED_BYTES, _temp_dir=str(ray_folder() / "ray"), **quiet)
+            self._session = RaySession(ray_folder())
+            ray._raylet.AuthenticationTokenLoader.instance().reset_cache()  # type: ignore[attr-defined]  # Ray keeps one
+            temporary = str(self._session.temporary)
+            ray.init("local", object_store_memory=SHARED_BYTES, _temp_dir=temporary, **quiet)
 
     def resources(self) -> dict[str, float]:
         """What the cluster has, once it runs. Raises MachineryError where it does not answer in time."""

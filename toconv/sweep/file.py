@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from toconv import config
 from toconv.errors import RequestError
+from toconv.redaction import redact, secret_mistakes
 from toconv.settings import GRID_SIZE, GRID_SIZES, SEED, Settings
 from toconv.sweep.feasible import Survey, combination_mistakes, survey_cells
 from toconv.sweep.schema import SECTIONS, SweepFile, readable
@@ -20,6 +21,7 @@ from toconv.sweep.space import condition_mistakes, size, start_mistakes, twice_m
 from toconv.sweep.yaml_text import read_document
 
 OF_TOKENS = ("data", "encoder")  # groups of settings
+OF_TOCONV = ("tokens", "bench")  # folders of outputs/: token stores, and what benchmarks write
 FINALISTS = "finalists"  # their study, which no cell may be called
 
 
@@ -105,6 +107,8 @@ def load_sweep(path: Path, texts: list[str]) -> Sweep:
     RequestError that names every mistake."""
     document, given = read_document(path), config.parse_overrides(texts, words={"name"})
     content = dict(document.content)
+    if told := secret_mistakes(config.flat(content) | given):
+        raise RequestError(*told)
     own = {key: value for key, value in given.items() if key.split(".")[0] in SweepFile.model_fields}
     line = {key: value for key, value in given.items() if key not in own}
     mistakes = _apply(content, own)
@@ -124,13 +128,15 @@ def load_sweep(path: Path, texts: list[str]) -> Sweep:
     overrides = {**file.settings, **line}
     base, more = _base(file, overrides, document.typed)
     mistakes += more + start_mistakes(file.search, file.start_with)
+    if file.name in OF_TOCONV:
+        mistakes.append(f"name={file.name}: is a folder of toconv's own below outputs/; choose another name=")
     if overrides.get("resume"):
         mistakes.append(f"resume={overrides['resume']}: is for train.py; a sweep goes on by itself where it stopped")
     if base is not None:
         mistakes += condition_mistakes(file.search, config.flat(base.model_dump(mode="json")))
     if mistakes or base is None:
         raise RequestError(*dict.fromkeys(mistakes))
-    return Sweep(file, overrides, base, leading_comment(document.text))
+    return Sweep(file, overrides, base, redact(leading_comment(document.text)))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

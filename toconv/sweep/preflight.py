@@ -26,13 +26,16 @@ if TYPE_CHECKING:  # a worker imports this module too, and needs no request
 
 GCS = "gcs_server"  # the process that a cluster of Ray's has on its first machine
 ADDRESS = "RAY_ADDRESS"  # of a cluster to join; Ray's own, in the environment
+LOOPBACK = {"127.0.0.1", "localhost", "[::1]", "::1"}
 OWN_CLUSTER = {"", "local"}  # values of it that ask for one of our own
 AUTHENTICATION, TOKENS = "RAY_AUTH_MODE", ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")  # Ray's own too
 TOKEN_FILE = Path("~/.ray/auth_token")
 TEMPORARY = ("RAY_TMPDIR", "TMPDIR")  # where Ray puts its folder, the first of them that is set
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 LONGEST_SOCKET = 107  # bytes of an AF_UNIX path, unix(7)
-SOCKET_BELOW = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.99")
+SESSION_PREFIX = "ray_"  # of the private folder of a session, which eight random characters end
+SOCKET_BELOW = len(f"/{SESSION_PREFIX}12345678/s/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.99")
+LISTENING = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray's processes take the loopback address for the machine's own
 SHARED, SHARED_BYTES = Path("/dev/shm"), 100 * 2**20  # Ray's object store: tokens are read by memory map instead
 SESSION_BYTES = 50 * 2**20  # logs and sockets of a session of Ray's
 OPEN_FILES = 256  # Ray starts two workers with 128 (tried); a driver with MLflow and more workers take more
@@ -164,7 +167,7 @@ def ray_folder() -> Path:
     named = [os.environ[name] for name in TEMPORARY if os.environ.get(name)][:1]
     for folder in map(Path, (*named, *SHORT_FOLDERS)):
         short = len(os.fsencode(folder.absolute())) + SOCKET_BELOW <= LONGEST_SOCKET
-        if short and folder.is_dir() and unwritable(folder / "ray") is None:
+        if short and folder.is_dir() and unwritable(folder) is None:
             return folder
     raise MachineryError(
         f"no folder for Ray's sockets: {', '.join([*named, *SHORT_FOLDERS])} cannot be written or are longer than "
@@ -178,7 +181,7 @@ def moved() -> str | None:
     folder = ray_folder() if joined() is None else None
     if folder is None or named is None or Path(named) == folder:
         return None
-    return f"Ray's session goes to {folder}/ray: {named} is too long for the path of a socket, or cannot be written"
+    return f"Ray's session goes to {folder}: {named} is too long for the path of a socket, or cannot be written"
 
 
 def joined() -> str | None:
@@ -188,11 +191,45 @@ def joined() -> str | None:
 
 
 def show_token() -> None:
-    """Have Ray, before it is imported, show its token to the cluster to join where this user has one: `ray start` then
-    asks for it, `ray.init(address)` does not show it, and a cluster that asks for none takes it too."""
-    has_token = any(os.environ.get(name) for name in TOKENS) or TOKEN_FILE.expanduser().is_file()
-    if joined() and has_token:
+    """Have Ray, before it is imported, ask for a token in a cluster of our own, and show this user's, where there is
+    one, to the cluster to join: `ray start` then asks for it, `ray.init(address)` does not show it, and a cluster that
+    asks for none takes it too."""
+    if joined() is None or _has_token():
         os.environ.setdefault(AUTHENTICATION, "token")
+
+
+def _has_token() -> bool:
+    return any(os.environ.get(name) for name in TOKENS) or TOKEN_FILE.expanduser().is_file()
+
+
+def keep_to_loopback(listen: bool = False) -> None:
+    """Have Ray, before it is imported, listen at the loopback address alone in a cluster of our own, unless asked to
+    `listen` at all; a cluster to join at the loopback address may be such a one."""
+    address = joined()
+    if listen and address is None:
+        os.environ[LISTENING] = "1"
+    elif address is None or address.rpartition(":")[0] in LOOPBACK:
+        os.environ.setdefault(LISTENING, "0")
+
+
+def before_ray(listen: bool) -> list[str]:
+    """Choose where Ray, still to be imported, listens. Returns what is to be said of its session and of who gets in."""
+    keep_to_loopback(listen)
+    return [line for line in (moved(), *open_doors(listen)) if line]
+
+
+def open_doors(listen: bool) -> Iterator[str]:
+    """What lets others run code as this user by Ray, a line each."""
+    address, mode = joined(), os.environ.get(AUTHENTICATION)
+    if address and not _has_token():
+        yield f"{ADDRESS}={address}: joined without a token: whoever reaches that cluster runs code as its user"
+    elif mode not in (None, "token"):
+        yield f"{AUTHENTICATION}={mode}: whoever reaches this sweep's Ray cluster runs code as its user"
+    file = Path(os.environ.get(TOKENS[1]) or TOKEN_FILE).expanduser()
+    if file.is_file() and file.stat().st_mode & 0o077:
+        yield f"{file}: others can read this token and run code as you by it; run chmod 600 {file}"
+    if listen and address is None:
+        yield "cluster.listen=true: this sweep's Ray cluster listens on all addresses of this machine"
 
 
 def how_to_leave(address: str) -> str:

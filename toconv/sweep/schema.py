@@ -26,6 +26,7 @@ SECTIONS = {
     "early_stopping",
     "resources",
     "budget",
+    "cluster",
     "finalists",
     "evaluation",
 }
@@ -50,6 +51,10 @@ class Finalists(Group):
     seeds: Annotated[Whole, Field(ge=1, le=1000)]
 
 
+class ClusterDoors(Group):
+    listen: bool = False  # a Ray cluster of the sweep's own, on all addresses of the machine
+
+
 class SweepFile(Group):
     """The keys of a sweep file."""
 
@@ -65,6 +70,7 @@ class SweepFile(Group):
     early_stopping: EarlyStopping | None = None
     resources: Resources = Resources()
     budget: Budget = Budget()
+    cluster: ClusterDoors = ClusterDoors()
     finalists: Finalists | None = None
     baselines: bool = True
 
@@ -159,6 +165,7 @@ def _keys(path: list[int | str]) -> list[str]:
         "early_stopping": EarlyStopping,
         "resources": Resources,
         "budget": Budget,
+        "cluster": ClusterDoors,
         "finalists": Finalists,
         "evaluation": OwnMeasure,
         "search": Distribution,

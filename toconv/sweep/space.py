@@ -14,6 +14,7 @@ from toconv.ranges import Real
 from toconv.settings import Group, as_declared, number_type
 
 MOST_VALUES = 10**5  # that are enumerated
+MOST_POINTS = 10**9  # of a range in steps
 Params = dict[str, Any]
 WHOLE = 2**53  # whole numbers above it are not all numbers of a float
 MOST_CHOICES = 1000
@@ -44,6 +45,11 @@ class Distribution(Group):
             raise ValueError(f"low <= high must hold, got low={self.low}, high={self.high}")
         if self.log and (self.low <= 0 or self.step):
             raise ValueError(f"log: true needs low > 0 and no step, got low={self.low}, step={self.step}")
+        if self.step and (self.high - self.low) / self.step > MOST_POINTS:
+            raise ValueError(
+                f"step={self.step} makes more than {MOST_POINTS:,} points of low={self.low} to high={self.high}; leave "
+                "step out for a range without steps"
+            )
         if self.high - self.low == math.inf:
             raise ValueError(f"high - low must be a number below 1.8e308, got low={self.low}, high={self.high}")
         return self.whole() if self.type == "int" else self

@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 from toconv.errors import MachineryError, TrainingFailed, first_line, out_of_memory
 from toconv.hardware import keep_freed_memory, limit_threads, resolve_device
 from toconv.paths import TrialPaths, write_atomic
+from toconv.redaction import redact
 from toconv.settings import Settings
 from toconv.tokens.store import TokenStore
 from toconv.training.epochs import Epoch
@@ -69,6 +70,6 @@ def step(trial: RunningTrial) -> dict[str, Any]:
     except Exception as error:
         if out_of_memory(error):
             return {"failed": f"out of memory: {first_line(error)}", "infeasible": True}
-        write_atomic(trial.paths.error, traceback.format_exc())
-        return {"failed": f"{type(error).__name__}: {first_line(error)}"}
+        write_atomic(trial.paths.error, redact(traceback.format_exc()))
+        return {"failed": redact(f"{type(error).__name__}: {first_line(error)}")}
     return {"row": epoch.as_row(), "complete": epoch.epoch >= trial.epochs_asked}

@@ -40,6 +40,8 @@ class Document:
 def read_document(path: Path) -> Document:
     """The mapping in a YAML file. Raises RequestError where there is none."""
     try:
+        if path.exists() and not path.is_file():
+            raise RequestError(f"{path}: a sweep file must be a file, which this is not")
         with path.open("rb") as file:
             raw = file.read(LARGEST_FILE + 1)
         if len(raw) > LARGEST_FILE:

@@ -1,6 +1,6 @@
 """The embedded encoder's weights: an ONNX graph of a DINOv2-style ViT-S/14 → timm's state dict."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import onnx
@@ -16,9 +16,10 @@ EMBEDDINGS, SALIENCY = "/backbone/embeddings", "decoder."
 def read_geometry(path: Path) -> tuple[int, int, int]:
     """How many blocks there are, their width, and the side of a patch in pixels; converts no number. Raises
     EncoderError where it is another graph."""
-    shapes = {i.name: list(i.dims) for i in onnx.load(str(path)).graph.initializer}
-    blocks = {int(name.removeprefix(LAYER).split(".")[0]) for name in shapes if name.startswith(LAYER)}
-    if not blocks or PATCHES not in shapes:
+    shapes = {i.name: list(i.dims) for i in _graph(path).initializer}
+    layers = [name.removeprefix(LAYER).split(".")[0] for name in shapes if name.startswith(LAYER)]
+    blocks = {int(layer) for layer in layers if layer.isdecimal()}
+    if not blocks or not shapes.get(PATCHES):
         raise EncoderError(f"{path}: not the ONNX graph that toconv knows: {LAYER}N and {PATCHES} are missing")
     return max(blocks) + 1, shapes[PATCHES][0], shapes[PATCHES][-1]
 
@@ -27,8 +28,8 @@ def read_timm_state(path: Path, grid_size: int) -> dict[str, torch.Tensor]:
     """timm's `vit_small_patch14_dinov2` state for a grid_size×grid_size grid. MatMul weights lie transposed in ONNX.
     The position table (37×37) is resized without antialias, as the graph itself does it: bicubic, half-pixel, a =
     -0.75."""
-    graph = onnx.load(str(path)).graph
-    tensors = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in graph.initializer}
+    graph = _graph(path)
+    tensors = _tensors(path, {i.name: i for i in graph.initializer})
     inputs = {node.name: list(node.input) for node in graph.node}
 
     def matrix(node: str) -> torch.Tensor:
@@ -48,18 +49,34 @@ def read_timm_state(path: Path, grid_size: int) -> dict[str, torch.Tensor]:
         layers = {name.split(".")[3] for name in tensors if name.startswith(LAYER)}
         for layer in layers:
             state |= _block(int(layer), tensors, matrix)
-    except (KeyError, StopIteration, IndexError) as error:
+    except (KeyError, StopIteration, IndexError, ValueError, RuntimeError, TypeError) as error:
         raise EncoderError(f"{path}: not the ONNX graph that toconv knows: {error} is missing") from error
     return state
 
 
 def read_saliency_state(path: Path) -> dict[str, torch.Tensor] | None:
     """The state of the graph's saliency decoder, its names without `decoder.`; None where it has none."""
-    found = {i.name: i for i in onnx.load(str(path)).graph.initializer if i.name.startswith(SALIENCY)}
-    state = {
-        name.removeprefix(SALIENCY): torch.from_numpy(numpy_helper.to_array(i).copy()) for name, i in found.items()
-    }
-    return state or None
+    found = {i.name: i for i in _graph(path).initializer if i.name.startswith(SALIENCY)}
+    return {name.removeprefix(SALIENCY): tensor for name, tensor in _tensors(path, found).items()} or None
+
+
+def _graph(path: Path) -> onnx.GraphProto:
+    """Of this file alone: numbers that it says lie in other files are not looked for. Raises EncoderError."""
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+        named = (name for node in graph.node for name in (node.name, *node.input))
+        if not all(isinstance(name, str) for name in (*named, *(i.name for i in graph.initializer))):
+            raise ValueError("names in another encoding than UTF-8")
+        return graph
+    except Exception as error:  # protobuf's own, which has no home here
+        raise EncoderError(f"encoder.weights={path}: not readable as weights ({type(error).__name__})") from error
+
+
+def _tensors(path: Path, found: Mapping[str, onnx.TensorProto]) -> dict[str, torch.Tensor]:
+    try:
+        return {name: torch.from_numpy(numpy_helper.to_array(i).copy()) for name, i in found.items()}
+    except Exception as error:  # of onnx: shapes and types that no numbers have
+        raise EncoderError(f"{path}: not the ONNX graph that toconv knows: {type(error).__name__}") from error
 
 
 def _block(

@@ -9,7 +9,7 @@ from typing import Any
 
 from toconv.analysis.records import TrialRecord
 from toconv.errors import told
-from toconv.tracking.run_facts import redact
+from toconv.redaction import redact
 from toconv.tracking.tracker import Tracker
 
 CLOSE_SECONDS = 120.0  # that a server has for the parent run's end and its files

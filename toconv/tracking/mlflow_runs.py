@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError
 from toconv.analysis.records import State, TrialRecord
 from toconv.errors import RequestError, told
 from toconv.paths import link, write_atomic, write_new
+from toconv.redaction import redact
 from toconv.settings import ExperimentSettings
 from toconv.tracking import run_facts
 from toconv.tracking.provenance import Provenance
@@ -214,7 +215,7 @@ class MlflowTracker(Tracker):
             if local:
                 _place(path, local / name)
             elif path.suffix == ".yaml" and path.exists():
-                self._client.log_text(run_id, run_facts.redact(path.read_text()), name)
+                self._client.log_text(run_id, redact(path.read_text()), name)
             elif path.exists() and not (path.suffix == ".pt" and name in there):
                 self._client.log_artifact(run_id, str(path), name.rpartition("/")[0] or None)
 
@@ -268,6 +269,6 @@ def _place(path: Path, target: Path) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".yaml":
-        write_atomic(target, run_facts.redact(path.read_text()))
+        write_atomic(target, redact(path.read_text()))
     else:
         link(path, target)

@@ -1,7 +1,6 @@
 """What is said of a sweep and of each record in a tracking system, as plain values. Knows no tracking library."""
 
 import json
-import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from toconv.analysis.pareto import recommended
 from toconv.analysis.records import TrialRecord
 from toconv.command_line import pasteable
 from toconv.machine import read_means
+from toconv.redaction import redact
 from toconv.tracking.provenance import Provenance
 from toconv.training.epochs import Epoch, read_epochs
 
@@ -20,11 +20,6 @@ STEPS = (
     "none and stand at step 0. The last step's values are the final ones, those of results.csv."
 )
 Point = tuple[str, float, int, int]  # metric, value, timestamp in ms, step
-
-
-def redact(text: str) -> str:
-    """Hide the password of any URI in the text."""
-    return re.sub(r"(://[^/:@\s]+):[^@\s]+@", r"\1:***@", text)
 
 
 def provenance_tags(provenance: Provenance) -> dict[str, str]:

@@ -9,10 +9,10 @@ from toconv.analysis.records import TrialRecord
 from toconv.command_line import pasteable
 from toconv.errors import RequestError
 from toconv.progress import console
+from toconv.redaction import redact, secret_of
 from toconv.settings import ExperimentSettings, named_object
 from toconv.tracking.provenance import Provenance
-from toconv.tracking.run_facts import redact
-from toconv.tracking_address import Store, foreign_database, is_server, store_in_use
+from toconv.tracking_address import VARIABLE, Store, foreign_database, is_server, store_in_use
 
 MLFLOW = "toconv.tracking.mlflow_runs:MlflowTracker"
 # {setting of experiment/: module and class}; MLflow always
@@ -74,6 +74,8 @@ def how_to_look(settings: ExperimentSettings) -> str:
     store = store_in_use(settings.tracking_uri)
     if store.is_default:
         return "mlflow ui"
+    if secret_of(store.address) and not is_server(store.address):
+        return f'MLFLOW_BACKEND_STORE_URI="${VARIABLE}" mlflow ui'
     command = pasteable(["mlflow", "ui", "--backend-store-uri", store.address])
     return redact(store.address if is_server(store.address) else command)
 

@@ -62,7 +62,7 @@ def check_folder(paths: TrialPaths, settings: Settings, resume: Path | None, fin
 def differences(state: Mapping[str, Any], settings: Settings) -> dict[str, tuple[Any, Any]]:
     """{setting: (a checkpoint's, ours)} of those that decide a training's numbers and are not the same."""
     try:
-        theirs = config.flat(deciding(Settings.model_validate(state["settings"])))
+        theirs = config.flat(deciding(config.of_checkpoint(state["settings"])))
     except ValidationError:
         return {"settings": ("of another version of toconv", "of this one")}
     ours = config.flat(deciding(settings))

@@ -23,7 +23,7 @@ from toconv.models.cost import compressor_cost, held_numbers
 from toconv.models.critic import build_critic
 from toconv.models.families import build_compressor, build_networks, linear_codes_of, match
 from toconv.models.nested import at_size
-from toconv.settings import Settings
+from toconv.settings import OF_THIS_MACHINE, Settings
 from toconv.tokens.codes import linear_codes
 from toconv.tokens.store import TokenStore
 from toconv.training import losses
@@ -194,7 +194,7 @@ class Training:
         """Everything that the rest of the training depends on, random states included."""
         return {
             **{name: getattr(self, name) for name in REACHED},
-            "settings": self.settings.model_dump(mode="json"),
+            "settings": self.settings.model_dump(mode="json", exclude=OF_THIS_MACHINE),
             "store": {
                 **{name: getattr(self.store, name) for name in ("fingerprint", "blocks")},
                 **{name: getattr(self.store, name).clone() for name in ("mean_C", "std_C")},

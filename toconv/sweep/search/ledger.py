@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from toconv.analysis.records import State
 from toconv.errors import MachineryError, RequestError, ToconvError, first_line, told
+from toconv.paths import keep_private
 from toconv.sweep.feasible import by_rule, listed
 from toconv.sweep.file import FINALISTS, Cell, Sweep
 from toconv.sweep.proposals import Proposal, Trial
@@ -253,6 +254,7 @@ def _storage(path: Path | None) -> optuna.storages.BaseStorage:
     if path is None:
         return optuna.storages.InMemoryStorage()
     with _ledger_errors("opened"):
+        keep_private(path)
         return optuna.storages.RDBStorage(
             f"sqlite:///{path.resolve()}", engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}}
         )
