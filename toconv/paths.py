@@ -72,6 +72,7 @@ class SweepPaths:
     recommended = Below("recommended")  # the folder of the recommended compressors, an export for each k
     figures = Below("figures")  # the report's, as PNG and PDF, and nothing else
     lock = Below(".lock")
+    running = Below("running.json")  # which process runs it, and how far it is
     tune = Below(".ray")  # Ray Tune's own files; nothing is read back from them
 
     @classmethod

@@ -12,7 +12,8 @@ from tests.running import write_sweep
 from toconv.analysis.records import State
 from toconv.errors import MachineryError, RequestError
 from toconv.sweep.file import load_sweep
-from toconv.sweep.search.ledger import FAILURES_PER_CELL, Ledger, is_ledger
+from toconv.sweep.search.glance import is_ledger
+from toconv.sweep.search.ledger import FAILURES_PER_CELL, Ledger
 from toconv.sweep.space import Distribution, active_only, size
 from toconv.training.identity import deciding
 

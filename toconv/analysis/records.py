@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from toconv.command_line import pasteable
-from toconv.config import override_text
 from toconv.evaluation.metrics import is_given
 from toconv.paths import TrialPaths
 from toconv.settings import CRITIC_WEIGHT, GRID_SIZE, SEED, TEST
@@ -73,6 +72,8 @@ class TrialRecord:
 
     def debug_command(self, command: str) -> str:
         """The sweep's command for this trial alone, in one process. Behind `--` stand no options."""
+        from toconv.config import override_text  # start-up: Hydra
+
         words = shlex.split(command)
         options = words.index("--") if "--" in words else len(words)
         trial = (f"trial.{override_text(key, value)}" for key, value in self.params.items())

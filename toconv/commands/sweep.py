@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from toconv.analysis.records import Kind, State
 from toconv.command_line import path_of, same_command, typed
@@ -20,9 +19,9 @@ from toconv.progress import console, duration, phase
 from toconv.sweep.file import Sweep, load_sweep
 from toconv.sweep.lock import only_driver
 from toconv.sweep.preflight import check_evaluation, check_fits, check_folders, check_ray, joined, moved, usable
+from toconv.sweep.running import Announcement
 
 if TYPE_CHECKING:
-    from toconv.settings import DataSettings
     from toconv.sweep.cluster import Cluster, Task
     from toconv.sweep.driver import Driver
     from toconv.sweep.own_measure import OwnMeasure
@@ -42,8 +41,6 @@ Run the same command again to go on where it stopped.
 Exit codes: 0 done, 2 wrong request, 3 done with failed trials, 4 the machinery gave way, 130 interrupted.
 """
 OPTIONS = ("--dry-run", "--debug")
-# whose versions are recorded with a sweep
-LIBRARIES = ("torch", "torchvision", "open_clip_torch", "ray", "optuna", "mlflow", "hydra-core")
 
 
 def main(arguments: list[str]) -> ExitCode:
@@ -62,8 +59,9 @@ def main(arguments: list[str]) -> ExitCode:
 
         show_plan(asked, paths)
         return ExitCode.DONE
-    with only_driver(paths), ray_ahead(paths) as cluster:
-        return _run(asked, paths, cluster)
+    announcement = Announcement(paths, asked.base.training.epochs)
+    with only_driver(paths), announcement, ray_ahead(paths) as cluster:
+        return _run(asked, paths, cluster, announcement)
 
 
 def _understood(arguments: list[str]) -> tuple[set[str], Path, list[str]]:
@@ -122,13 +120,13 @@ def ray_ahead(paths: SweepPaths) -> Iterator[Callable[[], Cluster]]:
             started.stop()
 
 
-def _run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster]) -> ExitCode:
+def _run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster], announcement: Announcement) -> ExitCode:
     from toconv.hardware import keep_freed_memory  # start-up: torch
     from toconv.sweep.baselines import baseline_records
     from toconv.sweep.driver import Driver
     from toconv.sweep.plan import check_trials_room
     from toconv.sweep.request import check_request, record_request
-    from toconv.sweep.session import start_tracking, stop_tracking
+    from toconv.sweep.session import facts, start_tracking, stop_tracking
     from toconv.tokens.encoding import prepare_store
     from toconv.tracking.tracker import check_access, say_store
 
@@ -138,6 +136,7 @@ def _run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster]) -> Exi
         present = cluster().resources()
         usable(asked.file.resources, present)
         check_fits(asked.file.evaluation, present)
+        announcement.tell()
 
     start = time.monotonic()
     say_store(asked.base.experiment)
@@ -146,12 +145,13 @@ def _run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster]) -> Exi
     keep_freed_memory()
     store = prepare_store(asked.base, before_encoding)
     record_request(asked, paths, store.name, facts(asked.base.data))
+    announcement.tell()
     driver = Driver(asked, paths, store, store.name)
     if asked.file.baselines:
         driver.baselines = baseline_records(asked, store)
     tracker = start_tracking(driver)
     try:
-        _run_trials(driver, cluster)
+        _run_trials(driver, cluster, announcement)
         _report(driver)
     except BaseException:
         stop_tracking(driver, tracker, "KILLED")
@@ -160,8 +160,9 @@ def _run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster]) -> Exi
     return _finish(driver, tracker, time.monotonic() - start)
 
 
-def _run_trials(driver: Driver, cluster: Callable[[], Cluster]) -> None:
+def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: Announcement) -> None:
     file, planned, left = driver.sweep.file, driver.planned(), driver.left()
+    announcement.tell(planned=planned, left=left)
     if not left:
         console.print(f"{file.name}: everything is done already, all {planned} trials; nothing trained now")
         return
@@ -183,7 +184,13 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster]) -> None:
     console.print(f"{slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
     evaluating = Evaluating(driver, _evaluator(file.evaluation, present))
     with Utilization(in_use) as utilization, phase("trials run"), Display(driver, slots, utilization) as display:
-        run_trials(driver, resources, slots, evaluating, display.update, lambda: import_report(file.trials))
+
+        def step() -> None:
+            display.update()
+            announcement.tell_at_times(lambda: {"planned": driver.planned(), "left": driver.left(), "slots": slots})
+
+        run_trials(driver, resources, slots, evaluating, step, lambda: import_report(file.trials))
+    announcement.tell(planned=driver.planned(), left=driver.left())
 
 
 def _evaluator(asked: OwnMeasure | None, present: Mapping[str, float]) -> Callable[[TrialPaths], Task]:
@@ -221,6 +228,7 @@ def import_report(trials: int) -> None:
 def _report(driver: Driver) -> None:
     """report.html and its figures, before tracking ends, which takes them along."""
     from toconv.report.write import write_report  # start-up: matplotlib, beside the last trials
+    from toconv.sweep.session import facts
 
     with phase("writing the report"):
         write_report(driver, facts(driver.sweep.base.data))
@@ -276,20 +284,3 @@ def _finish(driver: Driver, tracker: BackgroundTracker, seconds: float) -> ExitC
         f"curves, parameters, checkpoints: {how_to_look(driver.sweep.base.experiment)}"
     )
     return ExitCode.TRIALS_FAILED if failed or unevaluated else ExitCode.DONE
-
-
-def facts(data: DataSettings) -> dict[str, Any]:
-    """Where the sweep runs, how it was started and with what: versions, machine, git commit, command, pictures."""
-    from importlib.metadata import version  # start-up
-
-    from toconv.tokens.images import sources
-    from toconv.tracking.provenance import git_commit
-
-    return {
-        "versions": {name: version(name) for name in LIBRARIES},
-        "python": platform.python_version(),
-        "machine": platform.platform(),
-        "git_commit": git_commit(),
-        "command": typed(),
-        "pictures": sources(data),
-    }

@@ -20,7 +20,6 @@ from toconv.sweep.space import condition_mistakes, size, start_mistakes, twice_m
 from toconv.sweep.yaml_text import read_document
 
 OF_TOKENS = ("data", "encoder")  # groups of settings
-FINALISTS = "finalists"  # their study, which no cell may be called
 
 
 @dataclass(frozen=True)

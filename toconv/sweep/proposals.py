@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toconv.analysis.records import State
-from toconv.sweep.file import FINALISTS
+from toconv.sweep.search.glance import FINALISTS
 
 
 @dataclass(frozen=True)

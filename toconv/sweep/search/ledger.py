@@ -6,23 +6,24 @@ never by the process, and enters the ledger whole, in one transaction: a trial i
 or not there."""
 
 import math
-import sqlite3
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from toconv.analysis.records import State
 from toconv.errors import MachineryError, RequestError, ToconvError, first_line, told
 from toconv.sweep.feasible import by_rule, listed
-from toconv.sweep.file import FINALISTS, Cell, Sweep
+from toconv.sweep.file import Cell, Sweep
 from toconv.sweep.proposals import Proposal, Trial
+from toconv.sweep.search.glance import FINALISTS, Facts
+from toconv.sweep.search.glance import STATES as BY_NAME
 from toconv.sweep.search.sampling import REDRAWS, Sampling
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -34,28 +35,12 @@ LOST = (
     "; where the file is damaged, put a copy of it back, or remove it: finished trials are then taken over from their "
     "folders and the rest is drawn again"
 )
-OPTUNA_STATES = {
-    State.RUNNING: TrialState.RUNNING,
-    State.COMPLETE: TrialState.COMPLETE,
-    State.PRUNED: TrialState.PRUNED,
-    State.FAILED: TrialState.FAIL,
-}
+OPTUNA_STATES = {ours: TrialState[theirs] for theirs, ours in BY_NAME.items()}
 OF_NO_USE = (  # Optuna's warnings at each reading of a trial: lists come back from its storage as what they were
     "Choices for a categorical distribution should be",
     "The distribution is specified by",  # a step that ends below high, as `Distribution.values` does
 )
 STATES = {theirs: ours for ours, theirs in OPTUNA_STATES.items()}
-
-
-class Facts(BaseModel, extra="ignore"):
-    """What the ledger keeps of a trial beside Optuna's own."""
-
-    trial_id: str
-    cell: str | None = None  # of a finalist, as are the next two
-    params: dict[str, Any] | None = None
-    finalist_of: str | None = None
-    reason: str | None = None
-    seal: dict[str, str] | None = None
 
 
 class Ledger:
@@ -228,15 +213,6 @@ class Ledger:
                         study, target=lambda t: t.values[0], evaluator=fanova(seed=0)
                     )
         return found
-
-
-def is_ledger(path: Path, name: str) -> bool:
-    """Whether the file holds a study of this sweep. Changes nothing: opening it as a storage would make one."""
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as ledger:
-            return any(str(row[0]).startswith(f"{name}/") for row in ledger.execute("select study_name from studies"))
-    except sqlite3.Error:
-        return False
 
 
 def import_fanova(trials: int) -> None:
