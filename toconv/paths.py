@@ -73,6 +73,7 @@ class SweepPaths:
     figures = Below("figures")  # the report's, as PNG and PDF, and nothing else
     lock = Below(".lock")
     running = Below("running.json")  # which process runs it, and how far it is
+    steering = Below("steering")  # what was asked of it while it ran, and what was answered
     tune = Below(".ray")  # Ray Tune's own files; nothing is read back from them
 
     @classmethod
@@ -86,6 +87,7 @@ class SweepPaths:
     def told(self) -> dict[str, Path]:
         """The files that tell of the whole sweep, as far as they are there, by their path below `root`."""
         files = [self.request, self.results, self.report, *sorted(self.figures.rglob("*"))]
+        files += sorted(self.steering.glob("[!.]*.json"))
         return {str(path.relative_to(self.root)): path for path in files if path.is_file()}
 
     def trial(self, trial_id: str) -> TrialPaths:

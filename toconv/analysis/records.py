@@ -47,7 +47,9 @@ class TrialRecord:
     values: dict[str, float]  # final metrics; empty while it runs and where it failed
     device_seconds: float | None = None
     folder: Path | None = None  # of trials and finalists
-    reason: str | None = None  # of a failure
+    reason: str | None = None  # of a failure, and of a trial that somebody stopped
+    steered: str = ""  # who asked for what of it while the sweep ran: `added by alice at …; stopped by …`
+    skipped: bool = False  # given up by somebody, which is no failure
     finalist_of: str | None = None  # trial_id of the trial whose settings a finalist has
     kept: bool = False  # whether its checkpoints are there
     number: int | None = None  # Optuna's, within its study

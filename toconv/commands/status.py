@@ -9,8 +9,8 @@ from toconv.command_line import parse
 from toconv.errors import ExitCode, RequestError
 from toconv.paths import OUTPUTS, SweepPaths
 from toconv.progress import LIVE, console
-from toconv.sweep.running import running, standing
-from toconv.sweep.status import AT_WORK, Status, lines, look, sweeps
+from toconv.sweep.running import at_work
+from toconv.sweep.status import Status, lines, look, sweeps
 
 USAGE = """
 usage: toconv status [NAME] [--watch] [--json]
@@ -40,7 +40,11 @@ def main(arguments: list[str]) -> ExitCode:
 
 def _show(names: list[str], as_json: bool, watch: bool) -> bool:
     """Returns whether anything runs."""
-    found = [look(SweepPaths.named(name)) for name in names] if names else [*map(look, _at_work())]
+    found = (
+        [look(SweepPaths.named(name)) for name in names]
+        if names
+        else [look(paths) for paths in sweeps() if at_work(paths)]
+    )
     if watch and LIVE and not as_json:
         console.clear()
     for status in found:
@@ -48,10 +52,6 @@ def _show(names: list[str], as_json: bool, watch: bool) -> bool:
     if not found and not as_json:
         console.print(f"no sweep of {OUTPUTS.resolve()} runs now; `toconv ls` lists them")
     return any(status.at_work for status in found)
-
-
-def _at_work() -> list[SweepPaths]:
-    return [paths for paths in sweeps() if standing(paths, running(paths)) in AT_WORK]
 
 
 def _print(status: Status, as_json: bool) -> None:

@@ -161,13 +161,18 @@ def _run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster], announ
 
 
 def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: Announcement) -> None:
-    file, planned, left = driver.sweep.file, driver.planned(), driver.left()
+    from toconv.sweep.evaluating import Evaluating  # start-up: torch
+    from toconv.sweep.steering import Steering
+
+    file, steering = driver.sweep.file, Steering(driver)
+    steering.poll(now=True)  # what was asked while nothing ran
+    planned, left = driver.planned(), driver.left()
     announcement.tell(planned=planned, left=left)
     if not left:
+        steering.close()
         console.print(f"{file.name}: everything is done already, all {planned} trials; nothing trained now")
         return
     from toconv.sweep.cluster import in_use  # start-up: Ray
-    from toconv.sweep.evaluating import Evaluating
     from toconv.sweep.ray_tune import run_trials
     from toconv.sweep.terminal.display import Display
     from toconv.sweep.terminal.utilization import Utilization
@@ -177,20 +182,33 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: An
         f"{driver.adopted} to go on with, {left - driver.adopted} to begin"
     )
     present = cluster().resources()
-    resources, slots = usable(file.resources, present)
+    resources, driver.slots = usable(file.resources, present)
+    steering.most_slots = driver.slots
     driver.spent.gpu = resources.gpu
     if resources.gpu != file.resources.gpu:
         console.print(f"no GPU on this machine: gpu: {file.resources.gpu:g} counts as 0; trials run on the CPU")
-    console.print(f"{slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
+    console.print(f"{driver.slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
     evaluating = Evaluating(driver, _evaluator(file.evaluation, present))
-    with Utilization(in_use) as utilization, phase("trials run"), Display(driver, slots, utilization) as display:
+    with Utilization(in_use) as utilization, phase("trials run"), Display(driver, utilization) as display:
 
         def step() -> None:
             display.update()
-            announcement.tell_at_times(lambda: {"planned": driver.planned(), "left": driver.left(), "slots": slots})
+            announcement.tell_at_times(lambda: _facts(driver))
 
-        run_trials(driver, resources, slots, evaluating, step, lambda: import_report(file.trials))
-    announcement.tell(planned=driver.planned(), left=driver.left())
+        run_trials(driver, resources, steering, evaluating, step, lambda: import_report(file.trials))
+    announcement.tell(**_facts(driver))
+    if not driver.left():
+        steering.close()
+
+
+def _facts(driver: Driver) -> dict[str, int | bool]:
+    """What of a sweep changes while it runs, for running.json."""
+    return {
+        "planned": driver.planned(),
+        "left": driver.left(),
+        "slots": driver.slots,
+        "paused": driver.paused is not None,
+    }
 
 
 def _evaluator(asked: OwnMeasure | None, present: Mapping[str, float]) -> Callable[[TrialPaths], Task]:
@@ -251,7 +269,8 @@ def _finish(driver: Driver, tracker: BackgroundTracker, seconds: float) -> ExitC
     spent = driver.budget_spent() if driver.left() else None
     driver.spent.save()
     records = driver.records()
-    failed, unfinished = named(records, state=State.FAILED), named(records, state=State.RUNNING)
+    failed = [r for r in named(records, state=State.FAILED) if not r.skipped]
+    unfinished = named(records, state=State.RUNNING)
     stop_tracking(driver, tracker, "FINISHED")
     show_results(records, driver.sweep.file.objectives)
     for record in failed:

@@ -33,6 +33,9 @@ class Standing(StrEnum):
     UNKNOWN = "not known"  # of a sweep before there was running.json
 
 
+AT_WORK = {Standing.RUNNING, Standing.PAUSED}
+
+
 class Running(BaseModel, extra="ignore"):
     """What running.json holds. Times are seconds since the epoch."""
 
@@ -97,6 +100,11 @@ def running(paths: SweepPaths) -> Running | None:
         return read_json(paths.running, TypeAdapter(Running)) if paths.running.exists() else None
     except DamagedFile:
         return None
+
+
+def at_work(paths: SweepPaths) -> bool:
+    """Whether a process runs the sweep now."""
+    return standing(paths, running(paths)) in AT_WORK
 
 
 def standing(paths: SweepPaths, told: Running | None) -> Standing:

@@ -16,12 +16,12 @@ from toconv.analysis.records import State, label
 from toconv.errors import RequestError
 from toconv.paths import OUTPUTS, SweepPaths
 from toconv.progress import duration
-from toconv.sweep.running import Running, Standing, running, standing
+from toconv.sweep.inbox import Inbox
+from toconv.sweep.running import AT_WORK, Running, Standing, running, standing
 from toconv.sweep.search.glance import Seen, glance
 from toconv.training.epochs import ROW, Epoch, read_epochs
 
 MOST_FAILED = 5  # failures that are told of
-AT_WORK = {Standing.RUNNING, Standing.PAUSED}
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Status:
     best: dict[str, TrialStatus]  # by cell, of complete trials
     open: list[TrialStatus]  # begun and not ended
     failed: list[TrialStatus]
+    asked: list[str]  # of the sweep from outside, and not answered yet or in force
 
     @property
     def at_work(self) -> bool:
@@ -91,6 +92,7 @@ def look(paths: SweepPaths) -> Status:
         best=_best(seen),
         open=[t for t in trials if t.state is State.RUNNING],
         failed=[t for t in trials if t.state is State.FAILED],
+        asked=[f"{asked.what}, {asked.by}" for asked in Inbox(paths).waiting()],
     )
 
 
@@ -156,7 +158,7 @@ def lines(status: Status) -> list[str]:
         found.append(f"  failed: {trial.name} ({trial.trial_id}): {trial.reason}")
     if len(status.failed) > MOST_FAILED:
         found.append(f"  and {len(status.failed) - MOST_FAILED} more failed; --json names all")
-    return found
+    return [*found, *(f"  asked: {asked}" for asked in status.asked)]
 
 
 def _headline(status: Status) -> str:

@@ -170,6 +170,7 @@ class MlflowTracker(Tracker):
         entities = _mlflow().entities
         again = "" if record.own else None  # takes the place of an earlier failure's
         told = {"state": record.state, "reason": record.reason, "not_evaluated": record.not_evaluated or again}
+        told["steered"] = record.steered or None
         there = self._client.get_run(run_id).data.metrics if record.own else {}
         own = [entities.Metric(*point) for point in run_facts.own(record) if there.get(point[0]) != point[1]]
         self._client.log_batch(

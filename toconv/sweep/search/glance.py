@@ -1,5 +1,7 @@
 """The ledger as its file has it, read without Optuna, which takes a second to import. Changes nothing."""
 
+from __future__ import annotations
+
 import json
 import sqlite3
 from collections import defaultdict
@@ -14,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from toconv.analysis.records import State
 from toconv.errors import DamagedFile, told
+from toconv.sweep.inbox import Act, Note, includes
 
 FINALISTS = "finalists"  # their study, which no cell may be called
 WAIT_SECONDS = 5.0  # for a driver that writes in that moment
@@ -35,6 +38,16 @@ class Facts(BaseModel, extra="ignore"):
     finalist_of: str | None = None
     reason: str | None = None
     seal: dict[str, str] | None = None
+    steered: tuple[Note, ...] = ()  # who asked for what of it, from outside
+
+    @property
+    def skipped(self) -> bool:
+        return includes(self.steered, Act.SKIP)
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether it was entered since somebody asked for it."""
+        return includes(self.steered, Act.ADD, Act.RETRY)
 
 
 @dataclass(frozen=True)
@@ -67,8 +80,8 @@ def is_ledger(path: Path, name: str) -> bool:
 
 
 def glance(path: Path, name: str) -> list[Seen]:
-    """Every trial of the sweep's ledger, study by study in the order of their numbers; finalists last. [] where there
-    is no file. Raises DamagedFile where it cannot be read."""
+    """Every trial of the sweep's ledger, study by study in the order of their numbers; finalists last. One that was run
+    again is there once, as it stands now. [] where there is no file. Raises DamagedFile where it cannot be read."""
     if not path.exists():
         return []
     try:
@@ -85,7 +98,8 @@ def glance(path: Path, name: str) -> list[Seen]:
             ]
     except (sqlite3.Error, ValueError, KeyError, TypeError, ValidationError) as error:
         raise DamagedFile(path, f"not readable as a ledger ({told(error)})", REMEDY) from error
-    return sorted(found, key=lambda seen: seen.study == FINALISTS)
+    last = {seen.facts.trial_id: seen for seen in found}
+    return sorted(last.values(), key=lambda seen: seen.study == FINALISTS)
 
 
 @contextmanager
