@@ -18,6 +18,7 @@ from toconv.paths import SweepPaths, TrialPaths
 from toconv.progress import console, duration, phase
 from toconv.sweep.file import Sweep, load_sweep
 from toconv.sweep.lock import only_driver
+from toconv.sweep.notify import Event, Notifier, check_notify
 from toconv.sweep.preflight import check_evaluation, check_fits, check_folders, check_ray, joined, moved, usable
 from toconv.sweep.running import Announcement
 
@@ -51,6 +52,7 @@ def main(arguments: list[str]) -> ExitCode:
     check_sweep_folder(paths)
     check_folders(asked, paths)
     check_evaluation(asked.file.evaluation)
+    check_notify(asked.file.notify)
     if "--debug" in flags:
         return _debug(asked, paths)
     check_ray()
@@ -59,9 +61,13 @@ def main(arguments: list[str]) -> ExitCode:
 
         show_plan(asked, paths)
         return ExitCode.DONE
-    announcement = Announcement(paths, asked.base.training.epochs)
-    with only_driver(paths), announcement, ray_ahead(paths) as cluster:
-        return _run(asked, paths, cluster, announcement)
+    with (
+        only_driver(paths),
+        Notifier(asked.file.notify, paths) as notifier,
+        Announcement(paths, asked.base.training.epochs) as announcement,
+        ray_ahead(paths) as cluster,
+    ):
+        return _run(asked, paths, cluster, announcement, notifier)
 
 
 def _understood(arguments: list[str]) -> tuple[set[str], Path, list[str]]:
@@ -120,7 +126,9 @@ def ray_ahead(paths: SweepPaths) -> Iterator[Callable[[], Cluster]]:
             started.stop()
 
 
-def _run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster], announcement: Announcement) -> ExitCode:
+def _run(
+    asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster], announcement: Announcement, notifier: Notifier
+) -> ExitCode:
     from toconv.hardware import keep_freed_memory  # start-up: torch
     from toconv.sweep.baselines import baseline_records
     from toconv.sweep.driver import Driver
@@ -147,6 +155,7 @@ def _run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster], announ
     record_request(asked, paths, store.name, facts(asked.base.data))
     announcement.tell()
     driver = Driver(asked, paths, store, store.name)
+    driver.on_first_failure = lambda name, why: notifier.send(Event.FIRST_FAILURE, f"{name}: {why}")
     if asked.file.baselines:
         driver.baselines = baseline_records(asked, store)
     tracker = start_tracking(driver)
@@ -157,7 +166,10 @@ def _run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster], announ
         stop_tracking(driver, tracker, "KILLED")
         _recommend(driver)
         raise
-    return _finish(driver, tracker, time.monotonic() - start)
+    code = _finish(driver, tracker, time.monotonic() - start)
+    spent = driver.budget_spent() if driver.left() else None
+    notifier.send(Event.BUDGET if spent else Event.ENDED, spent or "")
+    return code
 
 
 def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: Announcement) -> None:

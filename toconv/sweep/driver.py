@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ class Driver:
         self.paused: Note | None = None  # while nothing is to begin, who asked for it
         self.finishing: Note | None = None  # once no trial is to be drawn any more
         self.ending: dict[str, Note] = {}  # by trial_id, what is to end after its epoch: stopped or skipped
+        self.on_first_failure: Callable[[str, str], None] | None = None  # told the trial's name and the reason
         self.latest = self._last_epochs()  # the latest epoch of each trial that ran
         self.spent = Spent(paths.spent, sweep.file.resources.gpu)
         self.baselines: list[TrialRecord] = []
@@ -240,10 +241,16 @@ class Driver:
     def _ended(self, proposal: Proposal) -> None:
         self.released(proposal)
         trials = self.ledger.trials()
+        self._tell_failure(proposal, trials)
         dropped = self._drop_checkpoints(trials)
         for trial in trials:
             if trial.proposal.trial_id in {proposal.trial_id, *dropped}:
                 self._track(trial)
+
+    def _tell_failure(self, ended: Proposal, trials: Sequence[Trial]) -> None:
+        failed = [t for t in trials if t.state is State.FAILED and not t.skipped]
+        if self.on_first_failure and [t.proposal for t in failed] == [ended]:
+            self.on_first_failure(ended.name, failed[0].reason or "")
 
     def _drop_checkpoints(self, trials: Sequence[Trial]) -> set[str]:
         """Checkpoints stay for the front, for what is recommended, for what may be evaluated later and for whatever

@@ -13,6 +13,7 @@ from toconv import config
 from toconv.evaluation.metrics import objectives
 from toconv.ranges import SMALLEST_SHARE, Countable, Positive, Real, Whole
 from toconv.settings import Group
+from toconv.sweep.notify import Notify
 from toconv.sweep.own_measure import OwnMeasure
 from toconv.sweep.space import MOST_VALUES, Choices, Distribution, Space, as_settings_take_them
 from toconv.sweep.yaml_text import FOR_ANCHORS
@@ -28,6 +29,7 @@ SECTIONS = {
     "budget",
     "finalists",
     "evaluation",
+    "notify",
 }
 
 
@@ -67,8 +69,9 @@ class SweepFile(Group):
     budget: Budget = Budget()
     finalists: Finalists | None = None
     baselines: bool = True
+    notify: Notify | None = None
 
-    @field_validator("early_stopping", "finalists", "evaluation", mode="before")
+    @field_validator("early_stopping", "finalists", "evaluation", "notify", mode="before")
     @classmethod
     def _none(cls, value: Any) -> Any:
         return None if value == "none" else value
@@ -161,6 +164,7 @@ def _keys(path: list[int | str]) -> list[str]:
         "budget": Budget,
         "finalists": Finalists,
         "evaluation": OwnMeasure,
+        "notify": Notify,
         "search": Distribution,
     }
     return list((kinds[str(path[0])] if path else SweepFile).model_fields)
