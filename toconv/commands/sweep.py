@@ -10,12 +10,11 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from toconv.analysis.records import Kind, State
-from toconv.command_line import path_of, same_command, typed
+from toconv.command_line import path_of
 from toconv.errors import ExitCode, RequestError
 from toconv.own_files import check_sweep_folder
 from toconv.paths import SweepPaths, TrialPaths
-from toconv.progress import console, duration, phase
+from toconv.progress import console, phase
 from toconv.sweep.file import Sweep, load_sweep
 from toconv.sweep.lock import only_driver
 from toconv.sweep.notify import Event, Notifier, check_notify
@@ -272,46 +271,16 @@ def _recommend(driver: Driver) -> None:
 
 
 def _finish(driver: Driver, tracker: BackgroundTracker, seconds: float) -> ExitCode:
-    """results.csv, the front, where to look next, and what the exit code says."""
-    from toconv.analysis.pareto import named  # start-up: SciPy, beside the last trials
-    from toconv.sweep.session import stop_tracking
+    """results.csv, the best, where to look next, and what the exit code says."""
+    from toconv.sweep.session import stop_tracking  # start-up: SciPy, beside the last trials
+    from toconv.sweep.terminal.ending import failures, say_what_ended, say_where_to_look, unevaluated
     from toconv.sweep.terminal.tables import show_results
-    from toconv.tracking.tracker import how_to_look
 
-    spent = driver.budget_spent() if driver.left() else None
     driver.spent.save()
     records = driver.records()
-    failed = [r for r in named(records, state=State.FAILED) if not r.skipped]
-    unfinished = named(records, state=State.RUNNING)
     stop_tracking(driver, tracker, "FINISHED")
     show_results(records, driver.sweep.file.objectives)
-    for record in failed:
-        console.print(f"failed: {record.name}: {record.reason}\n  to debug: {record.debug_command(typed())}")
-    console.print(
-        f"done in {duration(seconds)}: {len(named(records, Kind.TRIAL, State.COMPLETE))} complete, "
-        f"{len(named(records, state=State.PRUNED))} pruned, {len(failed)} failed"
-    )
-    unevaluated = [r for r in records if r.not_evaluated]
-    for record in unevaluated:
-        console.print(
-            f"evaluation failed: {record.name}: {record.not_evaluated}\n  its output: {record.paths.evaluation_log}; "
-            "the next start of the same command tries it again"
-        )
-    if driver.out_of_reach:
-        console.print(
-            f"{driver.out_of_reach} complete trial(s) cannot be evaluated: their checkpoints went before it was asked"
-        )
-    if driver.taken_over:
-        console.print(f"{driver.taken_over} of them had been finished already, here or in another sweep of this folder")
-    if spent:
-        console.print(
-            f"stopped by the budget ({spent}; spent {driver.spent.hours:.3f} h, {driver.spent.gpu_hours:.3f} "
-            f"GPU-h), {len(unfinished)} trial(s) unfinished; raise it {same_command()}"
-        )
+    say_what_ended(driver, records, seconds)
     _recommend(driver)
-    console.print(
-        f"figures and what was learnt: {driver.paths.report} (for a paper: {driver.paths.figures})\n"
-        f"all rows: {driver.paths.results}\n"
-        f"curves, parameters, checkpoints: {how_to_look(driver.sweep.base.experiment)}"
-    )
-    return ExitCode.TRIALS_FAILED if failed or unevaluated else ExitCode.DONE
+    say_where_to_look(driver, tracker.page())
+    return ExitCode.TRIALS_FAILED if failures(records) or unevaluated(records) else ExitCode.DONE

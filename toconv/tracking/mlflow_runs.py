@@ -222,6 +222,10 @@ class MlflowTracker(Tracker):
     def run_ids(self) -> dict[str, str]:
         return dict(self._runs)
 
+    def page(self) -> str:
+        """MLflow opens on pages about language models otherwise."""
+        return f"#/experiments/{self._experiment}/runs" if self._experiment else ""
+
     def close(self, status: str, records: Sequence[TrialRecord], files: Mapping[str, Path]) -> None:
         self._client.set_tag(self._parent, "mlflow.note.content", run_facts.sweep_note(records))
         self._artifacts(self._parent, files)
