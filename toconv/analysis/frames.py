@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import pandas as pd
 
@@ -11,7 +12,7 @@ from toconv.analysis.results import FACTS, read_results
 from toconv.errors import RequestError
 from toconv.evaluation.metrics import HELD_OUT, METRICS
 
-Frame = pd.DataFrame
+Frame: TypeAlias = pd.DataFrame
 TEXTS = ("trial_id", "name", "kind", "state", "cell", "steered", "mlflow_run_id")
 SECONDS = {"device_seconds": "seconds of training"}
 
