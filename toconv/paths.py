@@ -44,6 +44,7 @@ class TrialPaths:
     latest, best = Below("latest.pt"), Below("best_model.pt")
     worker = Below("worker.json")  # which process trained here, and which GPUs it saw
     error = Below("error.txt")  # the stack trace of a trial that failed unforeseen
+    overdue = Below("overdue.txt")  # where a trial was when its time was over, for its next worker
     finished = Below("finished")  # there once every epoch is done and the results are entered
     evaluation, evaluation_log = Below("evaluation.json"), Below("evaluation.log")  # of the user's own measure
     lock = Below(".lock")

@@ -33,7 +33,7 @@ def trial_inputs(sweep: Sweep, params: Mapping[str, Any], store: Path, folder: T
     if Path(settings["encoder"]["weights"]).is_file():  # a worker has a working directory of its own
         settings["encoder"]["weights"] = str(Path(settings["encoder"]["weights"]).resolve())
     threads = max(1, math.floor(sweep.file.resources.cpu))
-    return TrialInputs(settings, str(store), str(folder.folder), threads)
+    return TrialInputs(settings, str(store), str(folder.folder), threads, sweep.file.limits.trial_minutes)
 
 
 class Driver:
@@ -207,8 +207,8 @@ class Driver:
         self.ledger.prune(proposal, epoch, sealed, note)
         self._ended(proposal)
 
-    def failed(self, proposal: Proposal, reason: str, infeasible: bool = False) -> None:
-        self.ledger.fail(proposal, reason, infeasible)
+    def failed(self, proposal: Proposal, reason: str, infeasible: bool = False, overdue: bool = False) -> None:
+        self.ledger.fail(proposal, reason, infeasible, overdue)
         self._ended(proposal)
 
     def end(self, proposal: Proposal, note: Note) -> None:

@@ -137,7 +137,9 @@ class LedgerSearcher(Searcher):
         outcome = self.take(trial_id, result)
         del self.proposals[trial_id]
         if "failed" in outcome:
-            self.driver.failed(proposal, outcome["failed"], outcome.get("infeasible", False))
+            self.driver.failed(
+                proposal, outcome["failed"], outcome.get("infeasible", False), outcome.get("overdue", False)
+            )
         elif "machinery" in outcome:
             self.broken = outcome["machinery"]
             self.driver.released(proposal)

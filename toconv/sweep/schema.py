@@ -27,6 +27,7 @@ SECTIONS = {
     "early_stopping",
     "resources",
     "budget",
+    "limits",
     "finalists",
     "evaluation",
     "notify",
@@ -48,6 +49,10 @@ class Budget(Group):
     gpu_hours: Annotated[Real, Field(gt=0, le=10**9)] | None = None
 
 
+class Limits(Group):
+    trial_minutes: Annotated[Real, Field(gt=0, le=10**6)] | None = None
+
+
 class Finalists(Group):
     seeds: Annotated[Whole, Field(ge=1, le=1000)]
 
@@ -67,6 +72,7 @@ class SweepFile(Group):
     early_stopping: EarlyStopping | None = None
     resources: Resources = Resources()
     budget: Budget = Budget()
+    limits: Limits = Limits()
     finalists: Finalists | None = None
     baselines: bool = True
     notify: Notify | None = None
@@ -162,6 +168,7 @@ def _keys(path: list[int | str]) -> list[str]:
         "early_stopping": EarlyStopping,
         "resources": Resources,
         "budget": Budget,
+        "limits": Limits,
         "finalists": Finalists,
         "evaluation": OwnMeasure,
         "notify": Notify,

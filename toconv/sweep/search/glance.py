@@ -37,6 +37,7 @@ class Facts(BaseModel, extra="ignore"):
     params: dict[str, Any] | None = None
     finalist_of: str | None = None
     reason: str | None = None
+    overdue: bool = False  # it failed since its time was over
     seal: dict[str, str] | None = None
     steered: tuple[Note, ...] = ()  # who asked for what of it, from outside
 

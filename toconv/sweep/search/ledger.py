@@ -32,6 +32,7 @@ from toconv.sweep.space import Params
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 REFUSED = "refused"  # of a trial: how many draws before it the settings refused, by what they said
 FAILURES_PER_CELL = 3  # failed trials are drawn anew so often, then the cell is given up
+OVERDUE_PER_CELL = 1  # of those whose time was over so many are drawn anew
 FEWEST = 4  # complete trials of a cell that importances are told of
 LOCK_SECONDS = 120  # that a ledger which another process has locked is waited for
 LOST = (
@@ -102,7 +103,8 @@ class Ledger:
         failed = [facts for state, facts in last.values() if state is TrialState.FAIL]
         if cell in self._exhausted or sum(not facts.skipped for facts in failed) > FAILURES_PER_CELL:
             return 0
-        return max(0, self.sweep.file.trials - (len(last) - len(failed)))
+        overdue = max(0, sum(facts.overdue for facts in failed) - OVERDUE_PER_CELL)  # hours each
+        return max(0, self.sweep.file.trials - (len(last) - len(failed) + overdue))
 
     def propose(self, running: Mapping[str, int]) -> Proposal | None:
         """A new trial in the cell that has the fewest, or None where every cell is full. `running` counts open trials
@@ -197,9 +199,13 @@ class Ledger:
         reason = f"{note.says}, after epoch {epoch}" if note else None
         self._tell(proposal, State.PRUNED, epoch=epoch, seal=seal, reason=reason, **self._noted(proposal, note))
 
-    def fail(self, proposal: Proposal, reason: str, infeasible: bool = False, note: Note | None = None) -> None:
-        """`infeasible`: it can never run with these parameters on this machine, for example for its memory."""
-        self._tell(proposal, State.FAILED, reason=reason, infeasible=infeasible, **self._noted(proposal, note))
+    def fail(
+        self, proposal: Proposal, reason: str, infeasible: bool = False, overdue: bool = False, note: Note | None = None
+    ) -> None:
+        """`infeasible`: it can never run with these parameters on this machine, for example for its memory; `overdue`:
+        its time was over."""
+        facts: dict[str, Any] = {"reason": reason, "infeasible": infeasible, "overdue": overdue or None}
+        self._tell(proposal, State.FAILED, **facts, **self._noted(proposal, note))
 
     def _noted(self, proposal: Proposal, note: Note | None) -> dict[str, Any]:
         if note is None:
