@@ -52,6 +52,7 @@ WALLS: dict[str, tuple[str, ...]] = {  # an outside library: the modules, and th
     "transformers": ("integrations.hugging_face",),
     "huggingface_hub": ("export.module",),
     "onnxruntime": ("export.graphs",),
+    "pandas": ("analysis.frames",),
     "scipy": ("analysis.seeds",),
     "sklearn": (),
     "matplotlib": ("report",),

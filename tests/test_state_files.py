@@ -17,7 +17,7 @@ from toconv.paths import SweepPaths, TrialPaths
 from toconv.state_files import read_json, read_json_lines, read_yaml
 from toconv.sweep.budget import Spent
 from toconv.sweep.lock import only_driver
-from toconv.sweep.request import recorded_sweep
+from toconv.sweep.recorded import recorded_sweep
 from toconv.sweep.seal import differences, intact
 from toconv.tokens.store import TokenStore
 from toconv.training.epochs import read_epochs

@@ -102,6 +102,9 @@ def test_the_last_lines_say_where_to_look():
     assert how_to_look(experiment(None)) == "mlflow ui"
     assert how_to_look(experiment("sqlite:////x/mlflow.db")) == "mlflow ui --backend-store-uri sqlite:////x/mlflow.db"
     assert how_to_look(experiment("http://me:secret@host:5000")) == "http://***@host:5000"
+    page = "#/experiments/1/runs"
+    assert how_to_look(experiment(None), page) == f"mlflow ui, then http://127.0.0.1:5000/{page}"
+    assert how_to_look(experiment("http://me:secret@host:5000/"), page) == f"http://***@host:5000/{page}"
 
 
 def test_a_database_file_is_known_by_its_path():

@@ -9,6 +9,16 @@ from toconv.errors import ExitCode
 
 COMMANDS = {  # a file each in toconv/commands
     "sweep": "run a sweep, or go on with it: FILE [key=value …] [--dry-run | --debug]",
+    "status": "what runs, since when, how long it still takes, what failed: [NAME] [--watch] [--json]",
+    "ls": "the sweeps of outputs/, and how each stands",
+    "add": "a trial by hand, the next of its cell: NAME key=value …",
+    "stop": "end a trial at its epoch, which keeps its numbers: NAME --trial ID",
+    "skip": "give a trial up, another takes its place: NAME --trial ID",
+    "retry": "run failed trials again: NAME --failed",
+    "finish": "no new trials, then finalists and report: NAME",
+    "pause": "begin nothing new: NAME",
+    "resume": "go on after a pause: NAME",
+    "slots": "how many trials run at a time: NAME COUNT",
     "train": "one training: [key=value …] [resume=PATH]",
     "export": "a trial as a compressor that others can use: NAME --k K --to DIR",
     "compress": "pictures → compressed tokens and error maps: PICTURE… --checkpoint DIR [--output DIR]",
@@ -18,7 +28,7 @@ COMMANDS = {  # a file each in toconv/commands
     "ablation": "whether the critic helped in a sweep: NAME",
     "sync": "deliver to MLflow what it missed of a sweep: NAME",
 }
-PRINT_A_PAGE = {"ablation"}  # whose output is Markdown, with no line of ours before it
+PRINT_A_PAGE = {"ablation", "status", "ls"}  # whose output is Markdown, JSON or short: no line of ours before it
 USAGE = (
     "usage: toconv COMMAND …\n\n"
     + "\n".join(f"  {name:<10} {does}" for name, does in COMMANDS.items())

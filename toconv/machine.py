@@ -1,5 +1,6 @@
 """What this machine does: CPU, memory, GPUs. The only module that knows psutil and NVML."""
 
+import getpass
 import threading
 from collections import defaultdict
 from contextlib import suppress
@@ -38,6 +39,24 @@ def runs(program: str) -> bool:
     except ImportError:
         return True
     return any(process.info["name"] == program for process in psutil.process_iter(["name"]))
+
+
+def process_began(pid: int) -> float | None:
+    """When a process of this machine began, in seconds since the epoch; None where there is none of that number."""
+    import psutil  # optional
+
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
+
+
+def user() -> str | None:
+    """Who runs this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in containers
+        return None
 
 
 def _gpus() -> dict[str, float]:

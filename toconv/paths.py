@@ -46,6 +46,7 @@ class TrialPaths:
     latest, best = Below("latest.pt"), Below("best_model.pt")
     worker = Below("worker.json")  # which process trained here, and which GPUs it saw
     error = Below("error.txt")  # the stack trace of a trial that failed unforeseen
+    overdue = Below("overdue.txt")  # where a trial was when its time was over, for its next worker
     finished = Below("finished")  # there once every epoch is done and the results are entered
     evaluation, evaluation_log = Below("evaluation.json"), Below("evaluation.log")  # of the user's own measure
     lock = Below(".lock")
@@ -74,6 +75,8 @@ class SweepPaths:
     recommended = Below("recommended")  # the folder of the recommended compressors, an export for each k
     figures = Below("figures")  # the report's, as PNG and PDF, and nothing else
     lock = Below(".lock")
+    running = Below("running.json")  # which process runs it, and how far it is
+    steering = Below("steering")  # what was asked of it while it ran, and what was answered
     tune = Below(".ray")  # Ray Tune's own files; nothing is read back from them
 
     @classmethod
@@ -87,6 +90,7 @@ class SweepPaths:
     def told(self) -> dict[str, Path]:
         """The files that tell of the whole sweep, as far as they are there, by their path below `root`."""
         files = [self.request, self.results, self.report, *sorted(self.figures.rglob("*"))]
+        files += sorted(self.steering.glob("[!.]*.json"))
         return {str(path.relative_to(self.root)): path for path in files if path.is_file()}
 
     def trial(self, trial_id: str) -> TrialPaths:

@@ -4,7 +4,7 @@ import csv
 
 from tests.records import record
 from toconv.analysis.records import Kind
-from toconv.analysis.results import read_results, write_results
+from toconv.analysis.results import LAST, read_results, write_results
 from toconv.evaluation.metrics import AGREEMENT_WEIGHT, by_size, of_size
 
 
@@ -26,6 +26,7 @@ def test_results_have_the_columns_of_the_contract_and_every_value_in_full(tmp_pa
         "perception",
         "embedding_agreement",
         "cosine",
+        "steered",
         "device_seconds",
         "mlflow_run_id",
     ]
@@ -44,8 +45,8 @@ def test_what_the_user_measured_comes_after_what_toconv_measured(tmp_path):
     records = [record("a", 16, 0, values=values, own=("accuracy", "a_last"), folder=None), record("b", 16, 0.2)]
     write_results(tmp_path / "results.csv", records, {}, [])
     head, first, second = (tmp_path / "results.csv").read_text().splitlines()
-    assert head.split(",")[11:] == ["L_total", "test_cosine", "a_last", "accuracy", "device_seconds", "mlflow_run_id"]
-    assert first.split(",")[-4:-2] == ["2.0", "0.25"] and second.split(",")[-4:-2] == ["", ""]
+    assert head.split(",")[11:] == ["L_total", "test_cosine", "a_last", "accuracy", *LAST]
+    assert first.split(",")[-5:-3] == ["2.0", "0.25"] and second.split(",")[-5:-3] == ["", ""]
     assert read_results(tmp_path / "results.csv")[0].values == values
 
 

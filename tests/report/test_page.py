@@ -17,7 +17,7 @@ from toconv.paths import SweepPaths
 from toconv.report.error_maps import compute_error_maps
 from toconv.report.front_data import SHAPE_OF
 from toconv.sweep.file import load_sweep
-from toconv.sweep.request import recorded_sweep
+from toconv.sweep.recorded import recorded_sweep
 from toconv.tokens.batches import Batches
 from toconv.tokens.store import TokenStore
 

@@ -90,8 +90,8 @@ def run(driver, came, slots=1):
             else Ended(paths, driver.evaluations.asked, found)
         )
 
-    evaluating = Evaluating(driver, begin)
-    while driver.can_begin(slots):
+    evaluating, driver.slots = Evaluating(driver, begin), slots
+    while driver.can_begin():
         proposal = driver.next_proposal()
         if proposal:
             trained.append(proposal.trial_id)
@@ -205,7 +205,9 @@ def test_an_evaluation_holds_its_trials_slot_and_is_done_again_after_a_stop(open
     evaluating = Evaluating(driver, lambda paths: Works())
     train(driver, driver.next_proposal(), 0.1)
     evaluating.poll()
-    assert evaluating.busy and not driver.can_begin(1) and driver.can_begin(2)
+    assert evaluating.busy and not driver.can_begin()
+    driver.slots = 2
+    assert driver.can_begin()
     evaluating.stop()
     assert Works.cancelled == 1 and not evaluating.busy and not driver.open
     again = opened(objectives={"distortion": "minimize"})

@@ -84,6 +84,21 @@ def test_a_worker_that_keeps_dying_fails_its_trial_and_the_rest_goes_on(long_set
     assert len([r for r in trial_rows(disturbed.folder) if r["state"] == "complete"]) == 4
 
 
+def test_a_trial_that_is_over_its_time_ends_with_its_worker_and_is_drawn_anew_once(long_settings, tmp_path):
+    """Its epochs take minutes, as in the test of a second Ctrl-C; 2.4 s are allowed."""
+    settings = {**long_settings, "training.n_critic": 20_000, "hardware.threads": 1}
+    settings["experiment.tracking_uri"] = f"sqlite:///{tmp_path}/mlflow.db"
+    grid, search = {"model.compressor.output_grid_size": [2]}, {"loss.lambda_gp": {"low": 0.1, "high": 100}}
+    file = write_sweep(tmp_path, settings, search=search, grid=grid, trials=2, limits={"trial_minutes": 0.04})
+    done = run(tmp_path, file)
+    assert done.returncode == 3, done.stdout + done.stderr
+    found = trial_rows(tmp_path)
+    assert [row["state"] for row in found] == ["failed"] * 3, "two, and one of them once more"
+    assert done.stdout.count("over limits.trial_minutes; where it was:") >= 3
+    for row in found:
+        assert "critic" in (tmp_path / "outputs" / "tiny" / "trials" / row["trial_id"] / "error.txt").read_text()
+
+
 def test_trials_of_a_removed_node_go_on_at_the_other(long_settings, tmp_path):
     """Trials of 100 epochs, so that one worker cannot have run them all before the other node has one."""
     disturbed = Disturbed(tmp_path, {**long_settings, "training.epochs": 100})

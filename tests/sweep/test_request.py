@@ -7,7 +7,8 @@ from tests.running import write_sweep
 from toconv.errors import RequestError
 from toconv.paths import SweepPaths
 from toconv.sweep.file import load_sweep
-from toconv.sweep.request import LAYOUT, check_request, read_request, record_request, recorded_sweep
+from toconv.sweep.recorded import LAYOUT, read_request, recorded_sweep
+from toconv.sweep.request import check_request, record_request
 
 
 @pytest.fixture

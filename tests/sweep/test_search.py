@@ -12,7 +12,8 @@ from tests.running import write_sweep
 from toconv.analysis.records import State
 from toconv.errors import MachineryError, RequestError
 from toconv.sweep.file import load_sweep
-from toconv.sweep.search.ledger import FAILURES_PER_CELL, Ledger, is_ledger
+from toconv.sweep.search.glance import is_ledger
+from toconv.sweep.search.ledger import FAILURES_PER_CELL, Ledger
 from toconv.sweep.space import Distribution, active_only, size
 from toconv.training.identity import deciding
 
@@ -92,6 +93,17 @@ def test_failed_trials_are_drawn_anew_and_a_cell_that_keeps_failing_is_given_up(
     assert len({p.trial_id for p in found}) == len(found)  # never retried unchanged
     assert {e.state for e in one.trials()} == {State.FAILED} and one.trials()[0].reason == "out of memory"
     assert one._studies["k=2"].trials[0].user_attrs["infeasible"] is True
+
+
+def test_a_trial_whose_time_was_over_is_drawn_anew_once_in_a_cell(ledger):
+    one, found = ledger(trials=3, grid={"model.compressor.output_grid_size": [2]}), []
+    while proposal := one.propose({}):
+        one.fail(proposal, "over limits.trial_minutes", overdue=True)
+        found.append(proposal)
+    assert len(found) == 4
+    other = ledger(trials=3, grid={"model.compressor.output_grid_size": [2]})
+    other.fail(other.propose({}), "over limits.trial_minutes", overdue=True)
+    assert len(fill(other)) == 3
 
 
 def test_objectives_that_are_not_finite_fail_a_trial(ledger):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from toconv.command_line import pasteable
-from toconv.config import override_text
 from toconv.evaluation.metrics import is_given
 from toconv.paths import TrialPaths
 from toconv.settings import CRITIC_WEIGHT, GRID_SIZE, SEED, TEST
@@ -48,7 +47,9 @@ class TrialRecord:
     values: dict[str, float]  # final metrics; empty while it runs and where it failed
     device_seconds: float | None = None
     folder: Path | None = None  # of trials and finalists
-    reason: str | None = None  # of a failure
+    reason: str | None = None  # of a failure, and of a trial that somebody stopped
+    steered: str = ""  # who asked for what of it while the sweep ran: `added by alice at …; stopped by …`
+    skipped: bool = False  # given up by somebody, which is no failure
     finalist_of: str | None = None  # trial_id of the trial whose settings a finalist has
     kept: bool = False  # whether its checkpoints are there
     number: int | None = None  # Optuna's, within its study
@@ -78,6 +79,8 @@ class TrialRecord:
 
     def debug_command(self, command: str) -> str:
         """The sweep's command for this trial alone, in one process. Behind `--` stand no options."""
+        from toconv.config import override_text  # start-up: Hydra
+
         words = shlex.split(command)
         options = words.index("--") if "--" in words else len(words)
         trial = (f"trial.{override_text(key, value)}" for key, value in self.params.items())

@@ -5,6 +5,7 @@ from toconv.errors import ExitCode
 from toconv.paths import SweepPaths
 from toconv.progress import console
 from toconv.sweep.lock import only_driver
+from toconv.sweep.recorded import read_request
 
 USAGE = """
 usage: toconv report NAME
@@ -17,7 +18,6 @@ def main(arguments: list[str]) -> ExitCode:
     """Raises RequestError on a wrong name, and while the sweep runs."""
     from toconv.export.recommended import export_recommended  # start-up: torch, matplotlib
     from toconv.report.write import write_report
-    from toconv.sweep.request import read_request
     from toconv.sweep.session import recorded_driver
 
     paths = SweepPaths.named(one_name(arguments, USAGE))

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from toconv.analysis.records import Kind, State
-from toconv.command_line import path_of, same_command, typed
+from toconv.command_line import path_of
 from toconv.errors import ExitCode, RequestError
 from toconv.own_files import check_sweep_folder
 from toconv.paths import SweepPaths, TrialPaths
-from toconv.progress import console, duration, phase
+from toconv.progress import console, phase
 from toconv.sweep.file import Sweep, load_sweep
 from toconv.sweep.lock import only_driver
+from toconv.sweep.notify import Event, Notifier, check_notify
 from toconv.sweep.preflight import before_ray, check_evaluation, check_fits, check_folders, check_ray, joined, usable
+from toconv.sweep.running import Announcement
 
 if TYPE_CHECKING:
-    from toconv.settings import DataSettings
     from toconv.sweep.cluster import Cluster, Task
     from toconv.sweep.driver import Driver
     from toconv.sweep.own_measure import OwnMeasure
@@ -42,8 +41,6 @@ Run the same command again to go on where it stopped.
 Exit codes: 0 done, 2 wrong request, 3 done with failed trials, 4 the machinery gave way, 130 interrupted.
 """
 OPTIONS = ("--dry-run", "--debug")
-# whose versions are recorded with a sweep
-LIBRARIES = ("torch", "torchvision", "open_clip_torch", "ray", "optuna", "mlflow", "hydra-core")
 
 
 def main(arguments: list[str]) -> ExitCode:
@@ -54,6 +51,7 @@ def main(arguments: list[str]) -> ExitCode:
     check_sweep_folder(paths)
     check_folders(asked, paths)
     check_evaluation(asked.file.evaluation)
+    check_notify(asked.file.notify)
     if "--debug" in flags:
         return _debug(asked, paths)
     check_ray()
@@ -62,8 +60,13 @@ def main(arguments: list[str]) -> ExitCode:
 
         show_plan(asked, paths)
         return ExitCode.DONE
-    with only_driver(paths), ray_ahead(paths, asked.file.cluster.listen) as cluster:
-        return _run(asked, paths, cluster)
+    with (
+        only_driver(paths),
+        Notifier(asked.file.notify, paths) as notifier,
+        Announcement(paths, asked.base.training.epochs) as announcement,
+        ray_ahead(paths, asked.file.cluster.listen) as cluster,
+    ):
+        return _run(asked, paths, cluster, announcement, notifier)
 
 
 def _understood(arguments: list[str]) -> tuple[set[str], Path, list[str]]:
@@ -122,13 +125,15 @@ def ray_ahead(paths: SweepPaths, listen: bool = False) -> Iterator[Callable[[], 
             started.stop()
 
 
-def _run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster]) -> ExitCode:
+def _run(
+    asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster], announcement: Announcement, notifier: Notifier
+) -> ExitCode:
     from toconv.hardware import keep_freed_memory  # start-up: torch
     from toconv.sweep.baselines import baseline_records
     from toconv.sweep.driver import Driver
     from toconv.sweep.plan import check_trials_room
     from toconv.sweep.request import check_request, record_request
-    from toconv.sweep.session import start_tracking, stop_tracking
+    from toconv.sweep.session import facts, start_tracking, stop_tracking
     from toconv.tokens.encoding import prepare_store
     from toconv.tracking.tracker import check_access, say_store
 
@@ -138,6 +143,7 @@ def _run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster]) -> Exi
         present = cluster().resources()
         usable(asked.file.resources, present)
         check_fits(asked.file.evaluation, present)
+        announcement.tell()
 
     start = time.monotonic()
     say_store(asked.base.experiment)
@@ -146,27 +152,38 @@ def _run(asked: Sweep, paths: SweepPaths, cluster: Callable[[], Cluster]) -> Exi
     keep_freed_memory()
     store = prepare_store(asked.base, before_encoding)
     record_request(asked, paths, store.name, facts(asked.base.data))
+    announcement.tell()
     driver = Driver(asked, paths, store, store.name)
+    driver.on_first_failure = lambda name, why: notifier.send(Event.FIRST_FAILURE, f"{name}: {why}")
     if asked.file.baselines:
         driver.baselines = baseline_records(asked, store)
     tracker = start_tracking(driver)
     try:
-        _run_trials(driver, cluster)
+        _run_trials(driver, cluster, announcement)
         _report(driver)
     except BaseException:
         stop_tracking(driver, tracker, "KILLED")
         _recommend(driver)
         raise
-    return _finish(driver, tracker, time.monotonic() - start)
+    code = _finish(driver, tracker, time.monotonic() - start)
+    spent = driver.budget_spent() if driver.left() else None
+    notifier.send(Event.BUDGET if spent else Event.ENDED, spent or "")
+    return code
 
 
-def _run_trials(driver: Driver, cluster: Callable[[], Cluster]) -> None:
-    file, planned, left = driver.sweep.file, driver.planned(), driver.left()
+def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: Announcement) -> None:
+    from toconv.sweep.evaluating import Evaluating  # start-up: torch
+    from toconv.sweep.steering import Steering
+
+    file, steering = driver.sweep.file, Steering(driver)
+    steering.poll(now=True)  # what was asked while nothing ran
+    planned, left = driver.planned(), driver.left()
+    announcement.tell(planned=planned, left=left)
     if not left:
+        steering.close()
         console.print(f"{file.name}: everything is done already, all {planned} trials; nothing trained now")
         return
     from toconv.sweep.cluster import in_use  # start-up: Ray
-    from toconv.sweep.evaluating import Evaluating
     from toconv.sweep.ray_tune import run_trials
     from toconv.sweep.terminal.display import Display
     from toconv.sweep.terminal.utilization import Utilization
@@ -176,14 +193,33 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster]) -> None:
         f"{driver.adopted} to go on with, {left - driver.adopted} to begin"
     )
     present = cluster().resources()
-    resources, slots = usable(file.resources, present)
+    resources, driver.slots = usable(file.resources, present)
+    steering.most_slots = driver.slots
     driver.spent.gpu = resources.gpu
     if resources.gpu != file.resources.gpu:
         console.print(f"no GPU on this machine: gpu: {file.resources.gpu:g} counts as 0; trials run on the CPU")
-    console.print(f"{slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
+    console.print(f"{driver.slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
     evaluating = Evaluating(driver, _evaluator(file.evaluation, present))
-    with Utilization(in_use) as utilization, phase("trials run"), Display(driver, slots, utilization) as display:
-        run_trials(driver, resources, slots, evaluating, display.update, lambda: import_report(file.trials))
+    with Utilization(in_use) as utilization, phase("trials run"), Display(driver, utilization) as display:
+
+        def step() -> None:
+            display.update()
+            announcement.tell_at_times(lambda: _facts(driver))
+
+        run_trials(driver, resources, steering, evaluating, step, lambda: import_report(file.trials))
+    announcement.tell(**_facts(driver))
+    if not driver.left():
+        steering.close()
+
+
+def _facts(driver: Driver) -> dict[str, int | bool]:
+    """What of a sweep changes while it runs, for running.json."""
+    return {
+        "planned": driver.planned(),
+        "left": driver.left(),
+        "slots": driver.slots,
+        "paused": driver.paused is not None,
+    }
 
 
 def _evaluator(asked: OwnMeasure | None, present: Mapping[str, float]) -> Callable[[TrialPaths], Task]:
@@ -221,6 +257,7 @@ def import_report(trials: int) -> None:
 def _report(driver: Driver) -> None:
     """report.html and its figures, before tracking ends, which takes them along."""
     from toconv.report.write import write_report  # start-up: matplotlib, beside the last trials
+    from toconv.sweep.session import facts
 
     with phase("writing the report"):
         write_report(driver, facts(driver.sweep.base.data))
@@ -234,62 +271,16 @@ def _recommend(driver: Driver) -> None:
 
 
 def _finish(driver: Driver, tracker: BackgroundTracker, seconds: float) -> ExitCode:
-    """results.csv, the front, where to look next, and what the exit code says."""
-    from toconv.analysis.pareto import named  # start-up: SciPy, beside the last trials
-    from toconv.sweep.session import stop_tracking
+    """results.csv, the best, where to look next, and what the exit code says."""
+    from toconv.sweep.session import stop_tracking  # start-up: SciPy, beside the last trials
+    from toconv.sweep.terminal.ending import failures, say_what_ended, say_where_to_look, unevaluated
     from toconv.sweep.terminal.tables import show_results
-    from toconv.tracking.tracker import how_to_look
 
-    spent = driver.budget_spent() if driver.left() else None
     driver.spent.save()
     records = driver.records()
-    failed, unfinished = named(records, state=State.FAILED), named(records, state=State.RUNNING)
     stop_tracking(driver, tracker, "FINISHED")
     show_results(records, driver.sweep.file.objectives)
-    for record in failed:
-        console.print(f"failed: {record.name}: {record.reason}\n  to debug: {record.debug_command(typed())}")
-    console.print(
-        f"done in {duration(seconds)}: {len(named(records, Kind.TRIAL, State.COMPLETE))} complete, "
-        f"{len(named(records, state=State.PRUNED))} pruned, {len(failed)} failed"
-    )
-    unevaluated = [r for r in records if r.not_evaluated]
-    for record in unevaluated:
-        console.print(
-            f"evaluation failed: {record.name}: {record.not_evaluated}\n  its output: {record.paths.evaluation_log}; "
-            "the next start of the same command tries it again"
-        )
-    if driver.out_of_reach:
-        console.print(
-            f"{driver.out_of_reach} complete trial(s) cannot be evaluated: their checkpoints went before it was asked"
-        )
-    if driver.taken_over:
-        console.print(f"{driver.taken_over} of them had been finished already, here or in another sweep of this folder")
-    if spent:
-        console.print(
-            f"stopped by the budget ({spent}; spent {driver.spent.hours:.3f} h, {driver.spent.gpu_hours:.3f} "
-            f"GPU-h), {len(unfinished)} trial(s) unfinished; raise it {same_command()}"
-        )
+    say_what_ended(driver, records, seconds)
     _recommend(driver)
-    console.print(
-        f"figures and what was learnt: {driver.paths.report} (for a paper: {driver.paths.figures})\n"
-        f"all rows: {driver.paths.results}\n"
-        f"curves, parameters, checkpoints: {how_to_look(driver.sweep.base.experiment)}"
-    )
-    return ExitCode.TRIALS_FAILED if failed or unevaluated else ExitCode.DONE
-
-
-def facts(data: DataSettings) -> dict[str, Any]:
-    """Where the sweep runs, how it was started and with what: versions, machine, git commit, command, pictures."""
-    from importlib.metadata import version  # start-up
-
-    from toconv.tokens.images import sources
-    from toconv.tracking.provenance import git_commit
-
-    return {
-        "versions": {name: version(name) for name in LIBRARIES},
-        "python": platform.python_version(),
-        "machine": platform.platform(),
-        "git_commit": git_commit(),
-        "command": typed(),
-        "pictures": sources(data),
-    }
+    say_where_to_look(driver, tracker.page())
+    return ExitCode.TRIALS_FAILED if failures(records) or unevaluated(records) else ExitCode.DONE

@@ -5,6 +5,7 @@ from toconv.errors import ExitCode, MachineryError
 from toconv.paths import SweepPaths
 from toconv.progress import console
 from toconv.sweep.lock import only_driver
+from toconv.sweep.recorded import recorded_sweep
 
 USAGE = """
 usage: toconv sync NAME
@@ -17,8 +18,7 @@ SECONDS = 120.0  # without any delivery, then it gives up
 
 def main(arguments: list[str]) -> ExitCode:
     """Raises RequestError on a wrong name, MachineryError where records could not be delivered."""
-    from toconv.sweep.request import recorded_sweep  # start-up: torch
-    from toconv.sweep.session import deliver, recorded_driver, start_tracking
+    from toconv.sweep.session import deliver, recorded_driver, start_tracking  # start-up: torch
     from toconv.tracking.tracker import check_access, say_store
 
     paths = SweepPaths.named(one_name(arguments, USAGE))

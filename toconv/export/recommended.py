@@ -20,7 +20,7 @@ from toconv.paths import SweepPaths, whole_folder
 from toconv.progress import console
 from toconv.settings import USED_PICTURES, Settings, changes_a_number
 from toconv.sweep.driver import Driver
-from toconv.sweep.request import read_request
+from toconv.sweep.recorded import read_request
 from toconv.tokens.manifest import SPLITS
 from toconv.tokens.store import TokenStore
 from toconv.training.epochs import Epoch

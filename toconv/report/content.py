@@ -17,6 +17,7 @@ from toconv.report.front_data import Results
 from toconv.settings import DataSettings
 from toconv.sweep.driver import Driver
 from toconv.sweep.file import Sweep
+from toconv.sweep.inbox import Inbox
 from toconv.tokens.images import listed_and_skipped
 from toconv.tokens.manifest import SPLITS
 from toconv.tokens.store import TokenStore
@@ -37,6 +38,7 @@ class Content(Results):
     epochs: Mapping[str, Sequence[Epoch]] = field(default_factory=dict)  # {trial_id: of its training}
     error_maps: ErrorMaps = field(default_factory=ErrorMaps)
     skipped: Mapping[str, str] = field(default_factory=dict)  # {picture: why}, with data.unreadable=skip
+    steered: Sequence[str] = ()  # what was asked of the sweep while it ran, and what came of it
 
     @property
     def paths(self) -> SweepPaths:
@@ -87,6 +89,7 @@ def gather(driver: Driver, facts: Mapping[str, Any]) -> Content:
         epochs={r.trial_id: read_epochs(r.paths.metrics) for r in records if r.folder},
         error_maps=compute_error_maps(driver.sweep.base, driver.store, recommended(records)),
         skipped=_skipped(driver.sweep.base.data),
+        steered=Inbox(driver.paths).history(),
     )
 
 

@@ -1,5 +1,6 @@
 """One trial of a sweep in this process: no Ray, nothing written to the ledger or to MLflow."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from toconv.analysis.records import label
@@ -28,7 +29,7 @@ def run_one(sweep: Sweep, paths: SweepPaths, store: Path) -> TrialPaths:
     with bar("steps") as progress:
         task = progress.add_task("training", total=None)
         trial = RunningTrial(
-            trial_inputs(sweep, proposal.params, store, folder),
+            replace(trial_inputs(sweep, proposal.params, store, folder), minutes=None),  # a debugger takes its time
             on_log=lambda step, steps, _: progress.update(task, completed=step, total=steps),
         )
         for _ in range(trial.epochs_asked):

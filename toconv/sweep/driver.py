@@ -2,9 +2,8 @@
 
 import json
 import math
-import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,17 @@ from typing import Any
 from toconv.analysis.pareto import costs, nondominated
 from toconv.analysis.records import Kind, State, TrialRecord
 from toconv.analysis.results import write_results
-from toconv.errors import SealBroken
-from toconv.paths import SweepPaths, TrialPaths, link
+from toconv.paths import SweepPaths, TrialPaths
 from toconv.settings import SEED, TEST
 from toconv.sweep.budget import Spent
 from toconv.sweep.evaluations import Evaluations
 from toconv.sweep.file import Sweep
+from toconv.sweep.inbox import Act, Note
 from toconv.sweep.proposals import Proposal, Trial
-from toconv.sweep.seal import differences, finish, intact, seal
+from toconv.sweep.seal import check_seals, finish, intact, seal
 from toconv.sweep.search.ledger import Ledger
 from toconv.sweep.trainable import TrialInputs
+from toconv.sweep.trial_files import copy_trial, drop_checkpoints
 from toconv.tracking.delivery import BackgroundTracker
 from toconv.tracking.provenance import settings_of_tokens, settings_of_training
 from toconv.training.epochs import Epoch, read_epochs
@@ -33,7 +33,7 @@ def trial_inputs(sweep: Sweep, params: Mapping[str, Any], store: Path, folder: T
     if Path(settings["encoder"]["weights"]).is_file():  # a worker has a working directory of its own
         settings["encoder"]["weights"] = str(Path(settings["encoder"]["weights"]).resolve())
     threads = max(1, math.floor(sweep.file.resources.cpu))
-    return TrialInputs(settings, str(store), str(folder.folder), threads)
+    return TrialInputs(settings, str(store), str(folder.folder), threads, sweep.file.limits.trial_minutes)
 
 
 class Driver:
@@ -46,7 +46,7 @@ class Driver:
         self._settings = {**settings_of_training(sweep.base), **sweep.unsearched()}  # below a trial's parameters
         self.ledger = Ledger(sweep, paths.study, self.identify)
         self.evaluations = Evaluations(sweep.file, paths)
-        self._check_seals()
+        check_seals(paths, self.ledger.trials(), self.evaluations)
         late = self.evaluations.late(self.ledger.trials())
         self.late = [p for p in late if self.paths.trial(p.trial_id).latest.exists()]  # to be evaluated, and complete
         self.out_of_reach = len(late) - len(self.late)  # complete, without numbers and without a checkpoint
@@ -56,6 +56,11 @@ class Driver:
         self.handed_out = 0  # trials and evaluations, by this start
         self.taken_over = 0  # trials whose results were there before they were asked for
         self.open: dict[str, Proposal] = {}  # by trial_id, handed out and not ended
+        self.slots = 1  # trials and evaluations at a time
+        self.paused: Note | None = None  # while nothing is to begin, who asked for it
+        self.finishing: Note | None = None  # once no trial is to be drawn any more
+        self.ending: dict[str, Note] = {}  # by trial_id, what is to end after its epoch: stopped or skipped
+        self.on_first_failure: Callable[[str, str], None] | None = None  # told the trial's name and the reason
         self.latest = self._last_epochs()  # the latest epoch of each trial that ran
         self.spent = Spent(paths.spent, sweep.file.resources.gpu)
         self.baselines: list[TrialRecord] = []
@@ -64,30 +69,6 @@ class Driver:
     def _last_epochs(self) -> dict[str, Epoch]:
         ids = [t.proposal.trial_id for t in self.ledger.trials()]
         return {known: epochs[-1] for known in ids if (epochs := read_epochs(self.paths.trial(known).metrics))}
-
-    def _check_seals(self) -> None:
-        """Raises SealBroken where a file is not as it was when its trial ended."""
-        found = [line for trial in self.ledger.trials() for line in self._unlike_its_end(trial)]
-        if found:
-            raise SealBroken(
-                f"results are not as they were when their trials ended. {'; '.join(found)}. Put back what "
-                f"{self.paths.root} held, or choose another name=, which takes over all that is as it was and trains "
-                "the rest anew"
-            )
-
-    def _unlike_its_end(self, trial: Trial) -> list[str]:
-        paths, name = self.paths.trial(trial.proposal.trial_id), trial.proposal.name
-        found = differences(paths, trial.seal) if trial.seal else []
-        if not found and trial.state is State.COMPLETE:
-            epochs = read_epochs(paths.metrics)
-            found = self._unlike_the_ledger(trial, epochs[-1]) if epochs else [f"{paths.metrics}: holds no epoch"]
-        return [f"{line} (trial {name})" for line in found]
-
-    def _unlike_the_ledger(self, trial: Trial, last: Epoch) -> list[str]:
-        found = self.evaluations.found(trial.proposal.trial_id)
-        measured = {**last.metrics, **(found.metrics if found else {})}
-        differing = {k: v for k, v in trial.values.items() if trial.seal and measured.get(k, v) != v}
-        return [f"{self.paths.study}: has {k}={v}, was {measured[k]}" for k, v in differing.items()]
 
     def identify(self, params: Mapping[str, Any]) -> str:
         """The trial_id of these parameters."""
@@ -98,21 +79,29 @@ class Driver:
 
     def planned(self) -> int:
         """Trials and finalists of the whole sweep, as far as they are known."""
-        finalists = {t.proposal.trial_id for t in self.ledger.trials() if t.proposal.finalist_of}
-        return self.sweep.planned_trials() + len(finalists) + len(self._finalists_to_come())
+        trials = self.ledger.trials()
+        finalists = sum(t.proposal.finalist_of is not None for t in trials) + len(self._finalists_to_come())
+        drawn = sum(t.state is not State.FAILED for t in trials if not t.proposal.finalist_of)
+        return finalists + (drawn if self.finishing else max(drawn, self.sweep.planned_trials()))
+
+    def missing(self, cell: str) -> int:
+        """How many trials of the cell are still to be drawn."""
+        return 0 if self.finishing else self.ledger.missing(cell)
 
     def left(self) -> int:
         """How many trials, finalists and evaluations have not ended, as far as they are known."""
-        missing = sum(self.ledger.missing(cell.name) for cell in self.sweep.cells())
+        missing = sum(self.missing(cell.name) for cell in self.sweep.cells())
         return missing + len(self._finalists_to_come()) + len(self._adopted) + len(self.open) + len(self.late)
 
-    def can_begin(self, slots: int) -> bool:
+    def can_begin(self) -> bool:
         """Whether something is left to begin, and a slot is free for it."""
-        return len(self.open) < slots and self.left() > len(self.open)
+        return not self.paused and len(self.open) < self.slots and self.left() > len(self.open)
 
     def next_proposal(self) -> Proposal | None:
-        """A trial to run: unfinished ones first, finalists last. None where nothing is left to begin now, and where
+        """A trial to run: unfinished ones first, finalists last. None where nothing is to begin now, and where
         something was handed out to be evaluated instead."""
+        if self.paused:
+            return None
         if self.late:
             self._hand_out(self.late[0])
             self.to_evaluate.append(self.late.pop(0))
@@ -134,7 +123,7 @@ class Driver:
     def _unfinished(self) -> Proposal | None:
         if self._adopted:
             return self._adopted.pop(0)
-        return self.ledger.propose(Counter(p.cell for p in self.open.values()))
+        return None if self.finishing else self.ledger.propose(Counter(p.cell for p in self.open.values()))
 
     def _take_over(self, proposal: Proposal) -> bool:
         """Enter the results of a trial that was finished already, here or in another sweep beside this one."""
@@ -157,7 +146,7 @@ class Driver:
     def _finalists_to_come(self) -> list[tuple[Proposal, dict[str, Any]]]:
         """The front once more with fresh seeds, once every search is at its end."""
         asked, trials = self.sweep.file.finalists, self.ledger.trials()
-        missing = any(self.ledger.missing(cell.name) for cell in self.sweep.cells())
+        missing = any(self.missing(cell.name) for cell in self.sweep.cells())
         if asked is None or missing or any(t.is_searched(State.RUNNING) for t in trials):
             return []
         best, there = self.front(trials), {t.proposal.trial_id for t in trials}
@@ -212,17 +201,37 @@ class Driver:
         self.ledger.complete(proposal, {**metrics, "tokens": self.sweep.tokens(proposal.params)}, sealed)
         self._ended(proposal)
 
-    def pruned(self, proposal: Proposal) -> None:
-        self.ledger.prune(proposal, self.latest[proposal.trial_id].epoch, seal(self.paths.trial(proposal.trial_id)))
+    def pruned(self, proposal: Proposal, note: Note | None = None) -> None:
+        """Stopped early, by `note` where somebody asked for it; what it has reached stays."""
+        epoch, sealed = self.latest[proposal.trial_id].epoch, seal(self.paths.trial(proposal.trial_id))
+        self.ledger.prune(proposal, epoch, sealed, note)
         self._ended(proposal)
 
-    def failed(self, proposal: Proposal, reason: str, infeasible: bool = False) -> None:
-        self.ledger.fail(proposal, reason, infeasible)
+    def failed(self, proposal: Proposal, reason: str, infeasible: bool = False, overdue: bool = False) -> None:
+        self.ledger.fail(proposal, reason, infeasible, overdue)
         self._ended(proposal)
+
+    def end(self, proposal: Proposal, note: Note) -> None:
+        """Stop or skip it now, on somebody's request."""
+        self._adopted = [waiting for waiting in self._adopted if waiting != proposal]
+        if note.act is Act.STOP:
+            self.pruned(proposal, note)
+        else:
+            self.ledger.fail(proposal, note.says, note=note)
+            self._ended(proposal)
+
+    def waits(self, proposal: Proposal) -> bool:
+        """Whether it is begun in the ledger, and not handed out by this start."""
+        return proposal in self._adopted
+
+    def begin_next(self, proposal: Proposal) -> None:
+        """A proposal that is in the ledger already."""
+        self._adopted.insert(0, proposal)
 
     def released(self, proposal: Proposal) -> None:
         """Stopped without a verdict: the trial stays open in the ledger and goes on at the next start."""
         self.open.pop(proposal.trial_id, None)
+        self.ending.pop(proposal.trial_id, None)
         self.spent.ended(proposal.trial_id)
 
     def budget_spent(self) -> str | None:
@@ -232,10 +241,16 @@ class Driver:
     def _ended(self, proposal: Proposal) -> None:
         self.released(proposal)
         trials = self.ledger.trials()
+        self._tell_failure(proposal, trials)
         dropped = self._drop_checkpoints(trials)
         for trial in trials:
             if trial.proposal.trial_id in {proposal.trial_id, *dropped}:
                 self._track(trial)
+
+    def _tell_failure(self, ended: Proposal, trials: Sequence[Trial]) -> None:
+        failed = [t for t in trials if t.state is State.FAILED and not t.skipped]
+        if self.on_first_failure and [t.proposal for t in failed] == [ended]:
+            self.on_first_failure(ended.name, failed[0].reason or "")
 
     def _drop_checkpoints(self, trials: Sequence[Trial]) -> set[str]:
         """Checkpoints stay for the front, for what is recommended, for what may be evaluated later and for whatever
@@ -265,6 +280,8 @@ class Driver:
             device_seconds=epochs[-1].seconds if epochs else None,
             folder=paths.folder,
             reason=trial.reason,
+            steered="; ".join(note.says for note in trial.steered),
+            skipped=trial.skipped,
             kept=paths.latest.exists(),
             own=tuple(own),
             not_evaluated=self.evaluations.failure(trial),
@@ -280,21 +297,3 @@ class Driver:
 
     def write_results(self, run_ids: Mapping[str, str]) -> None:
         write_results(self.paths.results, self.records(), run_ids, self.sweep.searched())
-
-
-def copy_trial(source: TrialPaths, target: TrialPaths) -> None:
-    """Take over a finished trial: metrics and settings as copies, checkpoints (where they still are) as links."""
-    target.folder.mkdir(parents=True, exist_ok=True)
-    for checkpoint in source.checkpoints():
-        link(checkpoint, target.folder / checkpoint.name)
-    for path in filter(Path.is_file, (source.metrics, source.config, source.evaluation)):
-        shutil.copyfile(path, target.folder / path.name)
-    finish(target)
-
-
-def drop_checkpoints(paths: TrialPaths) -> bool:
-    """Remove the checkpoints of a trial; returns whether there were any."""
-    found = paths.checkpoints()
-    for checkpoint in found:
-        checkpoint.unlink()
-    return bool(found)

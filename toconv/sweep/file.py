@@ -22,7 +22,6 @@ from toconv.sweep.yaml_text import read_document
 
 OF_TOKENS = ("data", "encoder")  # groups of settings
 OF_TOCONV = ("tokens", "bench")  # folders of outputs/: token stores, and what benchmarks write
-FINALISTS = "finalists"  # their study, which no cell may be called
 
 
 @dataclass(frozen=True)

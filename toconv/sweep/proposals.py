@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from toconv.analysis.records import State
-from toconv.sweep.file import FINALISTS
+from toconv.sweep.inbox import Act, Note, includes
+from toconv.sweep.search.glance import FINALISTS
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,16 @@ class Trial:
     values: Mapping[str, float]  # by objective; complete trials only
     reason: str | None
     seal: Mapping[str, str] | None = None  # of complete and pruned ones, since there are seals
+    steered: tuple[Note, ...] = ()  # who asked for what of it, from outside
 
     @property
     def ended(self) -> bool:
         return self.state is not State.RUNNING
+
+    @property
+    def skipped(self) -> bool:
+        """Given up by somebody, which is no failure."""
+        return includes(self.steered, Act.SKIP)
 
     def is_searched(self, state: State) -> bool:
         """Whether it stands so, and is of the search: no finalist."""

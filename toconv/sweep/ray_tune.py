@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # a worker imports this module too, and needs neither the led
     from toconv.sweep.evaluating import Evaluating
     from toconv.sweep.proposals import Proposal
     from toconv.sweep.schema import Resources
+    from toconv.sweep.steering import Steering
     from toconv.sweep.trainable import RunningTrial
 
 POLL_SECONDS = 0.1
@@ -74,10 +75,10 @@ class RayTrial(tune.Trainable):
 class LedgerSearcher(Searcher):
     """Tune's view of the ledger: hands out proposals, takes outcomes."""
 
-    def __init__(self, driver: Driver, slots: int, evaluating: Evaluating, on_last: Callable[[], None]) -> None:
+    def __init__(self, driver: Driver, evaluating: Evaluating, on_last: Callable[[], None]) -> None:
         """`on_last` is called once, at the first epoch that ends after the last trial has begun."""
         super().__init__(metric=None, mode=None)
-        self.driver, self.slots, self._evaluating = driver, slots, evaluating
+        self.driver, self._evaluating = driver, evaluating
         self._on_last: Callable[[], None] | None = on_last
         self._last_begun = False
         self.proposals: dict[str, Proposal] = {}  # by Tune's trial id
@@ -104,7 +105,7 @@ class LedgerSearcher(Searcher):
             return Searcher.FINISHED
         self._evaluating.poll()
         proposal = None
-        if len(self.driver.open) < self.slots:
+        if len(self.driver.open) < self.driver.slots:
             proposal = self.driver.next_proposal()
             self._last_begun = self.driver.left() <= len(self.driver.open)
         if proposal is None:  # Tune, which holds workers while it waits, waits for trials alone
@@ -136,12 +137,16 @@ class LedgerSearcher(Searcher):
         outcome = self.take(trial_id, result)
         del self.proposals[trial_id]
         if "failed" in outcome:
-            self.driver.failed(proposal, outcome["failed"], outcome.get("infeasible", False))
+            self.driver.failed(
+                proposal, outcome["failed"], outcome.get("infeasible", False), outcome.get("overdue", False)
+            )
         elif "machinery" in outcome:
             self.broken = outcome["machinery"]
             self.driver.released(proposal)
         elif outcome["complete"]:
             self.driver.completed(proposal)
+        elif proposal.trial_id in self.driver.ending:
+            self.driver.end(proposal, self.driver.ending[proposal.trial_id])
         elif trial_id in self.stopped_early:
             self.driver.pruned(proposal)
         else:  # the budget is spent or Tune was told to stop: it goes on at the next start
@@ -171,9 +176,10 @@ class CellScheduler(FIFOScheduler):
             asha.on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if self._searcher.stopping():
+        proposal = self._searcher.proposals[trial.trial_id]
+        if self._searcher.stopping() or proposal.trial_id in self._searcher.driver.ending:
             return TrialScheduler.STOP
-        asha = self._asha(self._searcher.proposals[trial.trial_id])
+        asha = self._asha(proposal)
         decision = asha.on_trial_result(tune_controller, trial, result) if asha else TrialScheduler.CONTINUE
         if decision == TrialScheduler.STOP:
             self._searcher.stopped_early.add(trial.trial_id)
@@ -231,7 +237,7 @@ class Watch(tune.Stopper):
 def run_trials(
     driver: Driver,
     resources: Resources,
-    slots: int,
+    steering: Steering,
     evaluating: Evaluating,
     on_step: Callable[[], None],
     on_last: Callable[[], None],
@@ -239,22 +245,29 @@ def run_trials(
     """Run what the ledger still lacks; `on_last` is called once the last trial is under way. Raises KeyboardInterrupt
     after SIGINT and SIGTERM, MachineryError where the machinery gave way; the ledger then holds what remains to be
     done."""
-    searcher = LedgerSearcher(driver, slots, evaluating, on_last)
+    searcher = LedgerSearcher(driver, evaluating, on_last)
     scheduler = CellScheduler(searcher)
 
     def step() -> None:
+        steering.poll()
         evaluating.poll()
         on_step()
 
     with searcher.interrupt.handling(unreachable):
         try:
-            before = -1
-            while driver.can_begin(slots) and driver.handed_out > before and not searcher.stopping():
-                before = driver.handed_out
-                _tuner(driver, resources, searcher, scheduler, step).fit()
-                while evaluating.busy and not searcher.stopping() and not driver.can_begin(slots):
+            before, left = -1, -1
+            while not searcher.stopping():
+                if driver.can_begin() and driver.handed_out > before:
+                    before = driver.handed_out
+                    _tuner(driver, resources, searcher, scheduler, step).fit()
+                elif evaluating.busy or driver.paused:
                     step()
                     time.sleep(POLL_SECONDS)
+                elif driver.left() == left:
+                    break
+                else:  # somebody may have asked for more in the last moment
+                    steering.poll(now=True)
+                    before, left = -1, driver.left()
             evaluating.stop()
         except (tune.error.TuneError, *RAY_ERRORS) as error:
             what = unreachable() or f"Ray Tune gave way: {first_line(error)}"

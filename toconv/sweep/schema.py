@@ -13,6 +13,7 @@ from toconv import config
 from toconv.evaluation.metrics import objectives
 from toconv.ranges import SMALLEST_SHARE, Countable, Positive, Real, Whole
 from toconv.settings import Group
+from toconv.sweep.notify import Notify
 from toconv.sweep.own_measure import OwnMeasure
 from toconv.sweep.space import MOST_VALUES, Choices, Distribution, Space, as_settings_take_them
 from toconv.sweep.yaml_text import FOR_ANCHORS
@@ -27,8 +28,10 @@ SECTIONS = {
     "resources",
     "budget",
     "cluster",
+    "limits",
     "finalists",
     "evaluation",
+    "notify",
 }
 
 
@@ -45,6 +48,10 @@ class Resources(Group):
 class Budget(Group):
     hours: Annotated[Real, Field(gt=0, le=10**6)] | None = None
     gpu_hours: Annotated[Real, Field(gt=0, le=10**9)] | None = None
+
+
+class Limits(Group):
+    trial_minutes: Annotated[Real, Field(gt=0, le=10**6)] | None = None
 
 
 class Finalists(Group):
@@ -71,10 +78,12 @@ class SweepFile(Group):
     resources: Resources = Resources()
     budget: Budget = Budget()
     cluster: ClusterDoors = ClusterDoors()
+    limits: Limits = Limits()
     finalists: Finalists | None = None
     baselines: bool = True
+    notify: Notify | None = None
 
-    @field_validator("early_stopping", "finalists", "evaluation", mode="before")
+    @field_validator("early_stopping", "finalists", "evaluation", "notify", mode="before")
     @classmethod
     def _none(cls, value: Any) -> Any:
         return None if value == "none" else value
@@ -166,8 +175,10 @@ def _keys(path: list[int | str]) -> list[str]:
         "resources": Resources,
         "budget": Budget,
         "cluster": ClusterDoors,
+        "limits": Limits,
         "finalists": Finalists,
         "evaluation": OwnMeasure,
+        "notify": Notify,
         "search": Distribution,
     }
     return list((kinds[str(path[0])] if path else SweepFile).model_fields)

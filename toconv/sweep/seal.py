@@ -1,15 +1,18 @@
 """What is final is sealed: a checksum of each file that holds a finished trial's results."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import TypeAdapter, ValidationError
 
 from toconv import checkpoint
-from toconv.errors import CheckpointError, DamagedFile
-from toconv.paths import TrialPaths, sha256, write_atomic
+from toconv.analysis.records import State
+from toconv.errors import CheckpointError, DamagedFile, SealBroken
+from toconv.paths import SweepPaths, TrialPaths, sha256, write_atomic
 from toconv.state_files import read_bytes
-from toconv.training.epochs import epochs_in, read_epochs
+from toconv.sweep.evaluations import Evaluations
+from toconv.sweep.proposals import Trial
+from toconv.training.epochs import Epoch, epochs_in, read_epochs
 
 Seal = Mapping[str, str]  # {file's name: sha256}
 FINISHED = "every epoch is done; metrics.jsonl holds the results\n"  # then the seal, where there is one
@@ -67,3 +70,33 @@ def _foreign_checkpoints(paths: TrialPaths) -> list[str]:
         if own != epochs[:whole]:
             found.append(f"{path}: is of another training")
     return found
+
+
+def check_seals(paths: SweepPaths, trials: Sequence[Trial], evaluations: Evaluations) -> None:
+    """Raises SealBroken where a file is not as it was when its trial ended."""
+    found = [line for trial in trials for line in _unlike_its_end(paths, trial, evaluations)]
+    if found:
+        raise SealBroken(
+            f"results are not as they were when their trials ended. {'; '.join(found)}. Put back what "
+            f"{paths.root} held, or choose another name=, which takes over all that is as it was and trains "
+            "the rest anew"
+        )
+
+
+def _unlike_its_end(paths: SweepPaths, trial: Trial, evaluations: Evaluations) -> list[str]:
+    own, name = paths.trial(trial.proposal.trial_id), trial.proposal.name
+    found = differences(own, trial.seal) if trial.seal else []
+    if not found and trial.state is State.COMPLETE:
+        epochs = read_epochs(own.metrics)
+        if epochs:
+            found = [f"{paths.study}: {line}" for line in _unlike_the_ledger(trial, epochs[-1], evaluations)]
+        else:
+            found = [f"{own.metrics}: holds no epoch"]
+    return [f"{line} (trial {name})" for line in found]
+
+
+def _unlike_the_ledger(trial: Trial, last: Epoch, evaluations: Evaluations) -> list[str]:
+    found = evaluations.found(trial.proposal.trial_id)
+    measured = {**last.metrics, **(found.metrics if found else {})}
+    differing = {k: v for k, v in trial.values.items() if trial.seal and measured.get(k, v) != v}
+    return [f"has {k}={v}, was {measured[k]}" for k, v in differing.items()]

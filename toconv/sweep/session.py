@@ -1,21 +1,29 @@
 """A process at work on a sweep: its driver, and tracking that begins and ends with it."""
 
+import platform
+from importlib.metadata import version
+from typing import Any
+
 from toconv.analysis.records import Kind, TrialRecord
 from toconv.analysis.results import read_results
-from toconv.command_line import pasteable
+from toconv.command_line import pasteable, typed
 from toconv.config import flat
 from toconv.errors import DamagedFile, RequestError
 from toconv.paths import SweepPaths
 from toconv.progress import console, phase
+from toconv.settings import DataSettings
 from toconv.sweep.baselines import recorded_baselines
 from toconv.sweep.driver import Driver
-from toconv.sweep.request import recorded_sweep
-from toconv.sweep.search.ledger import is_ledger
+from toconv.sweep.recorded import recorded_sweep
+from toconv.sweep.search.glance import is_ledger
+from toconv.tokens.images import sources
 from toconv.tracking.delivery import BackgroundTracker
-from toconv.tracking.provenance import provenance
+from toconv.tracking.provenance import git_commit, provenance
 from toconv.tracking.tracker import trackers
 
 LEDGER_REMEDY = "put a copy of it back, or have the sweep's own command make it anew from what is finished"
+# whose versions are recorded with a sweep
+LIBRARIES = ("torch", "torchvision", "open_clip_torch", "ray", "optuna", "mlflow", "hydra-core")
 FLUSH_SECONDS = 30.0  # that the end of a sweep waits for the tracking server to take one more record
 
 
@@ -74,3 +82,15 @@ def stop_tracking(driver: Driver, tracker: BackgroundTracker, status: str) -> No
         )
     with phase("closing the sweep's run in MLflow"):
         tracker.close(status, driver.records(), driver.paths.told())
+
+
+def facts(data: DataSettings) -> dict[str, Any]:
+    """Where the sweep runs, how it was started and with what: versions, machine, git commit, command, pictures."""
+    return {
+        "versions": {name: version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "git_commit": git_commit(),
+        "command": typed(),
+        "pictures": sources(data),
+    }

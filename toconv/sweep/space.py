@@ -183,11 +183,15 @@ def condition_mistakes(space: Space, settings: Mapping[str, Any]) -> list[str]:
 
 def start_mistakes(space: Space, points: list[Params]) -> list[str]:
     """`start_with` gives points of the space; settings that it leaves out are drawn."""
+    return [f"start_with[{n}].{mistake}" for n, point in enumerate(points) for mistake in point_mistakes(space, point)]
+
+
+def point_mistakes(space: Space, point: Mapping[str, Any]) -> list[str]:
+    """Of values for some of the searched settings."""
     mistakes = []
-    for number, point in enumerate(points):
-        for key, value in point.items():
-            if key not in space:
-                mistakes.append(f"start_with[{number}].{key}: is not searched; searched are {', '.join(space)}")
-            elif not space[key].allows(value):
-                mistakes.append(f"start_with[{number}].{key}={shown(value)}: lies outside what search.{key} allows")
+    for key, value in point.items():
+        if key not in space:
+            mistakes.append(f"{key}: is not searched; searched are {', '.join(space)}")
+        elif not space[key].allows(value):
+            mistakes.append(f"{key}={shown(value)}: lies outside what search.{key} allows")
     return mistakes

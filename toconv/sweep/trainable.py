@@ -12,6 +12,7 @@ from toconv.hardware import keep_freed_memory, limit_threads, resolve_device
 from toconv.paths import TrialPaths, write_atomic
 from toconv.redaction import redact
 from toconv.settings import Settings
+from toconv.sweep.watchdog import Watchdog
 from toconv.tokens.store import TokenStore
 from toconv.training.epochs import Epoch
 from toconv.training.loop import OnLog, Training
@@ -28,6 +29,7 @@ class TrialInputs:
     store: str  # folder of the token store
     folder: str
     threads: int
+    minutes: float | None = None  # that it may take
 
 
 class RunningTrial:
@@ -42,10 +44,14 @@ class RunningTrial:
             self._lock.acquire(timeout=LOCK_SECONDS)
         except Timeout as error:
             raise MachineryError(f"{self.paths.folder}: another process trains in this folder") from error
+        self.epochs_asked = settings.training.epochs
+        self._watchdog = Watchdog(self.paths, inputs.minutes)
+        self.overdue = self._watchdog.barked
+        if self.overdue:
+            return
         limit_threads(settings.hardware, inputs.threads)
         keep_freed_memory()
         training = Training(settings, TokenStore(Path(inputs.store)), resolve_device(settings.hardware))
-        self.epochs_asked = settings.training.epochs
         self._resumable = ResumableTraining.adopt(training, self.paths)
         self._epochs = self._resumable.epochs(on_log)
 
@@ -54,13 +60,17 @@ class RunningTrial:
         return next(self._epochs, None) or self._resumable.done[-1]
 
     def close(self) -> None:
-        self._epochs.close()
+        self._watchdog.stop()
+        if not self.overdue:
+            self._epochs.close()
         self._lock.release()
 
 
 def step(trial: RunningTrial) -> dict[str, Any]:
     """An epoch's outcome as plain values: `row` and `complete`, or `failed` with the reason. A machine that gave way
     (`machinery`) is no verdict on the trial: it goes on at the next start."""
+    if trial.overdue:
+        return {"failed": f"over limits.trial_minutes; where it was: {trial.paths.error}", "overdue": True}
     try:
         epoch = trial.next_epoch()
     except TrainingFailed as error:

@@ -88,6 +88,9 @@ class BackgroundTracker:
     def run_ids(self) -> dict[str, str]:
         return {trial_id: run for tracker in self._trackers for trial_id, run in tracker.run_ids().items()}
 
+    def page(self) -> str:
+        return next(filter(None, (tracker.page() for tracker in self._trackers)), "")
+
     def close(self, status: str, records: Sequence[TrialRecord], files: Mapping[str, Path]) -> None:
         """End the parent run with what the sweep found and its files, if the server lets us within CLOSE_SECONDS."""
 

@@ -171,6 +171,7 @@ class MlflowTracker(Tracker):
         entities = _mlflow().entities
         again = "" if record.own else None  # takes the place of an earlier failure's
         told = {"state": record.state, "reason": record.reason, "not_evaluated": record.not_evaluated or again}
+        told["steered"] = record.steered or None
         there = self._client.get_run(run_id).data.metrics if record.own else {}
         own = [entities.Metric(*point) for point in run_facts.own(record) if there.get(point[0]) != point[1]]
         self._client.log_batch(
@@ -221,6 +222,10 @@ class MlflowTracker(Tracker):
 
     def run_ids(self) -> dict[str, str]:
         return dict(self._runs)
+
+    def page(self) -> str:
+        """MLflow opens on pages about language models otherwise."""
+        return f"#/experiments/{self._experiment}/runs" if self._experiment else ""
 
     def close(self, status: str, records: Sequence[TrialRecord], files: Mapping[str, Path]) -> None:
         self._client.set_tag(self._parent, "mlflow.note.content", run_facts.sweep_note(records))

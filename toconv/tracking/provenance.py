@@ -1,6 +1,5 @@
 """What all runs of a sweep have in common: where their tokens and their code come from."""
 
-import getpass
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toconv import config
+from toconv.machine import user
 from toconv.paths import CHECKOUT
 from toconv.settings import Settings
 from toconv.tokens.manifest import SPLITS
@@ -41,7 +41,7 @@ def provenance(sweep: str, root: Path, store: Path) -> Provenance:
     """Of the sweep in `root` on the token store in `store`."""
     found, source = TokenStore(store), Path(sys.argv[0]).name
     shape, images = (found.grid_size**2, found.width), {split: found.count(split) for split in SPLITS}
-    return Provenance(sweep, root, source, _user(), git_commit(), store, found.encoder_name, shape, images)
+    return Provenance(sweep, root, source, user(), git_commit(), store, found.encoder_name, shape, images)
 
 
 def git_commit() -> str | None:
@@ -54,13 +54,6 @@ def git_commit() -> str | None:
     except (FileNotFoundError, subprocess.TimeoutExpired):  # no git on this machine, or a disk that hangs
         return None
     return git.stdout.strip() or None
-
-
-def _user() -> str | None:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in containers
-        return None
 
 
 def settings_of_tokens(base: Settings) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from toconv.tracking.provenance import Provenance
 from toconv.tracking_address import VARIABLE, Store, foreign_database, is_server, store_in_use
 
 MLFLOW = "toconv.tracking.mlflow_runs:MlflowTracker"
+UI = "http://127.0.0.1:5000"  # where `mlflow ui` serves
 # {setting of experiment/: module and class}; MLflow always
 TRACKERS = {"use_wandb": "toconv.tracking.wandb_runs:WandbTracker"}
 
@@ -45,6 +46,10 @@ class Tracker(ABC):
         """{trial_id: the id of its run}, for the column mlflow_run_id."""
         return {}
 
+    def page(self) -> str:
+        """The sweep's page below the address of MLflow's pages; empty where there is none."""
+        return ""
+
     def close(self, status: str, records: Sequence[TrialRecord], files: Mapping[str, Path]) -> None:
         """End (FINISHED, FAILED or KILLED) with what the sweep found and its files."""
 
@@ -69,15 +74,17 @@ def say_store(settings: ExperimentSettings) -> None:
     console.print(f"MLflow: {redact(store.address)} ({store.said_by})")
 
 
-def how_to_look(settings: ExperimentSettings) -> str:
-    """The command, or the page, that shows the records."""
+def how_to_look(settings: ExperimentSettings, page: str = "") -> str:
+    """The command, or the page, that shows the records; `page` is a sweep's own, as `Tracker.page` has it."""
     store = store_in_use(settings.tracking_uri)
-    if store.is_default:
-        return "mlflow ui"
-    if secret_of(store.address) and not is_server(store.address):
-        return f'MLFLOW_BACKEND_STORE_URI="${VARIABLE}" mlflow ui'
-    command = pasteable(["mlflow", "ui", "--backend-store-uri", store.address])
-    return redact(store.address if is_server(store.address) else command)
+    if is_server(store.address):
+        return redact(f"{store.address.rstrip('/')}/{page}" if page else store.address)
+    if secret_of(store.address):
+        command = f'MLFLOW_BACKEND_STORE_URI="${VARIABLE}" mlflow ui'
+    else:
+        words = [] if store.is_default else ["--backend-store-uri", store.address]
+        command = pasteable(["mlflow", "ui", *words])
+    return command + (f", then {UI}/{page}" if page else "")
 
 
 def check_access(settings: ExperimentSettings) -> None:

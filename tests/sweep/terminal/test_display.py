@@ -120,14 +120,14 @@ def driver(overrides, tmp_path):
     paths.root.mkdir(parents=True)
     driver = Driver(load_sweep(write_sweep(tmp_path, overrides[1]), []), paths, tmp_path, "f00d")
     first, _ = driver.next_proposal(), driver.next_proposal()
-    metrics = {"distortion": 0.25, "perception": 0.5}
+    driver.slots, metrics = 3, {"distortion": 0.25, "perception": 0.5}
     driver.latest[first.trial_id] = Epoch(1, time.time_ns() // 1_000_000, 2.0, metrics)
     return driver, first
 
 
 def test_what_is_shown_is_what_the_driver_knows(driver):
     driver, first = driver
-    found = Display(driver, 3, Utilization(dict)).view(driver.ledger.trials())
+    found = Display(driver, Utilization(dict)).view(driver.ledger.trials())
     assert found.title[0] == "tiny: 0/4 trials ended" and found.foot[0] == "2/3 slots busy"
     assert {name: (cell.ended, cell.planned, cell.best) for name, cell in found.cells.items()} == {
         "k=2": (0, 2, None),
@@ -141,7 +141,7 @@ def test_what_is_shown_is_what_the_driver_knows(driver):
 
 def test_piped_each_end_is_told_once_and_a_long_silence_is_broken(driver, capsys, monkeypatch):
     driver, first = driver
-    display = Display(driver, 3, Utilization(dict))
+    display = Display(driver, Utilization(dict))
     display.update(force=True)
     assert capsys.readouterr().out == ""
     monkeypatch.setattr("toconv.sweep.terminal.display.SILENCE_SECONDS", 0.0)

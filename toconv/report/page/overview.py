@@ -34,6 +34,7 @@ def overview(content: Content) -> str:
         "objectives": ", ".join(f"{name} ({direction})" for name, direction in file.objectives.items()),
         "own evaluation": _evaluation(file.evaluation),
         "trials": _trials(content),
+        "asked while it ran": "; ".join(content.steered),
         "spent": f"{duration(content.hours * HOUR)}; device-seconds of all trials: {seconds:.0f}",
     }
     question = f"<p class=question>{escape(sweep.question)}</p>" if sweep.question else ""

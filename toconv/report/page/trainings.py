@@ -115,14 +115,15 @@ def _unevaluated(records: Sequence[TrialRecord]) -> str:
 
 
 def _pruned(content: Content, pruned: Sequence[TrialRecord]) -> str:
-    heads = ["trial", "tokens", "settings", "epochs", "distortion then"]
+    heads = ["trial", "tokens", "settings", "epochs", "distortion then", "by"]
     rows = []
     for r in pruned:
         epochs = f"{len(content.epochs.get(r.trial_id, ()))} of {content.sweep.base.training.epochs}"
-        rows.append(row([r.name, r.tokens, settings_text(r.params), epochs, r.values.get(DISTORTION.name)], heads))
+        by = r.reason or "successive halving"
+        rows.append(row([r.name, r.tokens, settings_text(r.params), epochs, r.values.get(DISTORTION.name), by], heads))
     return (
-        f"<h3>Pruned: {len(pruned)}</h3><p>Stopped early by successive halving on distortion within their cell.</p>"
-        + table(heads, rows, "Pruned trials", "sortable prose")
+        f"<h3>Pruned: {len(pruned)}</h3><p>Stopped early by successive halving on distortion within their cell, or by "
+        "whom the table names.</p>" + table(heads, rows, "Pruned trials", "sortable prose")
     )
 
 

@@ -6,57 +6,46 @@ never by the process, and enters the ledger whole, in one transaction: a trial i
 or not there."""
 
 import math
-import sqlite3
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from toconv.analysis.records import State
 from toconv.errors import MachineryError, RequestError, ToconvError, first_line, told
 from toconv.paths import keep_private
 from toconv.sweep.feasible import by_rule, listed
-from toconv.sweep.file import FINALISTS, Cell, Sweep
+from toconv.sweep.file import Cell, Sweep
+from toconv.sweep.inbox import Note
 from toconv.sweep.proposals import Proposal, Trial
+from toconv.sweep.search.glance import FINALISTS, Facts
+from toconv.sweep.search.glance import STATES as BY_NAME
 from toconv.sweep.search.sampling import REDRAWS, Sampling
+from toconv.sweep.space import Params
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 REFUSED = "refused"  # of a trial: how many draws before it the settings refused, by what they said
 FAILURES_PER_CELL = 3  # failed trials are drawn anew so often, then the cell is given up
+OVERDUE_PER_CELL = 1  # of those whose time was over so many are drawn anew
 FEWEST = 4  # complete trials of a cell that importances are told of
 LOCK_SECONDS = 120  # that a ledger which another process has locked is waited for
 LOST = (
     "; where the file is damaged, put a copy of it back, or remove it: finished trials are then taken over from their "
     "folders and the rest is drawn again"
 )
-OPTUNA_STATES = {
-    State.RUNNING: TrialState.RUNNING,
-    State.COMPLETE: TrialState.COMPLETE,
-    State.PRUNED: TrialState.PRUNED,
-    State.FAILED: TrialState.FAIL,
-}
+OPTUNA_STATES = {ours: TrialState[theirs] for theirs, ours in BY_NAME.items()}
 OF_NO_USE = (  # Optuna's warnings at each reading of a trial: lists come back from its storage as what they were
     "Choices for a categorical distribution should be",
     "The distribution is specified by",  # a step that ends below high, as `Distribution.values` does
 )
 STATES = {theirs: ours for ours, theirs in OPTUNA_STATES.items()}
-
-
-class Facts(BaseModel, extra="ignore"):
-    """What the ledger keeps of a trial beside Optuna's own."""
-
-    trial_id: str
-    cell: str | None = None  # of a finalist, as are the next two
-    params: dict[str, Any] | None = None
-    finalist_of: str | None = None
-    reason: str | None = None
-    seal: dict[str, str] | None = None
 
 
 class Ledger:
@@ -94,9 +83,11 @@ class Ledger:
                 ) from error
 
     def trials(self) -> list[Trial]:
-        """Every trial, cell by cell, in the order of their numbers; finalists last."""
+        """Every trial, cell by cell, in the order of their numbers; finalists last. One that is run again is there
+        once, as it stands now."""
         with _ledger_errors("read"):
-            return [self._as_trial(name, t) for name in self._studies for t in self._trials(name)]
+            found = [self._as_trial(name, t) for name in self._studies for t in self._trials(name)]
+        return [*{t.proposal.trial_id: t for t in found}.values()]
 
     def trial(self, proposal: Proposal) -> Trial:
         study = _study_of(proposal)
@@ -107,12 +98,14 @@ class Ledger:
         return [t.proposal for t in self.trials() if not t.ended]
 
     def missing(self, cell: str) -> int:
-        """How many trials the cell still has to begin, failed ones drawn anew within their cap."""
-        states = [t.state for t in self._trials(cell)]
-        failed = states.count(TrialState.FAIL)
-        if cell in self._exhausted or failed > FAILURES_PER_CELL:
+        """How many trials the cell still has to begin, failed ones drawn anew within their cap. Those that somebody
+        skipped do not count to it, nor those that are run again."""
+        last = {(facts := Facts.model_validate(t.user_attrs)).trial_id: (t.state, facts) for t in self._trials(cell)}
+        failed = [facts for state, facts in last.values() if state is TrialState.FAIL]
+        if cell in self._exhausted or sum(not facts.skipped for facts in failed) > FAILURES_PER_CELL:
             return 0
-        return max(0, self.sweep.file.trials - (len(states) - failed))
+        overdue = max(0, sum(facts.overdue for facts in failed) - OVERDUE_PER_CELL)  # hours each
+        return max(0, self.sweep.file.trials - (len(last) - len(failed) + overdue))
 
     def propose(self, running: Mapping[str, int]) -> Proposal | None:
         """A new trial in the cell that has the fewest, or None where every cell is full. `running` counts open trials
@@ -136,13 +129,32 @@ class Ledger:
         self._enter(FINALISTS, create_trial(state=TrialState.RUNNING, user_attrs=facts))
         return Proposal(of.cell, number, trial_id, params, of.trial_id)
 
-    def _draw(self, cell: Cell) -> Proposal | None:
+    def propose_asked(self, cell: Cell, given: Params, note: Note) -> Proposal | None:
+        """A trial of the cell with these values, whatever it has already; what is not given is drawn. None where the
+        sweep has every such trial. Raises RequestError where the settings refuse them."""
+        return self._draw(cell, given, note)
+
+    def run_again(self, trial: Trial, note: Note) -> Proposal:
+        """A trial that failed, as a new one of the same id: Optuna keeps the one that failed too."""
+        study, proposal = _study_of(trial.proposal), trial.proposal
+        with _ledger_errors("read"):
+            failed = self._trials(study)[proposal.number]
+            number = len(self._trials(study))
+        facts = {key: value for key, value in failed.user_attrs.items() if key != "reason"}
+        facts["steered"] = [*_notes(failed), note.model_dump(mode="json")]
+        given: dict[str, Any] = {"params": failed.params, "distributions": failed.distributions}
+        self._enter(study, create_trial(state=TrialState.RUNNING, user_attrs=facts, **given))
+        return replace(proposal, number=number)
+
+    def _draw(self, cell: Cell, given: Params | None = None, note: Note | None = None) -> Proposal | None:
         """Draw until the settings take the configuration and it is new to the sweep, then enter it. None where the
-        space is exhausted. Raises RequestError where the settings refused every draw of a cell."""
-        taken, number = {t.proposal.trial_id for t in self.trials()}, len(self._trials(cell.name))
+        space is exhausted. Raises RequestError where the settings refused every draw of a cell, or of what is given."""
+        taken, history = {t.proposal.trial_id for t in self.trials()}, self._trials(cell.name)
         refused: Counter[str] = Counter()
-        repeated = 0
-        for point, system in self._sampling.points(cell, self._trials(cell.name), refused):
+        number, repeated, sampling = len(history), 0, self._sampling
+        asked = given is not None
+        points = sampling.points_with(cell, history, refused, given) if given is not None else None
+        for point, system in points or sampling.points(cell, history, refused):
             params = {**cell.fixed, **point}
             try:
                 trial_id = self._identify(params)
@@ -150,22 +162,19 @@ class Ledger:
                 refused[error.mistakes[0]] += 1
                 continue
             if trial_id not in taken:
-                self._enter_point(cell, point, trial_id, system, refused)
+                self._enter_point(cell, point, system, {"trial_id": trial_id, **_told(refused), **_steered(note)})
                 return Proposal(cell.name, number, trial_id, params)
             repeated += 1
-            if repeated == REDRAWS and not self._sampling.is_whole:
+            if repeated == REDRAWS and not sampling.is_whole:
                 return None
-        if refused and not repeated and not number:
+        if refused and not repeated and (asked or not number):
             rules = listed(by_rule(refused))
             raise RequestError(
                 f"cell {cell.name}: all of {refused.total()} draws are refused ({rules}); narrow the space"
             )
         return None
 
-    def _enter_point(
-        self, cell: Cell, point: dict[str, Any], trial_id: str, system: dict[str, Any], refused: Counter[str]
-    ) -> None:
-        facts: dict[str, Any] = {"trial_id": trial_id, **({REFUSED: dict(by_rule(refused))} if refused else {})}
+    def _enter_point(self, cell: Cell, point: Params, system: dict[str, Any], facts: dict[str, Any]) -> None:
         given: dict[str, Any] = {"params": point, "distributions": self._sampling.distributions(point)}
         self._enter(cell.name, create_trial(state=TrialState.RUNNING, user_attrs=facts, system_attrs=system, **given))
 
@@ -187,12 +196,22 @@ class Ledger:
             return
         self._tell(proposal, State.COMPLETE, values=values, seal=seal)
 
-    def prune(self, proposal: Proposal, epoch: int, seal: Mapping[str, str] | None = None) -> None:
-        self._tell(proposal, State.PRUNED, epoch=epoch, seal=seal)
+    def prune(self, proposal: Proposal, epoch: int, seal: Mapping[str, str] | None, note: Note | None = None) -> None:
+        reason = f"{note.says}, after epoch {epoch}" if note else None
+        self._tell(proposal, State.PRUNED, epoch=epoch, seal=seal, reason=reason, **self._noted(proposal, note))
 
-    def fail(self, proposal: Proposal, reason: str, infeasible: bool = False) -> None:
-        """`infeasible`: it can never run with these parameters on this machine, for example for its memory."""
-        self._tell(proposal, State.FAILED, reason=reason, infeasible=infeasible)
+    def fail(
+        self, proposal: Proposal, reason: str, infeasible: bool = False, overdue: bool = False, note: Note | None = None
+    ) -> None:
+        """`infeasible`: it can never run with these parameters on this machine, for example for its memory; `overdue`:
+        its time was over."""
+        facts: dict[str, Any] = {"reason": reason, "infeasible": infeasible, "overdue": overdue or None}
+        self._tell(proposal, State.FAILED, **facts, **self._noted(proposal, note))
+
+    def _noted(self, proposal: Proposal, note: Note | None) -> dict[str, Any]:
+        if note is None:
+            return {}
+        return {"steered": [*_notes(self._trials(_study_of(proposal))[proposal.number]), note.model_dump(mode="json")]}
 
     def _tell(self, proposal: Proposal, state: State, values: list[float] | None = None, **facts: Any) -> None:
         study = self._studies[_study_of(proposal)]
@@ -215,7 +234,7 @@ class Ledger:
         params = facts.params or {**self._cells[cell].fixed, **trial.params}
         proposal = Proposal(cell, trial.number, facts.trial_id, params, facts.finalist_of)
         values = dict(zip(self._objectives, trial.values or [], strict=False))
-        return Trial(proposal, STATES[trial.state], values, facts.reason, facts.seal)
+        return Trial(proposal, STATES[trial.state], values, facts.reason, facts.seal, facts.steered)
 
     def importances(self) -> dict[str, dict[str, float]]:
         """{cell: {setting: share of the first objective's variance}} (fANOVA), where there are enough trials."""
@@ -231,13 +250,16 @@ class Ledger:
         return found
 
 
-def is_ledger(path: Path, name: str) -> bool:
-    """Whether the file holds a study of this sweep. Changes nothing: opening it as a storage would make one."""
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as ledger:
-            return any(str(row[0]).startswith(f"{name}/") for row in ledger.execute("select study_name from studies"))
-    except sqlite3.Error:
-        return False
+def _told(refused: Counter[str]) -> dict[str, Any]:
+    return {REFUSED: dict(by_rule(refused))} if refused else {}
+
+
+def _steered(note: Note | None) -> dict[str, Any]:
+    return {"steered": [note.model_dump(mode="json")]} if note else {}
+
+
+def _notes(trial: FrozenTrial) -> list[dict[str, Any]]:
+    return list(trial.user_attrs.get("steered", ()))
 
 
 def import_fanova(trials: int) -> None:

@@ -14,7 +14,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from toconv.sweep.file import Cell, Sweep
-from toconv.sweep.space import Distribution, points
+from toconv.sweep.search.glance import Facts
+from toconv.sweep.space import Distribution, Params, points
 
 REDRAWS = 32  # draws that repeat a configuration before a cell counts as exhausted
 BY_SAMPLER = 64  # draws of one trial that the sampler makes; where the settings refuse so many, the rest is random
@@ -49,7 +50,18 @@ class Sampling:
 
     def points(self, cell: Cell, history: Sequence[FrozenTrial], refused: Counter[str]) -> Iterator[Point]:
         """The next points for a cell with these trials. `refused` is what the settings said of those before."""
-        return self._grid(cell) if self.is_whole else self._asked(cell, history, refused)
+        if self.is_whole:
+            return self._grid(cell)
+        turn = sum(not Facts.model_validate(t.user_attrs).by_hand for t in history)
+        start = self._sweep.file.start_with[turn : turn + 1]
+        return self._asked(cell, history, refused, lambda again: start if again else [])
+
+    def points_with(
+        self, cell: Cell, history: Sequence[FrozenTrial], refused: Counter[str], given: Params
+    ) -> Iterator[Point]:
+        """Those with the values `given`; what is not given is drawn."""
+        found = self._grid(cell) if self.is_whole else self._asked(cell, history, refused, lambda _: [given])
+        return (pair for pair in found if given.items() <= pair[0].items())
 
     def _grid(self, cell: Cell) -> Iterator[Point]:
         """Points to start with, then every point of the cell in an order of its own, so that few are spread out."""
@@ -59,14 +71,21 @@ class Sampling:
         found.sort(key=lambda point: next((i for i, s in enumerate(starts) if s.items() <= point.items()), len(starts)))
         return ((point, {}) for point in found)
 
-    def _asked(self, cell: Cell, history: Sequence[FrozenTrial], refused: Counter[str]) -> Iterator[Point]:
+    def _asked(
+        self,
+        cell: Cell,
+        history: Sequence[FrozenTrial],
+        refused: Counter[str],
+        start: Callable[[bool], Iterable[Params]],
+    ) -> Iterator[Point]:
         """DRAWS points by the sampler, each with what the sampler wants to remember of it. It is told of a point that
-        was not taken as of one that failed; a point to start with whose rest the settings refused is drawn again."""
+        was not taken as of one that failed. `start` gives points to complete instead, told whether the settings refused
+        the draw before, of which there is none at first: then a point to start with is drawn again."""
         shadow = optuna.create_study(directions=list(self._sweep.file.objectives.values()))
         shadow.add_trials(history)
-        start, known = self._sweep.file.start_with[len(history) : len(history) + 1], -1
+        known = -1
         for attempt in range(DRAWS):
-            for point in start if refused.total() > known and attempt < REDRAWS else ():
+            for point in start(refused.total() > known) if attempt < REDRAWS else ():
                 shadow.enqueue_trial(point)
             known = refused.total()
             shadow.sampler = self._sampler(cell.name, len(history), attempt)

@@ -24,8 +24,8 @@ SILENCE_SECONDS = 20.0  # after so long without a plain line one tells how far r
 class Display:
     """Call `update` as often as you like."""
 
-    def __init__(self, driver: Driver, slots: int, utilization: Utilization) -> None:
-        self._driver, self._slots, self._utilization = driver, slots, utilization
+    def __init__(self, driver: Driver, utilization: Utilization) -> None:
+        self._driver, self._utilization = driver, utilization
         self._epochs = driver.sweep.base.training.epochs
         self._start = self._spoke = time.monotonic()
         self._last, self._pause = 0.0, REFRESH_SECONDS
@@ -96,7 +96,8 @@ class Display:
     def _progress(self) -> list[str]:
         left, running = self._seconds_left(), f"running for {duration(time.monotonic() - self._start)}"
         ended = f"{len(self._told)}/{self._driver.planned()} trials ended"
-        return [ended, *([f"about {duration(left)} left"] if left is not None else []), running]
+        paused = [f"paused {self._driver.paused.by}"] if self._driver.paused else []
+        return [ended, *paused, *([f"about {duration(left)} left"] if left is not None else []), running]
 
     def _epochs_done(self) -> int:
         return sum(latest.epoch for latest in self._driver.latest.values())
@@ -111,7 +112,7 @@ class Display:
         return max(0.0, (time.monotonic() - self._start) / done * remaining)
 
     def _parts(self) -> list[str]:
-        return [f"{len(self._driver.open)}/{self._slots} slots busy", *self._utilization.parts()]
+        return [f"{len(self._driver.open)}/{self._driver.slots} slots busy", *self._utilization.parts()]
 
     def view(self, trials: Sequence[Trial]) -> View:
         """What there is to see now."""

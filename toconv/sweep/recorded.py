@@ -1,0 +1,75 @@
+"""sweep.yaml of a sweep, read back. Needs no torch: who looks at a sweep from outside waits for nothing."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, TypeAdapter
+
+from toconv.errors import RequestError
+from toconv.paths import SweepPaths
+from toconv.settings import Settings
+from toconv.state_files import as_kind, read_yaml
+from toconv.sweep.file import Sweep
+from toconv.sweep.schema import SweepFile
+
+LAYOUT = 2  # of a sweep's folder
+REMEDY = "put a copy of it back, or remove it: the sweep's own command then writes it anew"
+UNKNOWN: dict[str, Any] = {
+    "versions": {},
+    "python": None,
+    "machine": None,
+    "git_commit": None,
+    "command": "",
+}  # of a start
+
+
+class Definition(BaseModel, extra="allow"):
+    """What of sweep.yaml's `definition` is read by name."""
+
+    settings: dict[str, Any]
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{1,64}$")]  # a folder's name
+    code: str
+
+
+class Written(BaseModel, extra="allow"):
+    """What of sweep.yaml is read again."""
+
+    question: str
+    versions: dict[str, str] = {}
+    python: str | None = None
+    machine: str | None = None
+    git_commit: str | None = None
+    command: str = ""
+    definition: Definition
+    request: SweepFile
+    overrides: dict[str, Any]
+    base: Settings
+
+
+def read_request(paths: SweepPaths) -> dict[str, Any]:
+    """The content of sweep.yaml. Raises RequestError where there is none, or one of an earlier layout, DamagedFile
+    where it is not what toconv writes."""
+    if not paths.request.exists():
+        others = sorted(path.parent.name for path in paths.root.parent.glob(f"*/{paths.request.name}"))
+        raise RequestError(
+            f"{paths.root}: holds no sweep; "
+            + (f"there are {', '.join(others)}" if others else f"{paths.root.parent} holds none at all")
+        )
+    found = read_yaml(paths.request, TypeAdapter(dict[str, Any]), REMEDY)
+    if found.get("layout") != LAYOUT:
+        raise RequestError(
+            f"{paths.root}: holds a sweep of an earlier layout ({found.get('layout', 1)}; this version of toconv reads "
+            f"and writes {LAYOUT}); its files stay as they are: choose another name=, or go on with toconv at "
+            f"{found.get('git_commit') or 'the version that made it'}"
+        )
+    written_in(paths, found)
+    return {**UNKNOWN, **found}
+
+
+def written_in(paths: SweepPaths, found: dict[str, Any]) -> Written:
+    return as_kind(found, TypeAdapter(Written), paths.request, REMEDY)
+
+
+def recorded_sweep(paths: SweepPaths) -> tuple[Sweep, str]:
+    """The request that sweep.yaml holds, and the fingerprint of its tokens. Raises as `read_request` does."""
+    found = written_in(paths, read_request(paths))
+    return Sweep(found.request, found.overrides, found.base, found.question), found.definition.fingerprint

@@ -1,0 +1,25 @@
+"""Files of trials that are taken over from another sweep, and those that go once nobody needs them."""
+
+import shutil
+from pathlib import Path
+
+from toconv.paths import TrialPaths, link
+from toconv.sweep.seal import finish
+
+
+def copy_trial(source: TrialPaths, target: TrialPaths) -> None:
+    """Take over a finished trial: metrics and settings as copies, checkpoints (where they still are) as links."""
+    target.folder.mkdir(parents=True, exist_ok=True)
+    for checkpoint in source.checkpoints():
+        link(checkpoint, target.folder / checkpoint.name)
+    for path in filter(Path.is_file, (source.metrics, source.config, source.evaluation)):
+        shutil.copyfile(path, target.folder / path.name)
+    finish(target)
+
+
+def drop_checkpoints(paths: TrialPaths) -> bool:
+    """Remove the checkpoints of a trial; returns whether there were any."""
+    found = paths.checkpoints()
+    for checkpoint in found:
+        checkpoint.unlink()
+    return bool(found)
