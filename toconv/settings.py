@@ -41,6 +41,7 @@ CHANGE_NO_NUMBER = (  # settings, and groups of them, that no metric depends on
     "data.tokens_dir",
     "data.workers",
     *USED_PICTURES,
+    "training.micro_batch",
     "training.log_every",
     "training.checkpoint_every",
     "training.keep_last_n",
@@ -196,6 +197,7 @@ class LossSettings(Group):
 class TrainingSettings(Group):
     epochs: Size
     batch_size: Size
+    micro_batch: Positive | Literal["auto"] | None = "auto"  # images at a time; older checkpoints do not name it
     n_critic: Size  # critic steps to each generator step
     learning_rate: Rate  # compressor and decoder
     critic_learning_rate: Rate

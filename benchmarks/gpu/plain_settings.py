@@ -66,6 +66,7 @@ DEFAULTS: dict[str, Any] = {
     "training": {
         "epochs": 8,
         "batch_size": 16,
+        "micro_batch": "auto",
         "n_critic": 5,
         "learning_rate": 1e-3,
         "critic_learning_rate": 1e-4,

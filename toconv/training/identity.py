@@ -28,7 +28,7 @@ TRAINING_CODE = (  # below the package
         "saliency",
     ),
     *within("tokens", "smaller_store"),
-    *within("training", "agreement", "critic_samples", "loop", "losses", "optimizers"),
+    *within("training", "agreement", "critic_samples", "gradients", "loop", "losses", "micro_batches", "optimizers"),
 )
 
 
