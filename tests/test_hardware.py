@@ -1,9 +1,11 @@
-"""Which precision `auto` is."""
+"""Which device and which precision `auto` is."""
 
 import pytest
 import torch
 
-from toconv.hardware import bf16_is_fast
+from toconv import config
+from toconv.errors import RequestError
+from toconv.hardware import bf16_is_fast, resolve_device
 
 CPU = torch.device("cpu")
 
@@ -32,3 +34,42 @@ def test_what_torch_says_of_this_cpu_has_the_names_that_are_asked_for():
     assert {"cpu_name", "architecture"} <= set(torch.cpu.get_capabilities())
     if torch.cpu.get_capabilities()["architecture"] == "x86_64":
         assert {"avx512_bf16", "amx_bf16"} <= set(torch.cpu.get_capabilities())
+
+
+@pytest.fixture
+def with_gpus(monkeypatch):
+    """A machine on which CUDA sees so many."""
+
+    def see(count):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+    return see
+
+
+def resolved(**hardware):
+    return resolve_device(config.compose({f"hardware.{key}": value for key, value in hardware.items()}).hardware)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "asked", "device"),
+    [
+        (0, {}, "cpu"),
+        (0, {"cuda_device": 3}, "cpu"),
+        (1, {}, "cuda:0"),
+        (2, {"cuda_device": 1}, "cuda:1"),
+        (2, {"device": "cuda"}, "cuda:0"),
+        (2, {"device": "cpu", "cuda_device": 5}, "cpu"),
+    ],
+)
+def test_the_device_is_the_one_that_is_asked_for(with_gpus, gpus, asked, device):
+    with_gpus(gpus)
+    assert resolved(**asked) == torch.device(device)
+
+
+@pytest.mark.parametrize(("gpus", "asked"), [(0, {"device": "cuda"}), (1, {"cuda_device": 1}), (2, {"cuda_device": 2})])
+def test_a_device_that_is_not_there_is_refused_and_no_other_one_taken(with_gpus, gpus, asked):
+    with_gpus(gpus)
+    number = asked.get("cuda_device", 0)
+    with pytest.raises(RequestError, match=f"hardware.cuda_device={number}: this machine has {gpus} CUDA"):
+        resolved(**asked)

@@ -9,7 +9,6 @@ from toconv.settings import COMPRESSORS, NESTED
 from toconv.tokens.encoding import prepare_store
 from toconv.tokens.store import TokenStore
 from toconv.training import losses
-from toconv.training.gradients import Batch
 from toconv.training.loop import Training
 
 CPU = torch.device("cpu")

@@ -11,7 +11,9 @@ from toconv.training import identity
 from toconv.training.identity import trial_id
 
 FINGERPRINT = "0123456789abcdef"
-BASE = config.compose({"training.epochs": 3, "training.micro_batch": 8, "hardware.device": "cpu", "hardware.mixed_precision": False})
+BASE = config.compose(
+    {"training.epochs": 3, "training.micro_batch": 8, "hardware.device": "cpu", "hardware.mixed_precision": False}
+)
 WHERE_NONE = {
     "model.compressor.match": "flops",  # a value of each setting that BASE leaves open
     "data.train_pictures": 5,

@@ -75,8 +75,8 @@ class Gradients:
         return CompressedBatch(torch.cat(parts), None)
 
     def of_critic(self, samples: CriticSamples, alpha_U: torch.Tensor, images: int) -> torch.Tensor:
-        """Of L_disc by the critic, on samples of so many images. All that it is made of are means over samples, of which
-        a part has its share. (3,) L_disc, critic gap and penalty."""
+        """Of L_disc by the critic, on samples of so many images. All that it is made of are means over samples, and a
+        part has its share of them. (3,) L_disc, critic gap and penalty."""
         self._critic.zero_grad(set_to_none=True)
         found = alpha_U.new_zeros(3)
         for part, alpha in samples.parts(alpha_U, self.micro_batches.count(images)):
