@@ -227,3 +227,9 @@ def test_a_nested_trial_is_measured_at_every_k_of_its_list_and_counts_as_the_one
     assert sweep.unsearched() == {"model.compressor.output_grid_size": 6, "model.compressor.grid_sizes": None}
     single = {"model.compressor.kind": "conv", "model.compressor.output_grid_size": 8}
     assert sweep.tokens(single) == 64 and sweep.settings(single).model.compressor.sizes == (8,)
+
+
+def test_a_sweep_takes_no_gpu_by_its_number_since_each_trial_sees_the_one_that_it_is_given(load):
+    with pytest.raises(RequestError, match="hardware.cuda_device=1: is for train.py; Ray gives each trial a GPU"):
+        load(GRID_SIZES, "hardware.cuda_device=1")
+    assert load(GRID_SIZES, "hardware.cuda_device=0").base.hardware.cuda_device == 0
