@@ -137,8 +137,8 @@ def _of_single_trainings(overrides: Mapping[str, Any]) -> Iterator[str]:
         yield f"resume={overrides['resume']}: is for train.py; a sweep goes on by itself where it stopped"
     if overrides.get("hardware.cuda_device"):
         yield (
-            f"hardware.cuda_device={overrides['hardware.cuda_device']}: is for train.py; Ray gives each trial a GPU, which "
-            "it sees as its only one; CUDA_VISIBLE_DEVICES says which GPUs a sweep has"
+            f"hardware.cuda_device={overrides['hardware.cuda_device']}: is for train.py; Ray gives each trial a GPU, "
+            "which it sees as its only one; CUDA_VISIBLE_DEVICES says which GPUs a sweep has"
         )
 
 
