@@ -22,7 +22,9 @@ documents it, and has not been run:
   one is worked on
 - AdamW and Adam are fused (`fused=True`; on the CPU too, where it is measured above)
 - maps of tokens are channels-last by construction: `grid.to_map` is a view of (B, N, C) tokens
-- `hardware.compile=true` compiles compressor and decoder, on CUDA in the mode that records CUDA graphs
+- `hardware.compile=true` compiles compressor and decoder; `auto` decides by a table (`toconv/hardware.py`), said in the
+  first lines
+- a step that runs out of memory is taken in halves (`training.micro_batch`)
 - bf16 autocast for compressor and decoder; critic, penalty and losses stay fp32
 """
 

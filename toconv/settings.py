@@ -216,8 +216,9 @@ class HardwareSettings(Group):
     device: Literal["auto", "cpu", "cuda"]
     cuda_device: Annotated[Whole, Field(ge=0, le=1023)]
     mixed_precision: bool | Literal["auto"]  # bf16 for compressor and decoder
-    compile: bool
+    compile: bool | Literal["auto"]  # compressor and decoder, by torch.compile
     threads: Threads | None  # CPU threads of one training; null: all that it is given
+    tf32: bool = False  # fp32 products and convolutions on CUDA as TF32; older checkpoints do not name it
 
 
 class ExperimentSettings(Group):

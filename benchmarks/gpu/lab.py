@@ -54,7 +54,8 @@ class Lab:
     ) -> Training:
         """As the defaults have it, at the sizes of `tokens`."""
         sizes = {"model__compressor__output_grid_size": tokens.k, "training__batch_size": tokens.batch}
-        settings = plain_settings(**{**tokens.settings, **sizes, "hardware__mixed_precision": bf16, **other})
+        launched_singly = {"hardware__mixed_precision": bf16, "hardware__compile": False}
+        settings = plain_settings(**{**tokens.settings, **sizes, **launched_singly, **other})
         store = self.store(tokens)
         random_codes(store, settings.model.compressor.output_grid_size)
         return Training(settings, store, device or self.device)

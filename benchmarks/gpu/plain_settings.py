@@ -80,7 +80,14 @@ DEFAULTS: dict[str, Any] = {
         "checkpoint_every": 4,
         "keep_last_n": 2,
     },
-    "hardware": {"device": "auto", "cuda_device": 0, "mixed_precision": "auto", "compile": False, "threads": None},
+    "hardware": {
+        "device": "auto",
+        "cuda_device": 0,
+        "mixed_precision": "auto",
+        "compile": "auto",
+        "threads": None,
+        "tf32": False,
+    },
     "experiment": {
         "name": None,
         "tracking_uri": None,

@@ -8,7 +8,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from toconv.errors import MachineryError, TrainingFailed, first_line, out_of_memory
-from toconv.hardware import keep_freed_memory, limit_threads, resolve_device
+from toconv.hardware import keep_freed_memory, limit_threads, resolve_device, set_tf32
 from toconv.paths import TrialPaths, write_atomic
 from toconv.settings import Settings
 from toconv.tokens.store import TokenStore
@@ -42,9 +42,11 @@ class RunningTrial:
         except Timeout as error:
             raise MachineryError(f"{self.paths.folder}: another process trains in this folder") from error
         limit_threads(settings.hardware, inputs.threads)
+        set_tf32(settings.hardware)
         keep_freed_memory()
         training = Training(settings, TokenStore(Path(inputs.store)), resolve_device(settings.hardware))
         self.epochs_asked = settings.training.epochs
+        self.stated = training.stated
         self._resumable = ResumableTraining.adopt(training, self.paths)
         self._epochs = self._resumable.epochs(on_log)
 

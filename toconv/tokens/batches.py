@@ -23,6 +23,15 @@ class Batches:
         self._shift_C = -self._mean_C * self._scale_C
         self._held_INC: torch.Tensor | None = None
 
+    @property
+    def stated(self) -> str:
+        """Where its batches come from."""
+        if self.device.type != "cuda":
+            return "tokens are read batch by batch"
+        return (
+            f"tokens {'stay on the GPU, in fp16' if self._fits() else 'travel to the GPU from pinned memory, in fp16'}"
+        )
+
     def __len__(self) -> int:
         return -(-self.images // self.batch_size)
 

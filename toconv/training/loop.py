@@ -19,6 +19,7 @@ from toconv import grid
 from toconv.errors import CheckpointError, TrainingFailed, first_line
 from toconv.evaluation.final import Evaluation
 from toconv.evaluation.metrics import DIAGNOSTICS, MATCHED, MICRO_BATCH, VALIDATION, of_size
+from toconv.hardware import compile_choice, mixed_precision
 from toconv.models.cost import compressor_cost, held_numbers
 from toconv.models.critic import build_critic
 from toconv.models.families import build_compressor, build_networks, linear_codes_of, match
@@ -62,10 +63,9 @@ class Training:
             self.critic = build_critic(store.width, model.critic).to(device)
         for k, code in linear_codes_of(self.compressor).items():
             code.load_state_dict(linear_codes(store, k, device).state_dict()[model.compressor.init])
-        if settings.hardware.compile:
-            mode = "reduce-overhead" if device.type == "cuda" else "default"  # CUDA graphs, as torch.compile documents
-            self.compressor.compile(mode=mode)
-            self.decoder.compile(mode=mode)
+        self._compiled = compile_choice(settings, device, t.epochs * len(self.train))
+        if self._compiled.taken:
+            self._compile(settings.hardware.compile == "auto")
         self._make_optimizers()
         self.coverage_N = {k: grid.coverage(store.grid_size, k).to(device) for k in self.sizes}
         of, weight = settings.loss.agreement_of, settings.loss.agreement_weight
@@ -77,6 +77,22 @@ class Training:
         self.size_draws = torch.Generator().manual_seed(t.seed)  # on the host, where k is needed
         self.draws = torch.Generator(device).manual_seed(t.seed)
         self.epoch, self.best_epoch, self.best_distortion = 0, 0, math.inf
+
+    @property
+    def stated(self) -> str:
+        """What the settings that only a machine can decide come to, in a line."""
+        precision = "bf16, critic and losses in fp32" if mixed_precision(self.settings.hardware) else "fp32"
+        tf32 = f", TF32 {'on' if self.settings.hardware.tf32 else 'off'}" if self.device.type == "cuda" else ""
+        compiled = f"{'compiled' if self._compiled.taken else 'not compiled'} ({self._compiled.why})"
+        return f"{precision}{tf32}; {compiled}; {self.micro_batches.stated}; {self.train.stated}"
+
+    def _compile(self, is_choice: bool) -> None:
+        """Not in the mode that records CUDA graphs, where the next call overwrites what one gave. Where it is a choice
+        of ours, a network that does not compile runs as it is, with torch's warning."""
+        if is_choice:
+            torch._dynamo.config.suppress_errors = True
+        self.compressor.compile()
+        self.decoder.compile()
 
     def _make_optimizers(self) -> None:
         t = self.settings.training

@@ -42,6 +42,12 @@ class MicroBatches:
     def divides(self) -> bool:
         return self.size < self._batch_size
 
+    @property
+    def stated(self) -> str:
+        whole = f"batches of {self._batch_size} images"
+        how = f", {self.size} at a time" if self.divides else ""
+        return whole + how + (", in halves where memory runs out" if self._halves else "")
+
     def count(self, images: int) -> int:
         """Parts of a batch of so many images."""
         return -(-images // self.size)
