@@ -86,8 +86,7 @@ def _version(capability: tuple[int, int]) -> str:
 
 def set_tf32(hardware: HardwareSettings) -> None:
     """For this process. torch's own default is TF32 for convolutions and fp32 for products."""
-    for switch in (torch.backends.cuda.matmul, torch.backends.cudnn):
-        switch.allow_tf32 = hardware.tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = hardware.tf32
 
 
 def limit_threads(hardware: HardwareSettings, given: int | None = None) -> None:
