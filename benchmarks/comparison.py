@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 Work = Callable[[], Any]
@@ -24,10 +27,20 @@ class Ratio:
     spread: float
     says: str = field(default="", compare=False)  # what was measured against what, in numbers
     limit: str = field(default="", compare=False)  # what keeps it from more
+    not_applicable: str | None = None  # why this processor cannot reach the floor, whatever is run on it
 
     @property
-    def meets(self) -> bool:
+    def meets(self) -> bool | None:
+        """None where the floor does not apply."""
+        if self.not_applicable:
+            return None
         return self.ratio >= self.floor if self.higher_is_better else self.ratio <= self.floor
+
+    @property
+    def verdict(self) -> str:
+        if self.not_applicable:
+            return f"not applicable: {self.not_applicable}"
+        return "met" if self.meets else "not met"
 
     @property
     def quoted(self) -> str:
@@ -37,6 +50,13 @@ class Ratio:
     def as_json(self) -> dict[str, Any]:
         values = {key: value for key, value in asdict(self).items() if key not in {"says", "limit"}}
         return values | {"meets": self.meets}
+
+
+def processor() -> str:
+    """Its name, and its features that decide how fast it multiplies in bf16."""
+    cpu = torch.cpu.get_capabilities()
+    features = [text for key, text in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")) if cpu.get(key)]
+    return ", ".join([cpu.get("cpu_name", platform.machine()), *features])
 
 
 def seconds(work: Work) -> float:
@@ -85,7 +105,4 @@ def show(ratios: Sequence[Ratio]) -> None:
 
     for r in ratios:
         sign = "≥" if r.higher_is_better else "≤"
-        console.print(
-            f"{r.name}: {r.quoted} (floor {sign} {r.floor:g}, {'met' if r.meets else 'NOT MET'}); {r.says}",
-            highlight=False,
-        )
+        console.print(f"{r.name}: {r.quoted} (floor {sign} {r.floor:g}, {r.verdict}); {r.says}", highlight=False)

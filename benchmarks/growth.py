@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from benchmarks.comparison import REPOSITORY, seconds
 from benchmarks.products import Products, flops, matmuls
 from benchmarks.start_up import python
-from benchmarks.synthetic import synthetic_store
+from benchmarks.synthetic import random_codes, synthetic_store
 from toconv.config import compose
 from toconv.hardware import keep_freed_memory
 from toconv.progress import console
@@ -103,7 +103,9 @@ def by_images(folder: Path) -> Curve:
     found = []
     for count in IMAGES:
         store = synthetic_store(folder / f"images{count}", count, 32)
-        training = Training(compose({**SMALL, "training.batch_size": 128}), store, torch.device("cpu"))
+        settings = compose({**SMALL, "training.batch_size": 128})
+        random_codes(store, settings.model.compressor.output_grid_size)
+        training = Training(settings, store, torch.device("cpu"))
         generator = torch.Generator().manual_seed(0)
         images_B, x_BNC = next(training.train.shuffled(generator))
         training.step(x_BNC, images_B)
@@ -118,6 +120,7 @@ def by_step(folder: Path, points: Sequence[tuple[int, int, int]]) -> tuple[Curve
     measured, products_alone = [], []
     for k, channels, x in points:
         store = stored(folder, channels)
+        random_codes(store, k)
         training = Training(
             compose(
                 {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.comparison import Ratio
+from benchmarks.comparison import Ratio, processor
 from toconv.paths import write_atomic
 
 NOT_RUN = """## Written for GPUs, not run
@@ -22,7 +22,9 @@ documents it, and has not been run:
   one is worked on
 - AdamW and Adam are fused (`fused=True`; on the CPU too, where it is measured above)
 - maps of tokens are channels-last by construction: `grid.to_map` is a view of (B, N, C) tokens
-- `hardware.compile=true` compiles compressor and decoder, on CUDA in the mode that records CUDA graphs
+- `hardware.compile=true` compiles compressor and decoder; `auto` decides by a table (`toconv/hardware.py`), said in the
+  first lines
+- a step that runs out of memory is taken in halves (`training.micro_batch`)
 - bf16 autocast for compressor and decoder; critic, penalty and losses stay fp32
 """
 
@@ -72,16 +74,13 @@ def name(ratio: Ratio) -> str:
 
 def _row(ratio: Ratio) -> str:
     sign = "≥" if ratio.higher_is_better else "≤"
-    met = "met" if ratio.meets else "**not met**"
-    return f"| {name(ratio)} | {ratio.quoted} | {sign} {ratio.floor:g} | {met} |"
+    verdict = f"**{ratio.verdict}**" if ratio.meets is False else ratio.verdict
+    return f"| {name(ratio)} | {ratio.quoted} | {sign} {ratio.floor:g} | {verdict} |"
 
 
 def machine() -> str:
     """Processor features and library versions that decide the numbers, without the machine's name."""
-    cpu = torch.cpu.get_capabilities()
-    features = [text for key, text in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")) if cpu.get(key)]
-    processor = ", ".join([cpu.get("cpu_name", platform.machine()), *features])
     return (
-        f"{torch.get_num_threads()} CPU threads ({processor}), no GPU, "
+        f"{torch.get_num_threads()} CPU threads ({processor()}), no GPU, "
         f"Python {platform.python_version()}, torch {torch.__version__}"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.comparison import Ratio, show
-from benchmarks.synthetic import synthetic_store
+from benchmarks.synthetic import random_codes, synthetic_store
 from toconv.config import compose
 from toconv.hardware import keep_freed_memory
 from toconv.tokens.store import TokenStore
@@ -40,6 +40,8 @@ def measure() -> list[Ratio]:
     with tempfile.TemporaryDirectory() as folder:
         small = synthetic_store(Path(folder, "small"), BATCH, CHANNELS)
         large = synthetic_store(Path(folder, "large"), IMAGES, CHANNELS)
+        for store in (small, large):
+            random_codes(store, compose({}).model.compressor.output_grid_size)
         own, added = _added(small), _added(large)
     size = IMAGES * small.grid_size**2 * CHANNELS * 2
     return [

@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 
+from toconv.models.linear_code import LinearCode
+from toconv.tokens.codes import FITTED_BY
+from toconv.tokens.derived import derived
 from toconv.tokens.manifest import SHARD_CROPS
 from toconv.tokens.store import TokenStore
 
@@ -44,3 +47,17 @@ def write_manifest(folder: Path, grid_size: int, channels: int, shards: dict[str
             }
         )
     )
+
+
+def random_codes(store: TokenStore, k: int) -> None:
+    """Put linear codes of random numbers where `toconv.tokens.codes` looks for fitted ones: they cost the same
+    products, and fitting takes minutes. Rows of length 1/s are an orthonormal code's, s² being a block's places."""
+
+    def state() -> dict[str, Any]:
+        code = LinearCode(store.width, store.grid_size, k)
+        generator = torch.Generator().manual_seed(0)
+        weight_CD = torch.randn(code.weight_CD.shape, generator=generator)
+        code.weight_CD.copy_(weight_CD / weight_CD.shape[1] ** 0.5 / code.s)
+        return {"pca": code.state_dict(), "linear": code.state_dict(), "shrinkage": [0.0, 0.0]}
+
+    derived(store, f"codes-k{k}", FITTED_BY, state)

@@ -146,3 +146,13 @@ def test_a_first_call_for_shapes_alone_leaves_later_values_alone():
         assert grid.strided(torch.empty(1, 49, 2), 3).shape == (1, 9, 2)
     assert grid.strided(tokens(7), 3).device.type == "cpu"
     assert grid.coverage(7, 3).sum().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_the_neighbours_of_a_cell_are_those_around_it_and_beyond_the_edge_the_nearest(k):
+    z_BMC = torch.randn(2, k * k, 3)
+    found = grid.neighbours(z_BMC).unflatten(2, (9, 3))
+    for row, column in itertools.product(range(k), repeat=2):
+        for place, (down, right) in enumerate(itertools.product((-1, 0, 1), repeat=2)):
+            r, c = min(max(row + down, 0), k - 1), min(max(column + right, 0), k - 1)
+            assert torch.equal(found[:, row * k + column, place], z_BMC[:, r * k + c])

@@ -12,7 +12,10 @@ NUMBERS = {
     for key, value in config.flat(config.compose({}).model_dump()).items()
     if isinstance(value, int | float | tuple) and not isinstance(value, bool)
 }
-OPTIONAL = ("data.train_pictures", "data.val_pictures", "data.test_pictures", "hardware.threads", "loss.log_ratio")
+OPTIONAL = (
+    *("data.train_pictures", "data.val_pictures", "data.test_pictures"),
+    *("hardware.threads", "loss.log_ratio", "training.micro_batch"),
+)
 
 
 def refused(key, value):

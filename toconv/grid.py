@@ -139,6 +139,16 @@ def depth_to_space(x_BMD: torch.Tensor, stride: int) -> torch.Tensor:
     return parts.reshape(b, m * stride * stride, c)
 
 
+def neighbours(x_BMC: torch.Tensor) -> torch.Tensor:
+    """(B, M, 9·C): the tokens of the 3×3 cells around each cell, side by side; beyond the edge the nearest cell stands
+    again, as in bilinear up-sampling."""
+    k = side(x_BMC)
+    x = x_BMC.unflatten(1, (k, k))
+    for along in (1, 2):
+        x = torch.cat([x.narrow(along, 0, 1), x, x.narrow(along, k - 1, 1)], along)
+    return torch.cat([x[:, i : i + k, j : j + k] for i in range(3) for j in range(3)], -1).flatten(1, 2)
+
+
 def blocks(x_BNC: torch.Tensor, k: int) -> torch.Tensor:
     """(B, N, C) → (B, M, D): k×k blocks of s×s tokens each, s = ⌈g/k⌉, that do not overlap. Where k does not divide g,
     tokens are first repeated (nearest) up to s·k a side."""

@@ -1,13 +1,18 @@
 """The device that a training runs on. Never falls back from what was asked for."""
 
 import ctypes
+import importlib.util
 import sys
+
+from typing import NamedTuple
 
 import torch
 
 from toconv.errors import RequestError
-from toconv.settings import HardwareSettings
+from toconv.settings import NESTED, HardwareSettings, Settings
 
+COMPILED_FROM = (7, 0)  # CUDA capability that torch.compile's kernels, which Triton makes, begin with
+COMPILED_STEPS = 10_000  # from which a minute of compiling is less than a tenth of the time; estimated, not measured
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 LARGEST = 2**31 - 1
 
@@ -41,6 +46,47 @@ def mixed_precision(hardware: HardwareSettings) -> bool:
     if hardware.mixed_precision == "auto":
         return bf16_is_fast(resolve_device(hardware))
     return hardware.mixed_precision
+
+
+class Choice(NamedTuple):
+    """What a setting comes to on this machine, and why."""
+
+    taken: bool
+    why: str
+
+
+def compile_choice(settings: Settings, device: torch.device, steps: int) -> Choice:
+    """Whether compressor and decoder of a training of so many steps are compiled."""
+    asked = settings.hardware.compile
+    if asked != "auto":
+        return Choice(asked, "asked for")
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+    has_triton = importlib.util.find_spec("triton") is not None
+    return auto_compile(capability, has_triton, settings.model.compressor.kind, steps)
+
+
+def auto_compile(capability: tuple[int, int] | None, has_triton: bool, kind: str, steps: int) -> Choice:
+    """What `hardware.compile=auto` is, by a table: on a CPU (capability None) steps were measured to become slower
+    (docs/log.md, 2026-11-26); no GPU was measured."""
+    reasons = {
+        "steps become slower on a CPU": capability is None,
+        f"Triton needs CUDA capability {_version(COMPILED_FROM)}": capability is not None
+        and capability < COMPILED_FROM,
+        "the package triton is not there": not has_triton,
+        f"kind={NESTED} draws its k in each step": kind == NESTED,
+        f"{steps} steps are too few, below {COMPILED_STEPS}": steps < COMPILED_STEPS,
+    }
+    against = next((reason for reason, holds in reasons.items() if holds), None)
+    return Choice(against is None, against or f"CUDA capability {_version(capability or COMPILED_FROM)}")
+
+
+def _version(capability: tuple[int, int]) -> str:
+    return ".".join(map(str, capability))
+
+
+def set_tf32(hardware: HardwareSettings) -> None:
+    """For this process. torch's own default is TF32 for convolutions and fp32 for products."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = hardware.tf32
 
 
 def limit_threads(hardware: HardwareSettings, given: int | None = None) -> None:

@@ -41,6 +41,7 @@ CHANGE_NO_NUMBER = (  # settings, and groups of them, that no metric depends on
     "data.tokens_dir",
     "data.workers",
     *USED_PICTURES,
+    "training.micro_batch",
     "training.log_every",
     "training.checkpoint_every",
     "training.keep_last_n",
@@ -198,6 +199,7 @@ class LossSettings(Group):
 class TrainingSettings(Group):
     epochs: Size
     batch_size: Size
+    micro_batch: Positive | Literal["auto"] | None = "auto"  # images at a time; older checkpoints do not name it
     n_critic: Size  # critic steps to each generator step
     learning_rate: Rate  # compressor and decoder
     critic_learning_rate: Rate
@@ -216,8 +218,9 @@ class HardwareSettings(Group):
     device: Literal["auto", "cpu", "cuda"]
     cuda_device: Annotated[Whole, Field(ge=0, le=1023)]
     mixed_precision: bool | Literal["auto"]  # bf16 for compressor and decoder
-    compile: bool
+    compile: bool | Literal["auto"]  # compressor and decoder, by torch.compile
     threads: Threads | None  # CPU threads of one training; null: all that it is given
+    tf32: bool = False  # fp32 products and convolutions on CUDA as TF32; older checkpoints do not name it
 
 
 class ExperimentSettings(Group):

@@ -15,10 +15,7 @@ import torch
 from benchmarks.gpu.plain_settings import plain_settings
 from benchmarks.gpu.scale import Scale, Tokens
 from benchmarks.gpu.timing import Work, milliseconds
-from benchmarks.synthetic import synthetic_store
-from toconv.models.linear_code import LinearCode
-from toconv.tokens.codes import FITTED_BY
-from toconv.tokens.derived import derived
+from benchmarks.synthetic import random_codes, synthetic_store
 from toconv.tokens.store import TokenStore
 from toconv.training.loop import Training
 
@@ -54,7 +51,8 @@ class Lab:
     ) -> Training:
         """As the defaults have it, at the sizes of `tokens`."""
         sizes = {"model__compressor__output_grid_size": tokens.k, "training__batch_size": tokens.batch}
-        settings = plain_settings(**{**tokens.settings, **sizes, "hardware__mixed_precision": bf16, **other})
+        launched_singly = {"hardware__mixed_precision": bf16, "hardware__compile": False}
+        settings = plain_settings(**{**tokens.settings, **sizes, **launched_singly, **other})
         store = self.store(tokens)
         random_codes(store, settings.model.compressor.output_grid_size)
         return Training(settings, store, device or self.device)
@@ -65,20 +63,6 @@ class Lab:
         generator = torch.Generator(training.device).manual_seed(0)
         x_BNC = torch.randn(shape, generator=generator, device=training.device)
         return x_BNC, torch.arange(images)
-
-
-def random_codes(store: TokenStore, k: int) -> None:
-    """Put linear codes of random numbers where `toconv.tokens.codes` looks for fitted ones: they cost the same
-    products, and fitting takes minutes. Rows of length 1/s are an orthonormal code's, s² being a block's places."""
-
-    def state() -> dict[str, Any]:
-        code = LinearCode(store.width, store.grid_size, k)
-        generator = torch.Generator().manual_seed(0)
-        weight_CD = torch.randn(code.weight_CD.shape, generator=generator)
-        code.weight_CD.copy_(weight_CD / weight_CD.shape[1] ** 0.5 / code.s)
-        return {"pca": code.state_dict(), "linear": code.state_dict(), "shrinkage": [0.0, 0.0]}
-
-    derived(store, f"codes-k{k}", FITTED_BY, state)
 
 
 def attempted(row: Row, measure: Callable[[], Row]) -> Row:

@@ -61,7 +61,7 @@ PARTS = (
     Part(
         "compiled",
         "The step compiled",
-        f"hardware.compile=true, and torch.compile's default mode; {SHARE}",
+        f"hardware.compile=true, and torch.compile's mode that records CUDA graphs; {SHARE}",
         "faster:compiled",
         90,
     ),

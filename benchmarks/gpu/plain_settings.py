@@ -66,6 +66,7 @@ DEFAULTS: dict[str, Any] = {
     "training": {
         "epochs": 8,
         "batch_size": 16,
+        "micro_batch": "auto",
         "n_critic": 5,
         "learning_rate": 1e-3,
         "critic_learning_rate": 1e-4,
@@ -79,7 +80,14 @@ DEFAULTS: dict[str, Any] = {
         "checkpoint_every": 4,
         "keep_last_n": 2,
     },
-    "hardware": {"device": "auto", "cuda_device": 0, "mixed_precision": "auto", "compile": False, "threads": None},
+    "hardware": {
+        "device": "auto",
+        "cuda_device": 0,
+        "mixed_precision": "auto",
+        "compile": "auto",
+        "threads": None,
+        "tf32": False,
+    },
     "experiment": {
         "name": None,
         "tracking_uri": None,

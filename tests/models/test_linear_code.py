@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 from tests.models.images import Images, fvu
 from toconv import grid
 from toconv.models import linear_fit
+from toconv.models.linear_code import LinearCode
 from toconv.models.linear_fit import SHRINKAGES, fit_linear_codes
 
 
@@ -153,3 +154,19 @@ def test_a_block_of_equal_tokens_becomes_a_token_of_the_same_size(name):
     data.x = flat  # blocks that pooling holds whole
     z = getattr(fitted(data, 4), name).compress(flat)
     torch.testing.assert_close(z, grid.pool(flat, 4), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("g", "k"), [(12, 1), (12, 2), (12, 3), (12, 4), (12, 5)])
+def test_the_code_of_up_sampled_means_is_the_one_of_the_tokens_they_make(g, k):
+    """In one product with nine means where blocks are larger than nine tokens, else with the tokens."""
+    torch.manual_seed(0)
+    code = LinearCode(4, g, k, completed=True)
+    for buffer in code.buffers():
+        buffer.normal_()
+    means = torch.randn(2, k * k, 4, requires_grad=True)
+    up = grid.upsample(means, g)
+    found, expected = code._compress_upsampled(means, up), code.compress(up)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    direction = torch.randn_like(found)
+    ours, theirs = (torch.autograd.grad(z, means, direction, retain_graph=True)[0] for z in (found, expected))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

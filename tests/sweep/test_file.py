@@ -235,3 +235,9 @@ def test_a_name_that_is_a_folder_of_ours_or_reads_like_an_option_or_a_path_is_re
     file.write_text(f"name: {name!r}\ntrials: 1\nobjectives: {{distortion: minimize}}\n")
     with pytest.raises(RequestError, match="name"):
         load_sweep(file, [])
+
+
+def test_a_sweep_takes_no_gpu_by_its_number_since_each_trial_sees_the_one_that_it_is_given(load):
+    with pytest.raises(RequestError, match="hardware.cuda_device=1: is for train.py; Ray gives each trial a GPU"):
+        load(GRID_SIZES, "hardware.cuda_device=1")
+    assert load(GRID_SIZES, "hardware.cuda_device=0").base.hardware.cuda_device == 0

@@ -11,7 +11,15 @@ from toconv.training import identity
 from toconv.training.identity import trial_id
 
 FINGERPRINT = "0123456789abcdef"
-BASE = config.compose({"training.epochs": 3, "hardware.device": "cpu", "hardware.mixed_precision": False})
+BASE = config.compose(
+    {
+        "training.epochs": 3,
+        "training.micro_batch": 8,
+        "hardware.compile": False,
+        "hardware.device": "cpu",
+        "hardware.mixed_precision": False,
+    }
+)
 WHERE_NONE = {
     "model.compressor.match": "flops",  # a value of each setting that BASE leaves open
     "data.train_pictures": 5,
@@ -84,7 +92,10 @@ def test_each_setting_of_a_training_names_another_trial(key):
     assert trial_id(changed(key), FINGERPRINT) != trial_id(BASE, FINGERPRINT)
 
 
-@pytest.mark.parametrize("key", [k for k in LEAVES if not changes_a_number(k) and k != "hardware.mixed_precision"])
+PRECISION = ("hardware.mixed_precision", "hardware.tf32")
+
+
+@pytest.mark.parametrize("key", [k for k in LEAVES if not changes_a_number(k) and k not in PRECISION])
 def test_a_setting_that_changes_no_number_names_the_same_trial(key):
     assert trial_id(changed(key), FINGERPRINT) == trial_id(BASE, FINGERPRINT)
 
@@ -98,8 +109,8 @@ def test_the_precision_counts_by_what_it_comes_to(monkeypatch):
     def named(**hardware):
         return trial_id(BASE.model_copy(update={"hardware": BASE.hardware.model_copy(update=hardware)}), FINGERPRINT)
 
-    fp32, bf16 = named(mixed_precision=False), named(mixed_precision=True)
-    assert fp32 != bf16
+    fp32, bf16, tf32 = named(mixed_precision=False), named(mixed_precision=True), named(tf32=True)
+    assert len({fp32, bf16, tf32}) == 3
     for fast, expected in ((True, bf16), (False, fp32)):
         monkeypatch.setattr("toconv.hardware.bf16_is_fast", lambda _, fast=fast: fast)
         assert named(mixed_precision="auto") == expected

@@ -281,3 +281,12 @@ def test_a_checkpoint_of_other_tokens_is_refused(make, tmp_path):
     next(ResumableTraining(make(), paths).epochs())
     with pytest.raises(CheckpointError, match="trained on tokens [0-9a-f]{16}, but these are [0-9a-f]{16}"):
         ResumableTraining(make(data__seed=5), paths, resume=paths.latest)
+
+
+def test_what_a_machine_decides_is_stated(make):
+    assert make(training__micro_batch=3).stated == (
+        "fp32; not compiled (steps become slower on a CPU); batches of 8 images, 3 at a time; "
+        "tokens are read batch by batch"
+    )
+    stated = make(hardware__mixed_precision=True).stated
+    assert stated.startswith("bf16, critic and losses in fp32;") and "in halves where memory runs out" in stated

@@ -34,7 +34,7 @@ training is refused: experiment.checkpoint_dir=FOLDER names another one.
 def main(arguments: list[str]) -> ExitCode:
     """Raises RequestError on a wrong request, and on a folder that holds another training, before any work starts."""
     settings = settings_of(config.parse_overrides(arguments))
-    from toconv.hardware import keep_freed_memory, limit_threads  # start-up: torch
+    from toconv.hardware import keep_freed_memory, limit_threads, set_tf32  # start-up: torch
     from toconv.tracking.tracker import check_access, say_store
     from toconv.training.folder import check_folder, only_training
 
@@ -42,6 +42,7 @@ def main(arguments: list[str]) -> ExitCode:
     check_access(settings.experiment)
     check_folders(settings)
     limit_threads(settings.hardware)
+    set_tf32(settings.hardware)
     keep_freed_memory()
     _say_match(settings)
     paths = TrialPaths(settings.experiment.checkpoint_dir.resolve())
@@ -76,6 +77,7 @@ def _train(settings: Settings, paths: TrialPaths) -> ExitCode:
         f"{describe(device)}; {store.count('train')} train and {store.count('val')} val images; "
         f"checkpoints in {paths.folder}"
     )
+    console.print(training.stated)
     if settings.resume:
         console.print(f"going on after epoch {training.epoch} of {settings.resume}")
     _run_epochs(resumable, settings)

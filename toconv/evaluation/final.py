@@ -29,6 +29,11 @@ class Evaluation:
         self._agreements: dict[str, EmbeddingAgreement] = {}
         self._readers: Readers | None = None
 
+    def take(self, images: int) -> None:
+        """So many at a time from now on."""
+        for batches in (self.train, *self.held_out.values()):
+            batches.at_once = images
+
     def one_pass(self, compress: TokenMap, decompress: TokenMap, split: str) -> dict[str, float]:
         """What can be measured after every epoch."""
         images = self.held_out[split]

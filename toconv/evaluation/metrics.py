@@ -232,6 +232,7 @@ DIAGNOSTICS = {  # means over an epoch's steps, of the training itself: comparab
 }
 SHRINKAGE = ("shrinkage_alike", "shrinkage_apart")  # of the baseline `linear`, as toconv/models/linear_fit.py has it
 MATCHED = ("matched_width", "matched_off_percent")  # of a compressor with `match`, as toconv/models/families.py has it
+MICRO_BATCH = "micro_batch"  # images at a time of a training that came to divide its batches
 ENCODER_SHARE = "encoder_share"  # of the encoder's tokens, where a baseline saves the encoder too: k²/g²
 COST = ("compressor_flops", "compressor_parameters")  # of one image; numbers that it holds
 
@@ -294,7 +295,7 @@ def objectives() -> list[str]:
 def taken_names() -> set[str]:
     """Of all numbers that toconv measures itself: a user's own measure has another."""
     held_out = {split.prefix + name for split in HELD_OUT for name in METRICS}
-    return held_out | {*DIAGNOSTICS, *SHRINKAGE, *COST, "tokens"}
+    return held_out | {*DIAGNOSTICS, *SHRINKAGE, *COST, MICRO_BATCH, "tokens"}
 
 
 def own_metric(name: str, lower_is_better: bool) -> Metric:

@@ -1,12 +1,14 @@
 """A linear code of blocks of tokens that do not overlap, and its decoder."""
 
-# B batch, N = g*g, M = k*k, C channels, P = s*s tokens of a block, D = P*C channels of a block
+# B batch, N = g*g, M = k*k, C channels, P = s*s tokens of a block, D = P*C channels of a block, E = 9*C
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from toconv import grid
+
+NINE = 9  # cells of `grid.neighbours`
 
 
 class LinearCode(nn.Module):
@@ -38,13 +40,26 @@ class LinearCode(nn.Module):
         start_BMC, start_BNC = shift_C, None
         if self.completed:
             means_CC = weight_CD.unflatten(1, (self.s**2, -1)).mean(1) * self.s**2
-            start_BNC = grid.upsample(((z_BMC - shift_C) @ means_CC).float() + plus_PC.mean(0), self.g)
-            start_BMC, plus_PC = self.compress(start_BNC), torch.zeros_like(plus_PC)
+            means_BMC = ((z_BMC - shift_C) @ means_CC).float() + plus_PC.mean(0)
+            start_BNC = grid.upsample(means_BMC, self.g)
+            start_BMC, plus_PC = self._compress_upsampled(means_BMC, start_BNC), torch.zeros_like(plus_PC)
         if plus_C is not None:
             plus_PC = plus_PC + plus_C.float()
         rest_BMD = ((z_BMC - start_BMC) * self.s**2) @ weight_CD
         rest_BNC = grid.unblocks(rest_BMD.float() + plus_PC.flatten(), self.g)
         return rest_BNC if start_BNC is None else start_BNC + rest_BNC
+
+    def _compress_upsampled(self, means_BMC: torch.Tensor, upsampled_BNC: torch.Tensor) -> torch.Tensor:
+        """`compress` of means up-sampled. Where blocks do not overlap, an up-sampled block is a mix of nine means, and
+        its code one product with these, which is less than one with its P tokens."""
+        if self.s * self.k != self.g or self.s**2 <= NINE:
+            return self.compress(upsampled_BNC)
+        weight_CD, mean_D, shift_C = (x.float() for x in self.buffers())
+        nine = torch.eye(NINE, device=means_BMC.device)[None]  # each of 3×3 tokens by itself
+        middle_D = grid.blocks(grid.upsample(nine, 3 * self.s), 3)[0, NINE // 2]
+        mix_P9 = middle_D.unflatten(0, (self.s**2, NINE))
+        weight_CE = (mix_P9.T @ weight_CD.unflatten(1, (self.s**2, -1))).flatten(1)
+        return F.linear(grid.neighbours(means_BMC), weight_CE).float() + shift_C - (weight_CD @ mean_D).float()
 
 
 def code_at_start(init: str, channels: int, g: int, k: int) -> LinearCode | None:

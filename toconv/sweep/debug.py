@@ -32,6 +32,7 @@ def run_one(sweep: Sweep, paths: SweepPaths, store: Path) -> TrialPaths:
             replace(trial_inputs(sweep, proposal.params, store, folder), minutes=None),  # a debugger takes its time
             on_log=lambda step, steps, _: progress.update(task, completed=step, total=steps),
         )
+        console.print(trial.stated)
         for _ in range(trial.epochs_asked):
             epoch = trial.next_epoch()
             values = ", ".join(f"{name} {value:.4g}" for name, value in epoch.metrics.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -126,16 +126,25 @@ def load_sweep(path: Path, texts: list[str]) -> Sweep:
         raise RequestError(*dict.fromkeys([*mistakes, *more])) from None
     overrides = {**file.settings, **line}
     base, more = _base(file, overrides, document.typed)
-    mistakes += more + start_mistakes(file.search, file.start_with)
+    mistakes += more + start_mistakes(file.search, file.start_with) + [*_of_single_trainings(overrides)]
     if file.name in OF_TOCONV:
         mistakes.append(f"name={file.name}: is a folder of toconv's own below outputs/; choose another name=")
-    if overrides.get("resume"):
-        mistakes.append(f"resume={overrides['resume']}: is for train.py; a sweep goes on by itself where it stopped")
     if base is not None:
         mistakes += condition_mistakes(file.search, config.flat(base.model_dump(mode="json")))
     if mistakes or base is None:
         raise RequestError(*dict.fromkeys(mistakes))
     return Sweep(file, overrides, base, redact(leading_comment(document.text)))
+
+
+def _of_single_trainings(overrides: Mapping[str, Any]) -> Iterator[str]:
+    """Settings that a sweep does not take."""
+    if overrides.get("resume"):
+        yield f"resume={overrides['resume']}: is for train.py; a sweep goes on by itself where it stopped"
+    if overrides.get("hardware.cuda_device"):
+        yield (
+            f"hardware.cuda_device={overrides['hardware.cuda_device']}: is for train.py; Ray gives each trial a GPU, "
+            "which it sees as its only one; CUDA_VISIBLE_DEVICES says which GPUs a sweep has"
+        )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

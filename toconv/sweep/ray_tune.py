@@ -63,7 +63,8 @@ class RayTrial(tune.Trainable):
         return {"outcome": json.dumps(outcome), "epoch": epoch, "distortion": distortion, "done": done}
 
     def _write_worker(self, trial: RunningTrial) -> None:
-        facts = {"pid": os.getpid(), "node": node_id(), "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES")}
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+        facts = {"pid": os.getpid(), "node": node_id(), "CUDA_VISIBLE_DEVICES": gpus, "stated": trial.stated}
         write_atomic(trial.paths.worker, json.dumps(facts))
 
     def cleanup(self) -> None:

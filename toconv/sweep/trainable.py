@@ -8,7 +8,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from toconv.errors import MachineryError, TrainingFailed, first_line, out_of_memory
-from toconv.hardware import keep_freed_memory, limit_threads, resolve_device
+from toconv.hardware import keep_freed_memory, limit_threads, resolve_device, set_tf32
 from toconv.paths import TrialPaths, write_atomic
 from toconv.redaction import redact
 from toconv.settings import Settings
@@ -50,8 +50,10 @@ class RunningTrial:
         if self.overdue:
             return
         limit_threads(settings.hardware, inputs.threads)
+        set_tf32(settings.hardware)
         keep_freed_memory()
         training = Training(settings, TokenStore(Path(inputs.store)), resolve_device(settings.hardware))
+        self.stated = training.stated
         self._resumable = ResumableTraining.adopt(training, self.paths)
         self._epochs = self._resumable.epochs(on_log)
 

@@ -16,11 +16,21 @@ class Batches:
 
     def __init__(self, store: TokenStore, split: str, batch_size: int, device: torch.device) -> None:
         self.store, self.split, self.batch_size, self.device = store, split, batch_size, device
+        self.at_once = batch_size  # images that are read in their order; `shuffled` has batches of `batch_size`
         self.images = store.count(split)
         self._mean_C = store.mean_C.to(device)
         self._scale_C = store.std_C.to(device).reciprocal()
         self._shift_C = -self._mean_C * self._scale_C
         self._held_INC: torch.Tensor | None = None
+
+    @property
+    def stated(self) -> str:
+        """Where its batches come from."""
+        if self.device.type != "cuda":
+            return "tokens are read batch by batch"
+        return (
+            f"tokens {'stay on the GPU, in fp16' if self._fits() else 'travel to the GPU from pinned memory, in fp16'}"
+        )
 
     def __len__(self) -> int:
         return -(-self.images // self.batch_size)
@@ -39,7 +49,7 @@ class Batches:
 
     def at(self, indices: torch.Tensor) -> Iterator[torch.Tensor]:
         """The images at ascending `indices`."""
-        return self._standardised(indices.split(self.batch_size))
+        return self._standardised(indices.split(self.at_once))
 
     def _standardised(self, batches: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         for raw_BNC in self.raw(batches):

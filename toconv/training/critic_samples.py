@@ -2,7 +2,9 @@
 
 # B batch, N = g*g, M = k*k, S scored cells of an image, U critic samples of a batch, C channels
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 
@@ -17,6 +19,13 @@ class CriticSamples:
     real: torch.Tensor
     fake: torch.Tensor
     condition: torch.Tensor | None
+
+    def parts(self, alpha_U: torch.Tensor, count: int) -> Iterator[tuple["CriticSamples", torch.Tensor]]:
+        """`count` nearly equal parts, or fewer where there are fewer samples, each with its numbers of `alpha_U`."""
+        alphas = alpha_U.chunk(count)
+        conditions = repeat(None, len(alphas)) if self.condition is None else self.condition.chunk(count)
+        found = zip(self.real.chunk(count), self.fake.chunk(count), conditions, strict=True)
+        return zip((CriticSamples(*tensors) for tensors in found), alphas, strict=True)
 
 
 def draw_critic_samples(

@@ -28,7 +28,7 @@ TRAINING_CODE = (  # below the package
         "saliency",
     ),
     *within("tokens", "smaller_store"),
-    *within("training", "agreement", "critic_samples", "loop", "losses", "optimizers"),
+    *within("training", "agreement", "critic_samples", "gradients", "loop", "losses", "micro_batches", "optimizers"),
 )
 
 
@@ -41,7 +41,8 @@ def deciding(settings: Settings) -> dict[str, Any]:
     """The settings that a training's numbers depend on, beside its tokens."""
     dump = settings.model_dump(mode="json", include={"model", "loss", "training"})
     training = {key: value for key, value in dump["training"].items() if changes_a_number(f"training.{key}")}
-    return {**dump, "training": training, "mixed_precision": mixed_precision(settings.hardware)}
+    precision = {"mixed_precision": mixed_precision(settings.hardware), "tf32": settings.hardware.tf32}
+    return {**dump, "training": training, **precision}
 
 
 def trial_id(settings: Settings, fingerprint: str) -> str:

@@ -9,6 +9,7 @@ asks for fresh draws, not for a fresh forward pass)."""
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,8 +18,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from toconv import grid
 from toconv.errors import CheckpointError, TrainingFailed, first_line
 from toconv.evaluation.final import Evaluation
-from toconv.evaluation.metrics import DIAGNOSTICS, MATCHED, VALIDATION, of_size
-from toconv.hardware import mixed_precision
+from toconv.evaluation.metrics import DIAGNOSTICS, MATCHED, MICRO_BATCH, VALIDATION, of_size
+from toconv.hardware import compile_choice, mixed_precision
 from toconv.models.cost import compressor_cost, held_numbers
 from toconv.models.critic import build_critic
 from toconv.models.families import build_compressor, build_networks, linear_codes_of, match
@@ -29,6 +30,8 @@ from toconv.tokens.store import TokenStore
 from toconv.training import losses
 from toconv.training.agreement import AgreementLoss
 from toconv.training.critic_samples import draw_critic_samples
+from toconv.training.gradients import Batch, Gradients
+from toconv.training.micro_batches import CompressedBatch
 from toconv.training.optimizers import Adam, AdamW
 
 PARTS = ("compressor", "decoder", "critic", "optimizer", "critic_optimizer", "schedule")  # of a checkpoint
@@ -51,7 +54,6 @@ class Training:
         self.settings, self.store, self.device = settings, store, device
         t, model = settings.training, settings.model
         self.k, self.sizes = model.compressor.output_grid_size, model.compressor.sizes
-        self._bf16 = mixed_precision(settings.hardware)
         self.evaluation = Evaluation(store, settings.encoder, t.batch_size, device)
         self.train = self.evaluation.train
         with torch.random.fork_rng(devices=[]):
@@ -61,18 +63,36 @@ class Training:
             self.critic = build_critic(store.width, model.critic).to(device)
         for k, code in linear_codes_of(self.compressor).items():
             code.load_state_dict(linear_codes(store, k, device).state_dict()[model.compressor.init])
-        if settings.hardware.compile:
-            mode = "reduce-overhead" if device.type == "cuda" else "default"  # CUDA graphs, as torch.compile documents
-            self.compressor.compile(mode=mode)
-            self.decoder.compile(mode=mode)
+        self._compiled = compile_choice(settings, device, t.epochs * len(self.train))
+        if self._compiled.taken:
+            self._compile(settings.hardware.compile == "auto")
         self._make_optimizers()
         self.coverage_N = {k: grid.coverage(store.grid_size, k).to(device) for k in self.sizes}
         of, weight = settings.loss.agreement_of, settings.loss.agreement_weight
-        self.agreement = AgreementLoss(self.train, settings.encoder, self.sizes, of) if weight > 0 else None
+        agreement = AgreementLoss(self.train, settings.encoder, self.sizes, of) if weight > 0 else None
+        trained = (self.compressor, self.decoder, self.critic)
+        self.gradients = Gradients(settings, trained, self.coverage_N, agreement)
+        self.micro_batches = self.gradients.micro_batches
         self.shuffle = torch.Generator().manual_seed(t.seed)
         self.size_draws = torch.Generator().manual_seed(t.seed)  # on the host, where k is needed
         self.draws = torch.Generator(device).manual_seed(t.seed)
         self.epoch, self.best_epoch, self.best_distortion = 0, 0, math.inf
+
+    @property
+    def stated(self) -> str:
+        """What the settings that only a machine can decide come to, in a line."""
+        precision = "bf16, critic and losses in fp32" if mixed_precision(self.settings.hardware) else "fp32"
+        tf32 = f", TF32 {'on' if self.settings.hardware.tf32 else 'off'}" if self.device.type == "cuda" else ""
+        compiled = f"{'compiled' if self._compiled.taken else 'not compiled'} ({self._compiled.why})"
+        return f"{precision}{tf32}; {compiled}; {self.micro_batches.stated}; {self.train.stated}"
+
+    def _compile(self, is_choice: bool) -> None:
+        """Not in the mode that records CUDA graphs, where the next call overwrites what one gave. Where it is a choice
+        of ours, a network that does not compile runs as it is, with torch's warning."""
+        if is_choice:
+            torch._dynamo.config.suppress_errors = True
+        self.compressor.compile()
+        self.decoder.compile()
 
     def _make_optimizers(self) -> None:
         t = self.settings.training
@@ -87,29 +107,39 @@ class Training:
         `on_log(step, steps, losses)` is told every `training.log_every` steps of an epoch."""
         while self.epoch < self.settings.training.epochs:
             diagnostics = self._train_epoch(on_log)
-            metrics = self._measured()
+            metrics = self._evaluated(self._measured)
             self.epoch += 1
             if self.epoch == self.settings.training.epochs:
-                metrics |= self._final(metrics)
+                metrics |= self._evaluated(partial(self._final, metrics))
+            if self.micro_batches.divides:
+                metrics[MICRO_BATCH] = float(self.micro_batches.size)
             _must_be_finite(metrics, f"validation of epoch {self.epoch}")
             if metrics["distortion"] < self.best_distortion:
                 self.best_epoch, self.best_distortion = self.epoch, metrics["distortion"]
             yield EpochResult(self.epoch, metrics | diagnostics)
 
+    def _evaluated(self, measured: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """As many images at a time as the steps have, or fewer where memory runs out."""
+
+        def work() -> dict[str, float]:
+            self.evaluation.take(self.micro_batches.size)
+            with torch.inference_mode(), self.gradients.autocast(self.device):
+                return measured()
+
+        return self.micro_batches.attempt(work)
+
     def _measured(self) -> dict[str, float]:
         """Of the current compressor with its own decoder, on the validation images."""
-        with torch.inference_mode(), self._autocast():
-            return self.evaluation.one_pass(self.compressor, self.decoder, VALIDATION.name)
+        return self.evaluation.one_pass(self.compressor, self.decoder, VALIDATION.name)
 
     def _final(self, known: dict[str, float]) -> dict[str, float]:
         """What is measured once: every metric at every k, on the test images too where that is asked for, and the
         cost."""
         store, test, asked = self.store, self.settings.training.test, self.settings.model.compressor
-        with torch.inference_mode(), self._autocast():
-            metrics = self.evaluation.final(self.compressor, self.decoder, self.k, test, known)
-            for k in (k for k in self.sizes if k != self.k):
-                found = self.evaluation.final(at_size(self.compressor, k), self.decoder, k, test)
-                metrics |= {of_size(k, name): value for name, value in found.items()}
+        metrics = self.evaluation.final(self.compressor, self.decoder, self.k, test, known)
+        for k in (k for k in self.sizes if k != self.k):
+            found = self.evaluation.final(at_size(self.compressor, k), self.decoder, k, test)
+            metrics |= {of_size(k, name): value for name, value in found.items()}
         with torch.device("meta"):
             compressor = build_compressor(asked, store.width, store.grid_size)
         if asked.match:
@@ -135,66 +165,40 @@ class Training:
     def step(self, x_BNC: torch.Tensor, images_B: torch.Tensor) -> torch.Tensor:
         """n_critic critic steps and a generator step on the tokens of the training images `images_B`, at a k that is
         drawn where there are several; returns DIAGNOSTICS, not synchronised."""
-        loss, weight, k = self.settings.loss, losses.adversarial_weight(self.settings.loss), self._drawn_size()
-        with self._autocast():
-            z_BMC = at_size(self.compressor, k)(x_BNC)
-            y_BNC = self.decoder(z_BMC)
-        ae = losses.reconstruction_loss(x_BNC, y_BNC.float(), self.coverage_N[k])
-        l_ae, zero = ae.mse + ae.cosine, x_BNC.new_zeros(())
-        l_gen, balance, critic_terms = zero, zero + 1, (zero,) * 4
-        if weight > 0:  # a critic whose verdict weighs nothing is not trained
-            means_BMC = grid.pool(x_BNC, k) if self.settings.model.critic.head == "conditional" else None
-            critic_terms = self._critic_steps(x_BNC, z_BMC.detach().float(), means_BMC)
-            l_gen = self._generator_loss(z_BMC.float(), means_BMC)
-            if loss.balance == "gradient_norm":
-                balance = losses.gradient_balance(l_ae, l_gen, z_BMC)
-        l_agreement = self.agreement(z_BMC, images_B) if self.agreement else zero
-        l_total = weight * balance * l_gen + loss.ae_weight * l_ae + loss.agreement_weight * l_agreement
-        self.optimizer.zero_grad(set_to_none=True)
-        l_total.backward()
+        k, of, in_parts = self._drawn_size(), self.gradients, self.micro_batches
+        is_adversarial = losses.adversarial_weight(self.settings.loss) > 0  # no verdict that weighs nothing is trained
+        sees_means = is_adversarial and self.settings.model.critic.head == "conditional"
+        batch = Batch(x_BNC, images_B, grid.pool(x_BNC, k) if sees_means else None, k)
+        compressed = in_parts.attempt(lambda: of.compressed(batch))
+        critic_terms = self._critic_steps(batch, compressed) if is_adversarial else (x_BNC.new_zeros(()),) * 4
+        l_total, *others, balance = in_parts.attempt(lambda: of.of_generator(batch, compressed), compressed.let_go)
         gradient_norm = total_norm(self.compressor, self.decoder)
         self.optimizer.step()
         self.schedule.step()
-        terms = [l_total, l_gen, ae.mse, ae.cosine, l_agreement, gradient_norm, balance, *critic_terms]
-        return torch.stack(terms).detach()
+        return torch.stack([l_total, *others, gradient_norm, balance, *critic_terms]).detach()
 
     def _drawn_size(self) -> int:
         if len(self.sizes) == 1:
             return self.k
         return self.sizes[int(torch.randint(len(self.sizes), (), generator=self.size_draws))]
 
-    def _generator_loss(self, z_BMC: torch.Tensor, means_BMC: torch.Tensor | None) -> torch.Tensor:
-        """L_gen on every compressed token; the critic's own weights get no gradient."""
-        self.critic.requires_grad_(False)
-        l_gen = losses.generator_loss(self.critic(z_BMC, means_BMC))
-        self.critic.requires_grad_(True)
-        return l_gen
-
-    def _critic_steps(
-        self, x_BNC: torch.Tensor, fake_BMC: torch.Tensor, means_BMC: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _critic_steps(self, batch: Batch, compressed: CompressedBatch) -> tuple[torch.Tensor, ...]:
         """L_disc, critic gap, penalty and gradient norm of the last of n_critic steps, each on fresh draws."""
-        loss = self.settings.loss
+        asked, fake_BMC, in_parts = self.settings.model.critic, compressed.z_BMC.float(), self.micro_batches
         for _ in range(self.settings.training.n_critic):
-            samples = draw_critic_samples(self.settings.model.critic, x_BNC, fake_BMC, means_BMC, self.draws)
+            samples = draw_critic_samples(asked, batch.x_BNC, fake_BMC, batch.means_BMC, self.draws)
             alpha_U = torch.rand(len(samples.fake), device=self.device, generator=self.draws)
-            real_U, fake_U, penalty = losses.scores_and_penalty(
-                loss.penalty, self.critic, samples.real, samples.fake, alpha_U, samples.condition
-            )
-            l_disc = losses.critic_loss(real_U, fake_U, penalty, loss.lambda_gp)
-            self.critic_optimizer.zero_grad(set_to_none=True)
-            l_disc.backward()
+            gradients = partial(self.gradients.of_critic, samples, alpha_U, len(fake_BMC))
+            terms = in_parts.attempt(gradients, compressed.let_go)
             self.critic_optimizer.step()
-        return l_disc, real_U.mean() - fake_U.mean(), penalty, total_norm(self.critic)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
+        return *terms, total_norm(self.critic)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on, random states included."""
         return {
             **{name: getattr(self, name) for name in REACHED},
             "settings": self.settings.model_dump(mode="json", exclude=OF_THIS_MACHINE),
+            MICRO_BATCH: self.micro_batches.size,
             "store": {
                 **{name: getattr(self.store, name) for name in ("fingerprint", "blocks")},
                 **{name: getattr(self.store, name).clone() for name in ("mean_C", "std_C")},
@@ -221,6 +225,7 @@ class Training:
                 generator.set_state(state["random"][name])
         for name in REACHED:
             setattr(self, name, state[name])
+        self.micro_batches.go_on_with(state.get(MICRO_BATCH))  # older checkpoints never divided
 
 
 def cosine_with_warmup(steps: int, warmup_fraction: float) -> Callable[[int], float]:

@@ -45,11 +45,10 @@ def scores_and_penalty(
     return *critic.judge(embedded).chunk(2), penalty
 
 
-def gradient_balance(ae: torch.Tensor, gen: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-    """‖∇_z L_ae‖ / ‖∇_z L_gen‖ at the compressed tokens z: how much L_gen is to be scaled to pull as L_ae does
-    (arXiv 2012.09841, eq. 7). Not differentiated."""
-    ae_norm, gen_norm = (torch.autograd.grad(loss, z, retain_graph=True)[0].float().norm() for loss in (ae, gen))
-    return (ae_norm / gen_norm.clamp_min(SMALLEST**0.5)).detach()
+def gradient_balance(of_ae: torch.Tensor, of_gen: torch.Tensor) -> torch.Tensor:
+    """‖∇_z L_ae‖ / ‖∇_z L_gen‖ of both losses' gradients at a batch's compressed tokens z: how much L_gen is to be
+    scaled to pull as L_ae does (arXiv 2012.09841, eq. 7)."""
+    return of_ae.float().norm() / of_gen.float().norm().clamp_min(SMALLEST**0.5)
 
 
 def critic_loss(real_U: torch.Tensor, fake_U: torch.Tensor, penalty: torch.Tensor, lambda_gp: float) -> torch.Tensor:
