@@ -44,7 +44,7 @@ class RunningTrial:
             self._lock.acquire(timeout=LOCK_SECONDS)
         except Timeout as error:
             raise MachineryError(f"{self.paths.folder}: another process trains in this folder") from error
-        self.epochs_asked = settings.training.epochs
+        self.epochs_asked, self.stated = settings.training.epochs, ""  # nothing of one that is overdue
         self._watchdog = Watchdog(self.paths, inputs.minutes)
         self.overdue = self._watchdog.barked
         if self.overdue:
@@ -53,7 +53,7 @@ class RunningTrial:
         set_tf32(settings.hardware)
         keep_freed_memory()
         training = Training(settings, TokenStore(Path(inputs.store)), resolve_device(settings.hardware))
-        self.stated = training.stated
+        self.stated = training.stated  # what the machine decided of it
         self._resumable = ResumableTraining.adopt(training, self.paths)
         self._epochs = self._resumable.epochs(on_log)
 
