@@ -28,8 +28,8 @@ class Seen(NamedTuple):
     sha256: str
 
 
-KEPT = TypeAdapter(dict[str, Seen])  # by path, relative to the folder of the file
-_seen: dict[Path, Seen] = {}
+KEPT = TypeAdapter(dict[str, Seen])  # by path, of what lies below the folder of the file from there
+_seen: dict[str, Seen] = {}  # by path
 _read: set[Path] = set()
 
 
@@ -37,20 +37,20 @@ def known_sha256(path: Path) -> str:
     """Raises OSError where the file cannot be read."""
     found = path.stat()
     look = found.st_size, found.st_mtime_ns, found.st_ino
-    known = _seen.get(path)
+    known = _seen.get(str(path))
     if known is None or known[:3] != look:
-        known = _seen[path] = Seen(*look, sha256(path))
+        known = _seen[str(path)] = Seen(*look, sha256(path))
     return known.sha256
 
 
 def note(path: Path, digest: str) -> None:
     """What was just written there."""
     found = path.stat()
-    _seen[path] = Seen(found.st_size, found.st_mtime_ns, found.st_ino, digest)
+    _seen[str(path)] = Seen(found.st_size, found.st_mtime_ns, found.st_ino, digest)
 
 
 def forget(path: Path) -> None:
-    _seen.pop(path, None)
+    _seen.pop(str(path), None)
 
 
 def read_known(file: Path) -> None:
@@ -60,14 +60,14 @@ def read_known(file: Path) -> None:
     _read.add(file)
     with suppress(DamagedFile):
         for name, seen in read_json(file, KEPT, most_bytes=MOST_BYTES).items():
-            _seen.setdefault(Path(os.path.normpath(file.parent / name)), seen)
+            _seen.setdefault(os.path.join(file.parent, name), seen)
 
 
 def keep_known(file: Path, paths: Iterable[Path]) -> None:
     """Write what is known of `paths`, where that can be done."""
-    settled = time.time_ns() - SETTLED_SECONDS * 1e9
-    known = {path: _seen[path] for path in paths if path in _seen and _seen[path].modified_ns < settled}
-    content = json.dumps({os.path.relpath(path, file.parent): seen for path, seen in known.items()})
+    settled, below = time.time_ns() - SETTLED_SECONDS * 1e9, f"{file.parent}{os.sep}"
+    known = ((str(path), _seen.get(str(path))) for path in paths)
+    content = json.dumps({p.removeprefix(below): seen for p, seen in known if seen and seen.modified_ns < settled})
     with suppress(OSError):
         if not file.is_file() or file.read_text() != content:
             write_atomic(file, content)
