@@ -93,7 +93,7 @@ def _secrets_of(scheme: str, text: str, start: int, end: int) -> Iterator[Secret
     last: Secret | None = None
     for found in sorted([*_credentials(scheme, text, start, end), *_parameters(text, start, end)]):
         if last and found.start <= last.end:
-            last = last._replace(end=max(last.end, found.end))
+            last = Secret(last.start, max(last.end, found.end), last.kind)
             continue
         if last:
             yield last
