@@ -11,7 +11,11 @@ LIBRARIES := $(VENV)/.libraries
 PACKAGE   := $(VENV)/bin/toconv
 TOOLS     := $(VENV)/.tools
 
-.PHONY: help sweep check test chaos bench install clean-venv
+# what requirements.lock holds stays as it is where requirements.txt allows it; LOCK_FLAGS=--upgrade takes the newest
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url $(LOCK_FLAGS)
+
+.PHONY: help sweep check test chaos bench install lock wheel clean-venv
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name does; do \
@@ -39,6 +43,15 @@ bench: $(PACKAGE) $(TOOLS)  ## the side-by-side benchmarks; writes docs/performa
 
 install: $(PACKAGE)  ## the environment, with the command toconv
 
+lock:  ## requirements.lock anew for Python 3.11 to 3.13, with checksums; needs uv
+	$(LOCK) requirements.txt --output-file requirements.lock
+	$(LOCK) --no-deps requirements-samples.txt --output-file requirements-samples.lock
+
+wheel: $(PACKAGE)  ## dist/: the wheel, and what it needs as CycloneDX; needs cyclonedx-py
+	$(RUN) -m pip wheel --quiet --no-deps --wheel-dir dist .
+	cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON --output-file dist/toconv.cdx.json
+
 clean-venv:  ## remove the environment
 	rm -rf $(VENV)
 
@@ -47,9 +60,9 @@ $(RUN):
 		|| echo not there). Set PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-$(LIBRARIES): requirements.txt requirements-samples.txt | $(RUN)
-	$(RUN) -m pip install --quiet -r requirements.txt
-	$(RUN) -m pip install --quiet --no-deps -r requirements-samples.txt
+$(LIBRARIES): requirements.lock requirements-samples.lock | $(RUN)
+	$(RUN) -m pip install --quiet --require-hashes -r requirements.lock
+	$(RUN) -m pip install --quiet --require-hashes --no-deps -r requirements-samples.lock
 	@touch $@
 
 $(PACKAGE): pyproject.toml setup.py $(LIBRARIES)

@@ -172,7 +172,7 @@ def serving(folder, path, *arguments):
         yield address
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        process.wait(SERVER_SECONDS)
 
 
 def until(done):

@@ -12,6 +12,7 @@ from tests.export.test_model_card import ABOUT
 from tests.pasting import pasted
 from tests.records import record
 from tests.report.test_report import content
+from tests.repository import REPOSITORY
 from toconv import config
 from toconv.analysis.records import State
 from toconv.command_line import pasteable
@@ -86,3 +87,15 @@ def test_the_one_of_a_model_card():
         settings.loss,
         settings.data,
     )
+
+
+def test_pages_that_a_printed_command_opens_are_for_this_machine_alone():
+    from mlflow.cli import cli
+    from optuna_dashboard._config import DashboardConfig
+
+    (host,) = (
+        option.default for option in cli.commands["server"].params if option.name == "host"
+    )  # `ui` is another name
+    assert host == DashboardConfig().host == "127.0.0.1"
+    told = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md"), *(REPOSITORY / "toconv").rglob("*.py")]
+    assert not [path for path in told if "--host" in path.read_text() or "0.0.0.0" in path.read_text()]

@@ -102,6 +102,12 @@ def torchs_layer_norm(name: str) -> None:
     assert [of.shape for of in (y, mean, rstd, *found)] == [(4, 3), (4, 1), (4, 1), (4, 3), (3,), (3,)]
 
 
+def rays_token(name: str) -> None:
+    from ray._raylet import AuthenticationTokenLoader
+
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
 def torchs_silu(name: str) -> None:
     x = torch.randn(5, requires_grad=True)
     (expected,) = torch.autograd.grad(torch.nn.functional.silu(x).sum(), x)
@@ -139,6 +145,12 @@ TABLE = [
         "sweep/cluster.py",
         "the addresses of Ray's processes on this machine, to see whether one is gone: Ray's own calls hang then",
         rays_node,
+    ),
+    PrivateName(
+        "ray._raylet.AuthenticationTokenLoader",
+        "sweep/cluster.py",
+        "each cluster of our own has a token of its own: Ray keeps the first that it read in a process",
+        rays_token,
     ),
     PrivateName(
         "optuna.Study._storage",

@@ -18,7 +18,13 @@ ENDS_OF_NAMES = ("password", "passwd", "passphrase", "token", "secret", "key", "
 FILES = {"sslkey", "sslcert", "sslrootcert", "passfile"}  # parameters of databases that name a file
 VARIABLES = (  # of the environment: what MLflow, W&B, Ray, the Hub and stores of files are shown
     *("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "WANDB_API_KEY", "RAY_AUTH_TOKEN", "HF_TOKEN"),
-    *("HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCESS_KEY"),
+    *(
+        "HUGGING_FACE_HUB_TOKEN",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_SECURITY_TOKEN",
+        "AZURE_STORAGE_ACCESS_KEY",
+    ),
     *("AZURE_STORAGE_CONNECTION_STRING", "DATABRICKS_TOKEN"),
 )
 ADDRESSES = (VARIABLE, "MLFLOW_REGISTRY_URI", "WANDB_BASE_URL")  # variables whose value may hold one
@@ -87,7 +93,7 @@ def _secrets_of(scheme: str, text: str, start: int, end: int) -> Iterator[Secret
     last: Secret | None = None
     for found in sorted([*_credentials(scheme, text, start, end), *_parameters(text, start, end)]):
         if last and found.start <= last.end:
-            last = last._replace(end=max(last.end, found.end))
+            last = Secret(last.start, max(last.end, found.end), last.kind)
             continue
         if last:
             yield last

@@ -78,6 +78,8 @@ def test_it_tells_what_each_family_has_to_be_to_cost_what_conv_does(dry_run, cap
         ("trials=1000000000000", "trials"),
         ("search.loss.lambda_gp={low: 1, high: 9, step: .inf}", "step"),
         ("experiment.tracking_uri=foo://x", "foo:// is of no kind"),
+        ("model.decoder.width=65536", "its networks have .* parameters, which take .* GB while they are trained"),
+        ("cluster.listen=maybe", "cluster.listen"),
     ],
 )
 def test_it_refuses_what_a_start_would_refuse(dry_run, text, said):

@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> ExitCode:
     limit_threads(settings.hardware)
     set_tf32(settings.hardware)
     keep_freed_memory()
-    _say_match(settings)
+    _check_model(settings)
     paths = TrialPaths(settings.experiment.checkpoint_dir.resolve())
     with only_training(paths):
         check_folder(paths, settings, settings.resume)
@@ -89,13 +89,16 @@ def _train(settings: Settings, paths: TrialPaths) -> ExitCode:
     return ExitCode.DONE
 
 
-def _say_match(settings: Settings) -> None:
-    """Raises RequestError where the compressor cannot cost what it is to match."""
+def _check_model(settings: Settings) -> None:
+    """Raises RequestError where the compressor cannot cost what it is to match, or the machine cannot hold it."""
+    from toconv.sweep.plan import check_memory  # start-up: torch
+
     asked, encoder = settings.model.compressor, settings.encoder
     if asked.match:
         from toconv.models.families import match, matched_text  # start-up: torch
 
         console.print(matched_text(asked, match(asked, encoder.width, encoder.grid_size)))
+    check_memory(settings, asked.sizes)
 
 
 def how_to_go_on() -> str:

@@ -3,15 +3,15 @@
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from rich.table import Table
 from torch import nn
 
-from toconv.errors import MachineryError
-from toconv.hardware import mixed_precision, resolve_device
+from toconv.errors import MachineryError, RequestError
+from toconv.hardware import memory_of, mixed_precision, resolve_device
 from toconv.models.cost import forward_flops, parameters
 from toconv.models.critic import build_critic
 from toconv.models.families import build_networks, match, matched_text
@@ -33,6 +33,7 @@ from toconv.training.losses import adversarial_weight
 
 GIGABYTE = 1e9
 BACKWARD = 2  # passes that a backward pass costs
+OF_A_NUMBER = 16  # bytes that a parameter takes: itself, its gradient and both moments of Adam, in fp32
 SLOWDOWN = 2.5  # a training's seconds over those of its matrix products alone, as seen on two cores
 
 
@@ -49,12 +50,25 @@ def check_trials_room(sweep: Sweep, paths: SweepPaths) -> None:
     """Raises MachineryError where the disk has no room for the checkpoints of one trial, RequestError where a cell's
     compressor cannot cost what it is to match."""
     matched(sweep)
+    if joined() is None:
+        check_memory(sweep.base, sweep.grid_sizes())
     largest = max(checkpoint_bytes(networks(sweep.base, k)) for k in sweep.grid_sizes())
     needed, free = _names(sweep.base) * largest, free_bytes(paths.root)
     if needed > free:
         raise MachineryError(
             f"{paths.root}: a trial's checkpoints take {needed / GIGABYTE:.2f} GB, but {free / GIGABYTE:.2f} GB are "
             "free on its disk; free some, or make a model's width or training.keep_last_n smaller"
+        )
+
+
+def check_memory(base: Settings, sizes: Iterable[int]) -> None:
+    """Raises RequestError where this machine could not hold the networks of one training."""
+    device = resolve_device(base.hardware)
+    numbers, present = max(parameters(*networks(base, k)) for k in sizes), memory_of(device)
+    if OF_A_NUMBER * numbers > present:
+        raise RequestError(
+            f"model: its networks have {numbers:,} parameters, which take {OF_A_NUMBER * numbers / GIGABYTE:.1f} GB "
+            f"while they are trained; {device.type} has {present / GIGABYTE:.1f} GB. Make a width or blocks smaller"
         )
 
 

@@ -191,10 +191,10 @@ def joined() -> str | None:
 
 
 def show_token() -> None:
-    """Have Ray, before it is imported, ask for a token in a cluster of our own, and show this user's, where there is
-    one, to the cluster to join: `ray start` then asks for it, `ray.init(address)` does not show it, and a cluster that
-    asks for none takes it too."""
-    if joined() is None or _has_token():
+    """Have Ray, before it is imported, show its token to the cluster to join where this user has one: `ray start` then
+    asks for it, `ray.init(address)` does not show it, and a cluster that asks for none takes it too. A cluster of our
+    own asks for one by itself."""
+    if joined() and _has_token():
         os.environ.setdefault(AUTHENTICATION, "token")
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from toconv.sweep.cluster import RAY_ERRORS, WORKER_RETRIES, node_id, unreachable  # isort: skip - sets the environment that Ray reads when it is imported
 
 from ray import tune
+from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -23,6 +24,7 @@ from toconv.analysis.records import State
 from toconv.errors import MachineryError, first_line
 from toconv.paths import write_atomic
 from toconv.progress import console
+from toconv.redaction import VARIABLES
 from toconv.sweep.interrupt import Interrupt
 from toconv.training.epochs import Epoch, read_epochs
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:  # a worker imports this module too, and needs neither the led
     from toconv.sweep.trainable import RunningTrial
 
 POLL_SECONDS = 0.1
+ENV_VARS_TO_PROPAGATE.difference_update(VARIABLES)  # Tune sends these to workers, whose agent logs them; ours need none
 
 
 class RayTrial(tune.Trainable):
