@@ -195,7 +195,9 @@ class Ledger:
             return
         self._tell(proposal, State.COMPLETE, values=values, seal=seal)
 
-    def prune(self, proposal: Proposal, epoch: int, seal: Mapping[str, str] | None, note: Note | None = None) -> None:
+    def prune(
+        self, proposal: Proposal, epoch: int, seal: Mapping[str, str] | None = None, note: Note | None = None
+    ) -> None:
         reason = f"{note.says}, after epoch {epoch}" if note else None
         self._tell(proposal, State.PRUNED, epoch=epoch, seal=seal, reason=reason, **self._noted(proposal, note))
 
