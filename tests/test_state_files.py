@@ -1,6 +1,7 @@
 """Files that earlier starts left: of any content, a value or a DamagedFile that names the path."""
 
 import json
+import shutil
 
 import pytest
 from hypothesis import given
@@ -16,9 +17,12 @@ from toconv.machine import read_means
 from toconv.paths import SweepPaths, TrialPaths
 from toconv.state_files import read_json, read_json_lines, read_yaml
 from toconv.sweep.budget import Spent
+from toconv.sweep.inbox import Inbox, Verdict
 from toconv.sweep.lock import only_driver
 from toconv.sweep.recorded import recorded_sweep
+from toconv.sweep.running import running, standing
 from toconv.sweep.seal import differences, intact
+from toconv.sweep.search.glance import glance
 from toconv.tokens.store import TokenStore
 from toconv.training.epochs import read_epochs
 from toconv.training.folder import check_folder
@@ -37,9 +41,26 @@ SHAPES = st.recursive(
     lambda parts: st.lists(parts, max_size=3) | st.dictionaries(st.text(max_size=3), parts, max_size=3),
     max_leaves=9,
 )
+
+
+def as_request(path):
+    """The file among the requests to a sweep."""
+    paths = SweepPaths(path.parent)
+    shutil.rmtree(paths.steering, ignore_errors=True)
+    paths.steering.mkdir()
+    path.rename(paths.steering / path.name)
+    inbox = Inbox(paths)
+    assert [asked.what for asked in inbox.open()] or inbox.answer("0-a").verdict is Verdict.REFUSED
+    inbox.history()
+    (paths.steering / path.name).rename(path)
+
+
 READERS = {  # each file of a sweep, a training or a store that is read back, and who reads it
     "spent.json": lambda path: Spent(path, 1.0),
     "sweep.yaml": lambda path: recorded_sweep(SweepPaths(path.parent)),
+    "running.json": lambda path: standing(SweepPaths(path.parent), running(SweepPaths(path.parent))),
+    "study.db": lambda path: glance(path, "tiny"),
+    "0-a.json": as_request,
     "metrics.jsonl": read_epochs,
     "machine.jsonl": read_means,
     "manifest.json": lambda path: TokenStore(path.parent),
@@ -57,6 +78,8 @@ def valid(tmp_path):
     write_results(tmp_path / "results.csv", [record("a", 16, 1 / 3)], {"a": "run"}, ["loss.lambda_gp"])
     return {
         "spent.json": b'{"hours": 1.5, "gpu_hours": 0.0}',
+        "running.json": b'{"host": "here", "pid": 9, "began": 1.5, "user": null, "since": 2.5, "left": 3}',
+        "0-a.json": b'{"id": "0-a", "act": "slots", "user": "alice", "at": 1.5, "host": "here", "count": 3}',
         "metrics.jsonl": ROW * 2,
         "machine.jsonl": b'{"epoch": 1, "metrics": {"system/cpu": 3.0}}\n',
         "results.csv": (tmp_path / "results.csv").read_bytes(),

@@ -40,6 +40,8 @@ Size = Annotated[Whole, Field(ge=1, le=MOST_OF_A_SIZE)]  # channels, pixels, pic
 Depth = Annotated[Whole, Field(ge=0, le=100)]  # layers one after the other
 Threads = Annotated[Whole, Field(ge=1, le=1024)]
 
+Moment = Annotated[Real, Field(ge=0, le=10**11)]  # seconds since the epoch
+
 Rate = Annotated[Real, Field(gt=0, le=1)]
 Fraction = Annotated[Real, Field(ge=0, lt=1)]
 Weight = Annotated[Real, Field(ge=0, le=MOST_WEIGHT)]

@@ -89,12 +89,12 @@ def test_a_trial_that_is_over_its_time_ends_with_its_worker_and_is_drawn_anew_on
     settings = {**long_settings, "training.n_critic": 20_000, "hardware.threads": 1}
     settings["experiment.tracking_uri"] = f"sqlite:///{tmp_path}/mlflow.db"
     grid, search = {"model.compressor.output_grid_size": [2]}, {"loss.lambda_gp": {"low": 0.1, "high": 100}}
-    file = write_sweep(tmp_path, settings, search=search, grid=grid, trials=2, limits={"trial_minutes": 0.04})
+    file = write_sweep(tmp_path, settings, search=search, grid=grid, trials=1, limits={"trial_minutes": 0.04})
     done = run(tmp_path, file)
     assert done.returncode == 3, done.stdout + done.stderr
     found = trial_rows(tmp_path)
-    assert [row["state"] for row in found] == ["failed"] * 3, "two, and one of them once more"
-    assert done.stdout.count("over limits.trial_minutes; where it was:") >= 3
+    assert [row["state"] for row in found] == ["failed"] * 2
+    assert done.stdout.count("over limits.trial_minutes; where it was:") >= 2
     for row in found:
         assert "critic" in (tmp_path / "outputs" / "tiny" / "trials" / row["trial_id"] / "error.txt").read_text()
 

@@ -32,6 +32,7 @@ def worker(folder, minutes, code):
     return subprocess.run(words, capture_output=True, text=True, timeout=40, env=environment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", HANGS.values(), ids=HANGS)
 def test_a_worker_ends_wherever_it_hangs_and_the_next_one_knows(tmp_path, code):
     assert worker(tmp_path, 1 / 60, code).returncode == 1

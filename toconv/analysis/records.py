@@ -49,6 +49,7 @@ class TrialRecord:
     folder: Path | None = None  # of trials and finalists
     reason: str | None = None  # of a failure, and of a trial that somebody stopped
     steered: str = ""  # who asked for what of it while the sweep ran: `added by alice at …; stopped by …`
+    violates: str = ""  # the constraints of the sweep that its values break
     skipped: bool = False  # given up by somebody, which is no failure
     finalist_of: str | None = None  # trial_id of the trial whose settings a finalist has
     kept: bool = False  # whether its checkpoints are there

@@ -16,19 +16,20 @@ from toconv.state_files import read_bytes
 FACTS = ("trial_id", "name", "kind", "state", "cell", "tokens")
 FIRST = names_in(Place.TABLE)  # of the metrics; the rest follows by name
 REMEDY = "toconv sync NAME, or the sweep's own command, writes it anew"
-LAST = ("steered", "device_seconds", "mlflow_run_id")
+LAST = ("violates", "steered", "device_seconds", "mlflow_run_id")
 
 
 def write_results(
     path: Path, records: Sequence[TrialRecord], run_ids: Mapping[str, str], searched: Sequence[str]
 ) -> None:
-    """One row a record: facts, searched settings, metrics, who asked for what of it, device_seconds, mlflow_run_id."""
+    """One row a record: facts, searched settings, metrics, then LAST."""
     columns = [*FACTS, *searched, *FIRST, *other_metrics(records), *LAST]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for record in records:
-        last = dict(zip(LAST, (record.steered, record.device_seconds, run_ids.get(record.trial_id)), strict=True))
+        values = record.violates, record.steered, record.device_seconds, run_ids.get(record.trial_id)
+        last = dict(zip(LAST, values, strict=True))
         writer.writerow({**facts(record), **record.params, **record.values, **last})
     write_atomic(path, text.getvalue())
 
@@ -75,6 +76,7 @@ def _record(row: Mapping[str, str]) -> TrialRecord:
         params={key: parse_setting(key, given[key]) for key in given if "." in key},
         values=metrics,
         steered=row.get("steered") or "",
+        violates=row.get("violates") or "",
         device_seconds=_finite(given["device_seconds"]) if "device_seconds" in given else None,
     )
 

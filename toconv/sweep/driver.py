@@ -14,6 +14,7 @@ from toconv.analysis.results import write_results
 from toconv.paths import SweepPaths, TrialPaths
 from toconv.settings import SEED, TEST
 from toconv.sweep.budget import Spent
+from toconv.sweep.constraints import violated
 from toconv.sweep.evaluations import Evaluations
 from toconv.sweep.file import Sweep
 from toconv.sweep.inbox import Act, Note
@@ -291,9 +292,9 @@ class Driver:
     def records(self) -> list[TrialRecord]:
         """Every trial, then every finalist, then every baseline."""
         shared = settings_of_tokens(self.sweep.base)
-        return [self.record(trial) for trial in self.ledger.trials()] + [
-            replace(record, settings={**shared, **record.params}) for record in self.baselines
-        ]
+        found = [self.record(trial) for trial in self.ledger.trials()]
+        found += [replace(record, settings={**shared, **record.params}) for record in self.baselines]
+        return [replace(r, violates=violated(self.sweep.file.constraints, r.values)) for r in found]
 
     def write_results(self, run_ids: Mapping[str, str]) -> None:
         write_results(self.paths.results, self.records(), run_ids, self.sweep.searched())

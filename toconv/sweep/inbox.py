@@ -17,6 +17,7 @@ from pydantic import Field, TypeAdapter
 from toconv.errors import DamagedFile
 from toconv.machine import user
 from toconv.paths import SweepPaths, write_atomic
+from toconv.ranges import Moment
 from toconv.settings import Group
 from toconv.state_files import read_json
 
@@ -51,7 +52,7 @@ class Note(Group):
     id: str
     act: Act
     user: str | None
-    at: float  # seconds since the epoch
+    at: Moment
 
     @property
     def by(self) -> str:
@@ -91,7 +92,7 @@ class Asked(Note):
 class Answer(Group):
     verdict: Verdict
     says: str
-    at: float
+    at: Moment
 
 
 def request(act: Act, **about: Any) -> Asked:
@@ -146,7 +147,8 @@ class Inbox:
 
     def _read(self, id_: str) -> Asked | None:
         with suppress(DamagedFile):
-            return read_json(self._folder / f"{id_}.json", TypeAdapter(Asked))
+            asked = read_json(self._folder / f"{id_}.json", TypeAdapter(Asked))
+            return asked if asked.id == id_ else None
         return None
 
     def history(self) -> list[str]:

@@ -17,7 +17,15 @@ from toconv.tokens.images import sources
 from toconv.training.identity import deciding, training_code
 
 SQLITE = b"SQLite format 3\0"
-DEFINING = ("grid", "search", "objectives", "sampler", "start_with", "early_stopping")  # keys of the sweep file
+DEFINING = (
+    "grid",
+    "search",
+    "objectives",
+    "constraints",
+    "sampler",
+    "start_with",
+    "early_stopping",
+)  # keys of the sweep file
 
 
 def definition(sweep: Sweep, fingerprint: str) -> dict[str, Any]:

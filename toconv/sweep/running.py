@@ -8,13 +8,14 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from toconv.errors import DamagedFile
 from toconv.machine import process_began, user
 from toconv.paths import SweepPaths, write_atomic
+from toconv.ranges import Moment
 from toconv.state_files import read_json
 
 WRITTEN_SECONDS = 10.0  # at the latest, while trials run
@@ -37,14 +38,14 @@ AT_WORK = {Standing.RUNNING, Standing.PAUSED}
 
 
 class Running(BaseModel, extra="ignore"):
-    """What running.json holds. Times are seconds since the epoch."""
+    """What running.json holds."""
 
     host: str
-    pid: int
-    began: float  # the process
+    pid: Annotated[int, Field(ge=1, lt=2**31)]
+    began: Moment  # the process
     user: str | None
-    since: float
-    until: float | None = None  # where it ended in order
+    since: Moment
+    until: Moment | None = None  # where it ended in order
     error: str | None = None  # what ended it, where something did
     epochs: int = 0  # of a trial
     slots: int = 0  # trials at a time

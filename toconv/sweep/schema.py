@@ -7,12 +7,13 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from toconv import config
-from toconv.evaluation.metrics import objectives
+from toconv.evaluation.metrics import Place, names_in, objectives
 from toconv.ranges import SMALLEST_SHARE, Countable, Positive, Real, Whole
 from toconv.settings import Group
+from toconv.sweep.constraints import bound
 from toconv.sweep.notify import Notify
 from toconv.sweep.own_measure import OwnMeasure
 from toconv.sweep.space import MOST_VALUES, Choices, Distribution, Space, as_settings_take_them
@@ -24,6 +25,7 @@ SECTIONS = {
     "grid",
     "search",
     "objectives",
+    "constraints",
     "early_stopping",
     "resources",
     "budget",
@@ -72,6 +74,7 @@ class SweepFile(Group):
     start_with: list[dict[str, Any]] = []
     evaluation: OwnMeasure | None = None  # before the objectives, which may be of it
     objectives: Annotated[dict[str, Literal["minimize", "maximize"]], Field(min_length=1)]
+    constraints: dict[str, Annotated[str, AfterValidator(bound)]] = {}
     trials: Annotated[Whole, Field(ge=1, le=MOST_TRIALS)]
     sampler: Literal["tpe", "gp", "nsga2", "random", "grid"] = "tpe"
     early_stopping: EarlyStopping | None = None
@@ -88,7 +91,7 @@ class SweepFile(Group):
     def _none(cls, value: Any) -> Any:
         return None if value == "none" else value
 
-    @field_validator("settings", "grid", "search", "start_with", mode="before")
+    @field_validator("settings", "grid", "search", "start_with", "constraints", mode="before")
     @classmethod
     def _empty(cls, value: Any, info: ValidationInfo) -> Any:
         return cls.model_fields[info.field_name or ""].default if value is None else value
@@ -110,6 +113,15 @@ class SweepFile(Group):
         if early := [name for name in wrong if own and name in own.metric]:
             raise ValueError(f"{', '.join(early)}: of finalists alone; an objective needs evaluation.on=trials")
         if wrong:
+            raise ValueError(f"{config.shown(', '.join(wrong))}: must be one of {', '.join(known)}")
+        return value
+
+    @field_validator("constraints")
+    @classmethod
+    def _of_what_is_measured(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        own: OwnMeasure | None = info.data.get("evaluation")
+        known = [*names_in(Place.TABLE), *(own.metric if own and own.on == "trials" else ())]
+        if wrong := [name for name in value if name not in known]:
             raise ValueError(f"{config.shown(', '.join(wrong))}: must be one of {', '.join(known)}")
         return value
 

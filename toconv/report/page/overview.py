@@ -32,6 +32,7 @@ def overview(content: Content) -> str:
         "searched": _listed({key: _range(d) for key, d in file.search.items()}),
         "refused by the settings": _refused(content),
         "objectives": ", ".join(f"{name} ({direction})" for name, direction in file.objectives.items()),
+        "constraints": " and ".join(f"{name}{bound}" for name, bound in file.constraints.items()),
         "own evaluation": _evaluation(file.evaluation),
         "trials": _trials(content),
         "asked while it ran": "; ".join(content.steered),

@@ -21,10 +21,12 @@ def every_row(content: Content) -> str:
     rest = [name for name in FACTS if name not in RECOGNISED_BY]
     metrics = [*FIRST, "device_seconds"]
     heads = [*RECOGNISED_BY, *metrics, *content.settings, *rest, *other_metrics(content.records)]
-    heads += ["steered", "reason"] if any(r.steered for r in content.records) else ["reason"]
+    heads += [name for name in ("violates", "steered") if any(getattr(r, name) for r in content.records)]
+    heads.append("reason")
     rows = []
     for r in content.records:
-        more = {"reason": r.reason or r.not_evaluated, "device_seconds": r.device_seconds, "steered": r.steered or None}
+        more = {"reason": r.reason or r.not_evaluated, "device_seconds": r.device_seconds}
+        more |= {"steered": r.steered or None, "violates": r.violates or None}
         metrics_ = {name: Estimate(v, None, True) if r.is_given(name) else v for name, v in r.values.items()}
         values = {**facts(r), **r.params, **metrics_, **more}
         style = "front" if r.trial_id in content.front else r.kind

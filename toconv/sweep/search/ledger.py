@@ -8,8 +8,8 @@ or not there."""
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import ValidationError
 
 from toconv.analysis.records import State
-from toconv.errors import MachineryError, RequestError, ToconvError, first_line, told
-from toconv.paths import keep_private
+from toconv.errors import RequestError, told
+from toconv.sweep.constraints import violations
 from toconv.sweep.feasible import by_rule, listed
 from toconv.sweep.file import Cell, Sweep
 from toconv.sweep.inbox import Note
@@ -28,6 +28,7 @@ from toconv.sweep.proposals import Proposal, Trial
 from toconv.sweep.search.glance import FINALISTS, Facts
 from toconv.sweep.search.glance import STATES as BY_NAME
 from toconv.sweep.search.sampling import REDRAWS, Sampling
+from toconv.sweep.search.storage import ledger_errors, storage
 from toconv.sweep.space import Params
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -35,11 +36,6 @@ REFUSED = "refused"  # of a trial: how many draws before it the settings refused
 FAILURES_PER_CELL = 3  # failed trials are drawn anew so often, then the cell is given up
 OVERDUE_PER_CELL = 1  # of those whose time was over so many are drawn anew
 FEWEST = 4  # complete trials of a cell that importances are told of
-LOCK_SECONDS = 120  # that a ledger which another process has locked is waited for
-LOST = (
-    "; where the file is damaged, put a copy of it back, or remove it: finished trials are then taken over from their "
-    "folders and the rest is drawn again"
-)
 OPTUNA_STATES = {ours: TrialState[theirs] for theirs, ours in BY_NAME.items()}
 OF_NO_USE = (  # Optuna's warnings at each reading of a trial: lists come back from its storage as what they were
     "Choices for a categorical distribution should be",
@@ -58,7 +54,7 @@ class Ledger:
         self.sweep, self._identify = sweep, identify
         self._objectives = dict(sweep.file.objectives)
         self._cells = {cell.name: cell for cell in sweep.cells()}
-        self._storage = _storage(path)
+        self._storage = storage(path)
         names = list(self._cells)
         if sweep.file.finalists or self._has(FINALISTS):  # those of an earlier start count, asked for again or not
             names.append(FINALISTS)
@@ -67,11 +63,11 @@ class Ledger:
         self._sampling = Sampling(sweep, [t for name in self._cells for t in self._trials(name)])
 
     def _has(self, name: str) -> bool:
-        with _ledger_errors("read"):
+        with ledger_errors("read"):
             return any(s.study_name == f"{self.sweep.file.name}/{name}" for s in self._storage.get_all_studies())
 
     def _study(self, path: Path | None, name: str) -> optuna.Study:
-        with _ledger_errors("opened"):
+        with ledger_errors("opened"):
             name, directions = f"{self.sweep.file.name}/{name}", list(self._objectives.values())
             try:
                 return optuna.create_study(
@@ -85,7 +81,7 @@ class Ledger:
     def trials(self) -> list[Trial]:
         """Every trial, cell by cell, in the order of their numbers; finalists last. One that is run again is there
         once, as it stands now."""
-        with _ledger_errors("read"):
+        with ledger_errors("read"):
             found = [self._as_trial(name, t) for name in self._studies for t in self._trials(name)]
         return [*{t.proposal.trial_id: t for t in found}.values()]
 
@@ -137,7 +133,7 @@ class Ledger:
     def run_again(self, trial: Trial, note: Note) -> Proposal:
         """A trial that failed, as a new one of the same id: Optuna keeps the one that failed too."""
         study, proposal = _study_of(trial.proposal), trial.proposal
-        with _ledger_errors("read"):
+        with ledger_errors("read"):
             failed = self._trials(study)[proposal.number]
             number = len(self._trials(study))
         facts = {key: value for key, value in failed.user_attrs.items() if key != "reason"}
@@ -184,7 +180,7 @@ class Ledger:
         return by_rule(sum(map(Counter, counts), Counter()))
 
     def _enter(self, study: str, trial: FrozenTrial) -> None:
-        with _ledger_errors("written"):
+        with ledger_errors("written"):
             self._studies[study].add_trial(trial)
 
     def complete(self, proposal: Proposal, metrics: Mapping[str, float], seal: Mapping[str, str] | None = None) -> None:
@@ -194,9 +190,12 @@ class Ledger:
         if not all(map(math.isfinite, values)):
             self.fail(proposal, f"objectives are not finite: {dict(zip(self._objectives, values, strict=True))}")
             return
-        self._tell(proposal, State.COMPLETE, values=values, seal=seal)
+        missed = violations(self.sweep.file.constraints, metrics)
+        self._tell(proposal, State.COMPLETE, values, missed, seal=seal)
 
-    def prune(self, proposal: Proposal, epoch: int, seal: Mapping[str, str] | None, note: Note | None = None) -> None:
+    def prune(
+        self, proposal: Proposal, epoch: int, seal: Mapping[str, str] | None = None, note: Note | None = None
+    ) -> None:
         reason = f"{note.says}, after epoch {epoch}" if note else None
         self._tell(proposal, State.PRUNED, epoch=epoch, seal=seal, reason=reason, **self._noted(proposal, note))
 
@@ -213,16 +212,26 @@ class Ledger:
             return {}
         return {"steered": [*_notes(self._trials(_study_of(proposal))[proposal.number]), note.model_dump(mode="json")]}
 
-    def _tell(self, proposal: Proposal, state: State, values: list[float] | None = None, **facts: Any) -> None:
+    def _tell(
+        self,
+        proposal: Proposal,
+        state: State,
+        values: list[float] | None = None,
+        missed: Mapping[str, float] = {},
+        **facts: Any,
+    ) -> None:
+        """`missed`: by how much bounds are, where Optuna's samplers read it (`Trial.set_constraint`)."""
         study = self._studies[_study_of(proposal)]
-        with _ledger_errors("written"):
+        with ledger_errors("written"):
             storage, id_ = study._storage, study.get_trials(deepcopy=False)[proposal.number]._trial_id
             for key, value in ((key, value) for key, value in facts.items() if value is not None):
                 storage.set_trial_user_attr(id_, key, value)
+            for key, excess in missed.items():
+                storage.set_trial_system_attr(id_, f"constraints:{key}", excess)
             storage.set_trial_state_values(id_, OPTUNA_STATES[state], values)
 
     def _trials(self, study: str) -> list[FrozenTrial]:
-        with _ledger_errors("read"):
+        with ledger_errors("read"):
             return self._studies[study].get_trials(deepcopy=False)
 
     def _as_trial(self, study: str, trial: FrozenTrial) -> Trial:
@@ -270,27 +279,3 @@ def import_fanova(trials: int) -> None:
 
 def _study_of(proposal: Proposal) -> str:
     return FINALISTS if proposal.finalist_of else proposal.cell
-
-
-def _storage(path: Path | None) -> optuna.storages.BaseStorage:
-    if path is None:
-        return optuna.storages.InMemoryStorage()
-    with _ledger_errors("opened"):
-        keep_private(path)
-        return optuna.storages.RDBStorage(
-            f"sqlite:///{path.resolve()}", engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}}
-        )
-
-
-@contextmanager
-def _ledger_errors(what: str) -> Iterator[None]:
-    """SQLAlchemy's and Optuna's many errors as one of ours."""
-    try:
-        yield
-    except ToconvError:
-        raise
-    except Exception as error:
-        reason = first_line(error.__cause__ or error)
-        raise MachineryError(
-            f"the ledger (study.db) cannot be {what}: {reason}{LOST if what != 'written' else ''}"
-        ) from error
