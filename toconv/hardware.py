@@ -3,7 +3,6 @@
 import ctypes
 import importlib.util
 import sys
-
 from typing import NamedTuple
 
 import torch
