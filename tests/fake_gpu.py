@@ -80,7 +80,7 @@ def on_fake_gpu(training, monkeypatch):
             move(network)
         for k, coverage_N in training.coverage_N.items():
             training.coverage_N[k] = moved(coverage_N)
-        agreement = training.gradients._agreement
+        agreement = training.agreement
         if agreement:
             move(agreement._tail)
             agreement._mean_C, agreement._std_C = moved(agreement._mean_C), moved(agreement._std_C)

@@ -69,9 +69,9 @@ class Training:
         self._make_optimizers()
         self.coverage_N = {k: grid.coverage(store.grid_size, k).to(device) for k in self.sizes}
         of, weight = settings.loss.agreement_of, settings.loss.agreement_weight
-        agreement = AgreementLoss(self.train, settings.encoder, self.sizes, of) if weight > 0 else None
+        self.agreement = AgreementLoss(self.train, settings.encoder, self.sizes, of) if weight > 0 else None
         trained = (self.compressor, self.decoder, self.critic)
-        self.gradients = Gradients(settings, trained, self.coverage_N, agreement)
+        self.gradients = Gradients(settings, trained, self.coverage_N, self.agreement)
         self.micro_batches = self.gradients.micro_batches
         self.shuffle = torch.Generator().manual_seed(t.seed)
         self.size_draws = torch.Generator().manual_seed(t.seed)  # on the host, where k is needed
