@@ -7,6 +7,7 @@ driver, and the other one, `meta`, has no fake tensors. It has no autocast: netw
 import sys
 from collections import Counter
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -80,8 +81,9 @@ def on_fake_gpu(training, monkeypatch):
             move(network)
         for k, coverage_N in training.coverage_N.items():
             training.coverage_N[k] = moved(coverage_N)
-        agreement = training.gradients._agreement
+        agreement = training.agreement
         if agreement:
+            agreement._tail = deepcopy(agreement._tail)  # which the next training of this process has too
             move(agreement._tail)
             agreement._mean_C, agreement._std_C = moved(agreement._mean_C), moved(agreement._std_C)
         training.device, training.draws = GPU, Generator(GPU)

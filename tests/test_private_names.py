@@ -128,6 +128,16 @@ def torchs_dispatch_mode(name: str) -> None:
     assert torch.ops.aten.mm in operators
 
 
+def torchs_fallback(name: str) -> None:
+    """A network that does not compile runs as it is."""
+
+    def refuse(graph: object, inputs: object) -> None:
+        raise RuntimeError("no compiler here")
+
+    with torch._dynamo.config.patch(suppress_errors=True):
+        assert torch.compile(lambda x: x + 1, backend=refuse)(torch.zeros(1)).item() == 1
+
+
 ENCODERS, KERNEL, OPTIMIZERS = "tokens/encoders.py", "models/kernels/norm_silu.py", "training/optimizers.py"
 LLAVA, BENCH = "integrations/llava.py", "benchmarks/products.py"
 SUPPORTS = "a kind of attention that the compressed tower leaves to the encoder in it"
@@ -196,6 +206,12 @@ TABLE = [
     ),
     PrivateName(
         "torch.ops.aten.native_layer_norm_backward", KERNEL, "a step of the hand-written gradient", torchs_layer_norm
+    ),
+    PrivateName(
+        "torch._dynamo.config.suppress_errors",
+        "training/loop.py",
+        "documented; where compiling is our choice, a network that does not compile runs as it is",
+        torchs_fallback,
     ),
     PrivateName("torch.ops.aten.silu_backward", KERNEL, "a step of the hand-written gradient", torchs_silu),
     PrivateName(

@@ -73,7 +73,7 @@ def at_once(training, x_BNC, images_B):
         balance = a.norm() / b.norm()
     l_total = loss.wgan_weight * balance * l_gen + loss.ae_weight * l_ae
     if loss.agreement_weight:
-        l_total = l_total + loss.agreement_weight * training.gradients._agreement(z_BMC, images_B)
+        l_total = l_total + loss.agreement_weight * training.agreement(z_BMC, images_B)
     parameters = [*training.compressor.parameters(), *training.decoder.parameters()]
     found = torch.autograd.grad(l_total, parameters, allow_unused=True)
     return found, torch.stack([l_total, l_gen, ae.mse, ae.cosine]).detach()

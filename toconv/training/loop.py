@@ -69,9 +69,9 @@ class Training:
         self._make_optimizers()
         self.coverage_N = {k: grid.coverage(store.grid_size, k).to(device) for k in self.sizes}
         of, weight = settings.loss.agreement_of, settings.loss.agreement_weight
-        agreement = AgreementLoss(self.train, settings.encoder, self.sizes, of) if weight > 0 else None
+        self.agreement = AgreementLoss(self.train, settings.encoder, self.sizes, of) if weight > 0 else None
         trained = (self.compressor, self.decoder, self.critic)
-        self.gradients = Gradients(settings, trained, self.coverage_N, agreement)
+        self.gradients = Gradients(settings, trained, self.coverage_N, self.agreement)
         self.micro_batches = self.gradients.micro_batches
         self.shuffle = torch.Generator().manual_seed(t.seed)
         self.size_draws = torch.Generator().manual_seed(t.seed)  # on the host, where k is needed
@@ -165,13 +165,14 @@ class Training:
     def step(self, x_BNC: torch.Tensor, images_B: torch.Tensor) -> torch.Tensor:
         """n_critic critic steps and a generator step on the tokens of the training images `images_B`, at a k that is
         drawn where there are several; returns DIAGNOSTICS, not synchronised."""
-        k, of, in_parts = self._drawn_size(), self.gradients, self.micro_batches
+        k, gradients, in_parts = self._drawn_size(), self.gradients, self.micro_batches
         is_adversarial = losses.adversarial_weight(self.settings.loss) > 0  # no verdict that weighs nothing is trained
         sees_means = is_adversarial and self.settings.model.critic.head == "conditional"
         batch = Batch(x_BNC, images_B, grid.pool(x_BNC, k) if sees_means else None, k)
-        compressed = in_parts.attempt(lambda: of.compressed(batch))
+        compressed = in_parts.attempt(lambda: gradients.compressed(batch))
         critic_terms = self._critic_steps(batch, compressed) if is_adversarial else (x_BNC.new_zeros(()),) * 4
-        l_total, *others, balance = in_parts.attempt(lambda: of.of_generator(batch, compressed), compressed.let_go)
+        terms = in_parts.attempt(lambda: gradients.of_generator(batch, compressed), compressed.let_go)
+        l_total, *others, balance = terms
         gradient_norm = total_norm(self.compressor, self.decoder)
         self.optimizer.step()
         self.schedule.step()
