@@ -46,8 +46,7 @@ CHANGE_NO_NUMBER = (  # settings, and groups of them, that no metric depends on
     "training.checkpoint_every",
     "training.keep_last_n",
 )
-# addresses and folders: in no checkpoint
-OF_THIS_MACHINE: dict[str, Any] = {"experiment": True, "resume": True, "data": {"tokens_dir"}}
+OF_THIS_MACHINE: dict[str, Any] = {"experiment": True, "resume": True, "data": {"tokens_dir"}}  # in no checkpoint
 
 NESTED = "nested"  # the kind of compressor that serves several k
 COMPRESSORS = {  # model.compressor.kind: module and class
