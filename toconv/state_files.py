@@ -14,19 +14,20 @@ MOST_DEPTH = 50
 T = TypeVar("T")
 
 
-def read_bytes(path: Path, remedy: str = "", most_bytes: int = MOST_BYTES) -> bytes:
+def read_bytes(path: Path, remedy: str = "", most_bytes: int | None = None) -> bytes:
     """Raises DamagedFile, which ends with the `remedy`, where it is no file or too large for what toconv writes."""
     try:
         if not path.is_file():
             raise DamagedFile(path, "must be a file", remedy)
-        if path.stat().st_size > most_bytes:
-            raise DamagedFile(path, f"must hold at most {most_bytes} bytes, has {path.stat().st_size}", remedy)
+        most = MOST_BYTES if most_bytes is None else most_bytes
+        if path.stat().st_size > most:
+            raise DamagedFile(path, f"must hold at most {most} bytes, has {path.stat().st_size}", remedy)
         return path.read_bytes()
     except OSError as error:
         raise DamagedFile(path, f"not readable ({error.strerror})", remedy) from error
 
 
-def read_json(path: Path, kind: TypeAdapter[T], remedy: str = "", most_bytes: int = MOST_BYTES) -> T:
+def read_json(path: Path, kind: TypeAdapter[T], remedy: str = "", most_bytes: int | None = None) -> T:
     """Raises DamagedFile where the file is no JSON of that kind."""
     try:
         return kind.validate_json(read_bytes(path, remedy, most_bytes))
