@@ -48,7 +48,6 @@ def _of_width(store: TokenStore, channels: int, floor: float, rounds: int) -> li
         name: median_and_spread(t)[0]
         for name, t in {"ours": ours, "gemm": gemm, "mixed": mixed, "naive": textbook}.items()
     }
-    bf16_rate, fp32_rate = (gemm_rate(torch.device("cpu"), dtype) for dtype in (torch.bfloat16, torch.float32))
     work, size = flops(products.found) / 1e9, f"C={channels}, k={GRID_SIZE}, B={BATCH}"
     return [
         ratio_of(
@@ -60,18 +59,8 @@ def _of_width(store: TokenStore, channels: int, floor: float, rounds: int) -> li
             f"GFLOP/s), the products alone {work / middle['gemm']:.0f} GFLOP/s",
             "passes over B×576×C tensors: pooling, up-sampling, the loss and its gradient, all memory-bound",
         ),
-        without_fast_bf16(
-            bf16_rate / fp32_rate,
-            ratio_of(
-                f"mixed precision against fp32, C={channels}",
-                ours,
-                mixed,
-                MIXED_FLOOR,
-                f"{size}: {middle['mixed'] * 1e3:.0f} ms against {middle['ours'] * 1e3:.0f} ms; a product of 1024×1024 "
-                f"matrices runs at {bf16_rate / fp32_rate:.2f} times fp32's rate in bf16 on this CPU, and "
-                f"hardware.mixed_precision=auto is {str(bf16_is_fast(torch.device('cpu'))).lower()}",
-                "how fast the CPU multiplies bf16; critic, penalty, losses and pooling stay fp32",
-            ),
+        _of_mixed_precision(
+            channels, ours, mixed, f"{size}: {middle['mixed'] * 1e3:.0f} ms against {middle['ours'] * 1e3:.0f} ms"
         ),
         ratio_of(
             f"the same networks stepped naively against ours, C={channels}",
@@ -82,6 +71,23 @@ def _of_width(store: TokenStore, channels: int, floor: float, rounds: int) -> li
             "the networks' own products, which both do",
         ),
     ]
+
+
+def _of_mixed_precision(channels: int, ours: list[float], mixed: list[float], times: str) -> Ratio:
+    """`times` of both, in words."""
+    bf16_rate, fp32_rate = (gemm_rate(torch.device("cpu"), dtype) for dtype in (torch.bfloat16, torch.float32))
+    return without_fast_bf16(
+        bf16_rate / fp32_rate,
+        ratio_of(
+            f"mixed precision against fp32, C={channels}",
+            ours,
+            mixed,
+            MIXED_FLOOR,
+            f"{times}; a product of 1024×1024 matrices runs at {bf16_rate / fp32_rate:.2f} times fp32's rate in bf16 "
+            f"on this CPU, and hardware.mixed_precision=auto is {str(bf16_is_fast(torch.device('cpu'))).lower()}",
+            "how fast the CPU multiplies bf16; critic, penalty, losses and pooling stay fp32",
+        ),
+    )
 
 
 def without_fast_bf16(rate: float, ratio: Ratio) -> Ratio:

@@ -64,4 +64,5 @@ def test_a_nested_compressor_is_not_compiled():
     ],
 )
 def test_what_it_does_not_read_or_what_is_found_for_it_is_not_refused(given):
-    config.compose({COMPRESSOR + key: value for key, value in given.items()})
+    found = config.compose({COMPRESSOR + key: value for key, value in given.items()}).model.compressor
+    assert {key: getattr(found, key) for key in given} == given

@@ -38,13 +38,8 @@ CHANGE_NO_NUMBER = (  # settings, and groups of them, that no metric depends on
     "hardware.",
     "experiment.",
     "resume",
-    "data.tokens_dir",
-    "data.workers",
-    *USED_PICTURES,
-    "training.micro_batch",
-    "training.log_every",
-    "training.checkpoint_every",
-    "training.keep_last_n",
+    *("data.tokens_dir", "data.workers", *USED_PICTURES),
+    *("training.micro_batch", "training.log_every", "training.checkpoint_every", "training.keep_last_n"),
 )
 OF_THIS_MACHINE: dict[str, Any] = {"experiment": True, "resume": True, "data": {"tokens_dir"}}  # in no checkpoint
 

@@ -81,15 +81,8 @@ VALIDATION, TEST = Split("val", "", "validation"), Split("test", "test_", "test"
 HELD_OUT = (VALIDATION, TEST)
 READ_BY = within(  # modules of all readers, below the package
     "evaluation/readers",
-    "clusters",
-    "correspondence",
-    "local_ridge",
-    "panel",
-    "reading",
-    "references",
-    "restored",
-    "ridge",
-    "zero_shot",
+    *("clusters", "correspondence", "local_ridge", "panel", "reading"),
+    *("references", "restored", "ridge", "zero_shot"),
 )
 HARD = "_hard"  # ends the name of a metric on the half of the pictures on which the smaller picture does worst
 EVERYWHERE = frozenset(Place)
