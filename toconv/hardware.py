@@ -80,6 +80,15 @@ def auto_compile(capability: tuple[int, int] | None, has_triton: bool, kind: str
     return Choice(against is None, against or f"CUDA capability {_version(capability or COMPILED_FROM)}")
 
 
+def graph_choice(settings: Settings, device: torch.device) -> Choice:
+    """Whether a training's steps are captured as one CUDA graph. Raises RequestError where there is no CUDA."""
+    if not settings.hardware.cuda_graph:
+        return Choice(False, "not asked for")
+    if device.type != "cuda":
+        raise RequestError("hardware.cuda_graph=true: needs a CUDA device, and this training runs on the CPU")
+    return Choice(True, "asked for")
+
+
 def _version(capability: tuple[int, int]) -> str:
     return ".".join(map(str, capability))
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from toconv.ranges import MOST_ON_A_SIDE, MOST_WEIGHT
-from toconv.settings import BLOCK_NEEDED, GRID_SIZE, GRID_SIZES, HEADED, NESTED, SOURCES, width_step
+from toconv.settings import AGREEMENT_WEIGHT, BLOCK_NEEDED, GRID_SIZE, GRID_SIZES, HEADED, NESTED, SOURCES, width_step
 from toconv.tracking_address import address_mistake
 
 
@@ -17,7 +17,7 @@ def cross_field_mistakes(raw: dict[str, Any]) -> list[str]:
     mistakes = []
     for rule in (
         *(_grid_mistakes, _nested_mistakes, _compressor_mistakes, _decoder_mistakes),
-        *(_picture_mistakes, _loss_mistakes, _experiment_mistakes),
+        *(_picture_mistakes, _loss_mistakes, _graph_mistakes, _experiment_mistakes),
     ):
         with suppress(KeyError, TypeError, ValueError, ArithmeticError):
             mistakes += list(rule(raw))
@@ -104,6 +104,16 @@ def _loss_mistakes(raw: dict[str, Any]) -> Iterator[str]:
             f"loss.log_ratio={ratio}: the weight of L_gen, loss.ae_weight={weight} times 10 to that power, must be at "
             f"most {MOST_WEIGHT:g}"
         )
+
+
+def _graph_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    if raw["hardware"]["cuda_graph"] is not True:
+        return
+    why = "hardware.cuda_graph=true: a captured step is the same at each replay, and"
+    if raw["model"]["compressor"]["kind"] == NESTED:
+        yield f"{why} kind={NESTED} draws its k in each"
+    if raw["loss"]["agreement_weight"] > 0:
+        yield f"{why} {AGREEMENT_WEIGHT}={raw['loss']['agreement_weight']} reads what belongs to the images of each"
 
 
 def _experiment_mistakes(raw: dict[str, Any]) -> Iterator[str]:

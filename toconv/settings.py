@@ -214,6 +214,7 @@ class HardwareSettings(Group):
     mixed_precision: bool | Literal["auto"]  # bf16 for compressor and decoder
     compile: bool | Literal["auto"]  # compressor and decoder, by torch.compile
     threads: Threads | None  # CPU threads of one training; null: all that it is given
+    cuda_graph: bool = False  # a step launched as one; older checkpoints do not name it
     tf32: bool = False  # fp32 products and convolutions on CUDA as TF32; older checkpoints do not name it
 
 

@@ -8,10 +8,10 @@ from itertools import islice
 
 import torch
 
-from benchmarks.gpu.captured import CapturedStep
 from benchmarks.gpu.lab import Lab, Row, attempted
 from benchmarks.gpu.timing import tf32
 from toconv.evaluation.metrics import DIAGNOSTICS
+from toconv.training.captured import CapturedStep
 from toconv.training.loop import Training
 
 CPU = torch.device("cpu")
@@ -55,7 +55,7 @@ def _curve(lab: Lab, training: Training, is_graph: bool = False) -> torch.Tensor
     found = []
     for images_B, x_BNC in islice(_epochs(training), lab.scale.steps):
         if is_graph and captured is None:
-            captured = CapturedStep(training, x_BNC, images_B)
+            captured = training.captured(x_BNC, images_B)
         found.append((captured(x_BNC) if captured else training.step(x_BNC, images_B)).clone())
     return torch.stack(found).cpu()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from benchmarks.gpu.captured import CapturedStep
 from benchmarks.gpu.lab import NEEDS_GPU, Lab, Row, attempted
 from benchmarks.gpu.step import against, counted
 from benchmarks.gpu.timing import PRECISIONS, peak_gigabytes, tf32, wait
@@ -33,7 +32,7 @@ def _captured(lab: Lab, batch: int, precision: str) -> Row:
         x_BNC, images_B = lab.batch(training, batch)
         found = counted(lambda: plain.step(x_BNC, images_B))
         eager_ms = lab.milliseconds(lambda: plain.step(x_BNC, images_B))
-        captured = CapturedStep(training, x_BNC, images_B)
+        captured = training.captured(x_BNC, images_B)
         captured()
         if not lab.is_gpu:
             return NEEDS_GPU

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
-from benchmarks.gpu.captured import CapturedStep
 from benchmarks.gpu.lab import Lab, Row
 from benchmarks.gpu.timing import wall_seconds
 from benchmarks.naive_step import NaiveStep
@@ -24,7 +23,7 @@ def measure(lab: Lab) -> Iterator[Row]:
         ours_ms = lab.milliseconds(lambda t=training: t.step(x_BNC, images_B))
         yield _row(f"{precision}, launched singly", naive_ms, ours_ms)
         if lab.is_gpu:
-            captured = CapturedStep(lab.training(tokens, precision == "bf16"), x_BNC, images_B)
+            captured = lab.training(tokens, precision == "bf16").captured(x_BNC, images_B)
             yield _row(f"{precision}, graph", naive_ms, lab.milliseconds(captured))
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from benchmarks.gpu.captured import CapturedStep
 from benchmarks.gpu.forked import at_once, once
 from benchmarks.gpu.lab import Lab, Row, attempted
 from benchmarks.gpu.stacked import StackedStep
@@ -34,7 +33,7 @@ def _beside(lab: Lab, is_graph: bool, count: int) -> Row:
 def _steps_a_second(lab: Lab, is_graph: bool, ready: Callable[[], None]) -> float:
     training = lab.training(lab.scale.small, bf16=True)
     x_BNC, images_B = lab.batch(training, lab.scale.small.batch)
-    step = CapturedStep(training, x_BNC, images_B) if is_graph else partial(training.step, x_BNC, images_B)
+    step = training.captured(x_BNC, images_B) if is_graph else partial(training.step, x_BNC, images_B)
     for _ in range(3):
         step()
     wait(lab.device)

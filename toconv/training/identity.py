@@ -28,7 +28,8 @@ TRAINING_CODE = (  # below the package
         "saliency",
     ),
     *within("tokens", "smaller_store"),
-    *within("training", "agreement", "critic_samples", "gradients", "loop", "losses", "micro_batches", "optimizers"),
+    *within("training", "agreement", "captured", "critic_samples", "gradients", "loop", "losses", "micro_batches"),
+    *within("training", "optimizers"),
 )
 
 

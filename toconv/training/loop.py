@@ -19,7 +19,7 @@ from toconv import grid
 from toconv.errors import CheckpointError, TrainingFailed, first_line
 from toconv.evaluation.final import Evaluation
 from toconv.evaluation.metrics import DIAGNOSTICS, MATCHED, MICRO_BATCH, VALIDATION, of_size
-from toconv.hardware import compile_choice, mixed_precision
+from toconv.hardware import compile_choice, graph_choice, mixed_precision
 from toconv.models.cost import compressor_cost, held_numbers
 from toconv.models.critic import build_critic
 from toconv.models.families import build_compressor, build_networks, linear_codes_of, match
@@ -29,10 +29,11 @@ from toconv.tokens.codes import linear_codes
 from toconv.tokens.store import TokenStore
 from toconv.training import losses
 from toconv.training.agreement import AgreementLoss
+from toconv.training.captured import CapturedStep, Moved
 from toconv.training.critic_samples import draw_critic_samples
 from toconv.training.gradients import Batch, Gradients
 from toconv.training.micro_batches import CompressedBatch
-from toconv.training.optimizers import Adam, AdamW
+from toconv.training.optimizers import Adam, AdamW, portable_state, rates_on_gpu
 
 PARTS = ("compressor", "decoder", "critic", "optimizer", "critic_optimizer", "schedule")  # of a checkpoint
 REACHED = ("epoch", "best_epoch", "best_distortion")
@@ -66,6 +67,8 @@ class Training:
         self._compiled = compile_choice(settings, device, t.epochs * len(self.train))
         if self._compiled.taken:
             self._compile(settings.hardware.compile == "auto")
+        self._graph = graph_choice(settings, device)
+        self._captured: CapturedStep | None = None
         self._make_optimizers()
         self.coverage_N = {k: grid.coverage(store.grid_size, k).to(device) for k in self.sizes}
         of, weight = settings.loss.agreement_of, settings.loss.agreement_weight
@@ -84,6 +87,7 @@ class Training:
         precision = "bf16, critic and losses in fp32" if mixed_precision(self.settings.hardware) else "fp32"
         tf32 = f", TF32 {'on' if self.settings.hardware.tf32 else 'off'}" if self.device.type == "cuda" else ""
         compiled = f"{'compiled' if self._compiled.taken else 'not compiled'} ({self._compiled.why})"
+        compiled += ", steps captured as a CUDA graph" if self._graph.taken else ""
         return f"{precision}{tf32}; {compiled}; {self.micro_batches.stated}; {self.train.stated}"
 
     def _compile(self, is_choice: bool) -> None:
@@ -101,6 +105,15 @@ class Training:
         self.critic_optimizer = Adam(self.critic.parameters(), t.critic_learning_rate, t.critic_betas, fused=True)
         schedule = cosine_with_warmup(t.epochs * len(self.train), t.warmup_fraction)
         self.schedule = LambdaLR(self.optimizer, schedule)
+        self._rates_on_gpu()
+
+    def _rates_on_gpu(self) -> None:
+        for optimizer in self._optimizers:
+            rates_on_gpu(optimizer, self.device)
+
+    @property
+    def _optimizers(self) -> tuple[AdamW, Adam]:
+        return self.optimizer, self.critic_optimizer
 
     def epochs(self, on_log: OnLog | None = None) -> Iterator[EpochResult]:
         """Train to `training.epochs`, yielding after each. Raises TrainingFailed on a value that is not finite.
@@ -151,7 +164,7 @@ class Training:
         total = torch.zeros(len(DIAGNOSTICS), device=self.device)
         pending, means = total.clone(), {}
         for step, (images_B, x_BNC) in enumerate(self.train.shuffled(self.shuffle), 1):
-            pending += self.step(x_BNC, images_B)
+            pending += self._launched(x_BNC, images_B)
             if step % every == 0 or step == steps:
                 total += pending
                 count = (step - 1) % every + 1
@@ -162,9 +175,28 @@ class Training:
                     on_log(step, steps, means)
         return dict(zip(DIAGNOSTICS, (total / steps).tolist(), strict=True))
 
+    def _launched(self, x_BNC: torch.Tensor, images_B: torch.Tensor) -> torch.Tensor:
+        """A step; of a whole batch as one graph where that is asked for."""
+        if not self._graph.taken or len(x_BNC) < min(self.train.batch_size, self.train.images):
+            return self.step(x_BNC, images_B)
+        if self._captured is None:
+            self._captured = self.captured(x_BNC, images_B)
+        return self._captured(x_BNC)
+
+    def captured(self, x_BNC: torch.Tensor, images_B: torch.Tensor) -> CapturedStep:
+        """`step` for batches of this size, from where the training stands."""
+        moved = Moved((self.compressor, self.decoder, self.critic), self._optimizers, self.draws)
+        return CapturedStep(self._at_this_rate, self.schedule.step, moved, (x_BNC, images_B))
+
     def step(self, x_BNC: torch.Tensor, images_B: torch.Tensor) -> torch.Tensor:
         """n_critic critic steps and a generator step on the tokens of the training images `images_B`, at a k that is
         drawn where there are several; returns DIAGNOSTICS, not synchronised."""
+        found = self._at_this_rate(x_BNC, images_B)
+        self.schedule.step()
+        return found
+
+    def _at_this_rate(self, x_BNC: torch.Tensor, images_B: torch.Tensor) -> torch.Tensor:
+        """`step` but for the schedule's."""
         k, gradients, in_parts = self._drawn_size(), self.gradients, self.micro_batches
         is_adversarial = losses.adversarial_weight(self.settings.loss) > 0  # no verdict that weighs nothing is trained
         sees_means = is_adversarial and self.settings.model.critic.head == "conditional"
@@ -175,7 +207,6 @@ class Training:
         l_total, *others, balance = terms
         gradient_norm = total_norm(self.compressor, self.decoder)
         self.optimizer.step()
-        self.schedule.step()
         return torch.stack([l_total, *others, gradient_norm, balance, *critic_terms]).detach()
 
     def _drawn_size(self) -> int:
@@ -204,7 +235,10 @@ class Training:
                 **{name: getattr(self.store, name) for name in ("fingerprint", "blocks")},
                 **{name: getattr(self.store, name).clone() for name in ("mean_C", "std_C")},
             },
-            **{name: getattr(self, name).state_dict() for name in PARTS},
+            **{name: getattr(self, name).state_dict() for name in ("compressor", "decoder", "critic")},
+            "optimizer": portable_state(self.optimizer),
+            "critic_optimizer": portable_state(self.critic_optimizer),
+            "schedule": {**self.schedule.state_dict(), "_last_lr": [*map(float, self.schedule.get_last_lr())]},
             "random": {name: generator.get_state() for name, generator in self._generators().items()},
         }
 
@@ -221,6 +255,8 @@ class Training:
                 getattr(self, name).load_state_dict(state[name])
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(f"checkpoint has another model: {first_line(error)}") from error
+        self._captured = None  # of optimizer states that are no longer these
+        self._rates_on_gpu()
         for name, generator in self._generators().items():
             if name in state["random"]:  # older checkpoints have one k, and no draws of it
                 generator.set_state(state["random"][name])

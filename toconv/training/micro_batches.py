@@ -63,12 +63,13 @@ class MicroBatches:
     def attempt(self, work: Callable[[], Found], let_go: Callable[[], None] = lambda: None) -> Found:
         """What `work` gives at this size, or at the first half of it that memory is enough for. `work` begins anew each
         time and must leave nothing behind when it fails but gradients, which it clears itself; `let_go` is called
-        before. Raises what `work` raises where a single image is too much."""
+        before. Raises what `work` raises where a single image is too much, and in the capture of a CUDA graph."""
         while True:
             try:
                 return work()
             except Exception as error:
-                if not (self._halves and self.size > 1 and out_of_memory(error)):
+                capturing = torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+                if capturing or not (self._halves and self.size > 1 and out_of_memory(error)):
                     raise
             self.size = -(-self.size // 2)  # here, where the error and the tensors of its frames are gone
             let_go()

@@ -2,9 +2,13 @@
 
 torch wraps an optimizer's methods so that its compiler does not trace them, and the first call of any imports
 `torch._dynamo` for it: more than a second before a worker's first step, whether anything is compiled or not. These call
-the same methods without the wrapper. `hardware.compile` compiles the two networks, never an optimizer."""
+the same methods without the wrapper. `hardware.compile` compiles the two networks, never an optimizer.
+
+On CUDA a learning rate is a tensor there, which a schedule fills and a captured step reads. It is one whether steps are
+captured or not, since its float32 rounds."""
 
 from inspect import unwrap
+from typing import Any
 
 import torch
 
@@ -26,3 +30,19 @@ class AdamW(_NotCompiled, torch.optim.AdamW):
     """torch.optim.AdamW."""
 
     step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
+
+
+def rates_on_gpu(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Learning rates as tensors on a CUDA device, and steps that a CUDA graph may hold; nothing elsewhere."""
+    if device.type != "cuda":
+        return
+    for group in optimizer.param_groups:
+        group["capturable"] = True
+        group["lr"] = torch.tensor(float(group["lr"]), dtype=torch.float32, device=device)
+
+
+def portable_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """`state_dict` as a training on any device reads it."""
+    state = optimizer.state_dict()
+    groups = [{**group, "lr": float(group["lr"]), "capturable": False} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}

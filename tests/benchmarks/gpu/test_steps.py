@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from benchmarks.gpu.captured import CapturedStep
 from benchmarks.gpu.lab import Lab
 from benchmarks.gpu.scale import TINY
 from benchmarks.gpu.stacked import StackedStep
@@ -18,19 +17,6 @@ def lab(tmp_path):
 
 def weights(training):
     return [*training.compressor.parameters(), *training.decoder.parameters(), *training.critic.parameters()]
-
-
-def test_a_step_that_is_prepared_for_a_graph_is_the_trainings_own(lab):
-    plain, other = lab.training(TINY.small), lab.training(TINY.small)
-    x_BNC, images_B = lab.batch(plain, TINY.small.batch)
-    captured = CapturedStep(other, x_BNC, images_B)
-    for factor in (1.0, 0.5, 2.0):
-        torch.testing.assert_close(captured(factor * x_BNC), plain.step(factor * x_BNC, images_B))
-    assert torch.equal(other.draws.get_state(), plain.draws.get_state())
-    assert other.schedule.last_epoch == plain.schedule.last_epoch == 3
-    rates = [training.optimizer.param_groups[0]["lr"] for training in (other, plain)]
-    assert rates[0].item() == pytest.approx(rates[1])
-    torch.testing.assert_close(weights(other), weights(plain))
 
 
 def test_stacked_trainings_take_the_steps_of_one(lab):
