@@ -15,7 +15,7 @@ TOOLS     := $(VENV)/.tools
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url $(LOCK_FLAGS)
 
-.PHONY: help sweep check test chaos bench install lock wheel clean-venv
+.PHONY: help sweep check test chaos bench install lock audit wheel clean-venv
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name does; do \
@@ -46,6 +46,9 @@ install: $(PACKAGE)  ## the environment, with the command toconv
 lock:  ## requirements.lock anew for Python 3.11 to 3.13, with checksums; needs uv
 	$(LOCK) requirements.txt --output-file requirements.lock
 	$(LOCK) --no-deps requirements-samples.txt --output-file requirements-samples.lock
+
+audit:  ## known advisories of what is pinned; needs pip-audit, and its database over the network
+	pip-audit --disable-pip --requirement requirements.lock --requirement requirements-samples.lock
 
 wheel: $(PACKAGE)  ## dist/: the wheel, and what it needs as CycloneDX; needs cyclonedx-py
 	$(RUN) -m pip wheel --quiet --no-deps --wheel-dir dist .

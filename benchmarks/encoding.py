@@ -10,8 +10,9 @@ import torch
 from benchmarks.comparison import Ratio, in_turns, median_and_spread, ratio_of, show
 from toconv.config import compose
 from toconv.hardware import keep_freed_memory, resolve_device
+from toconv.tokens.encode_shards import encoder_batches
 from toconv.tokens.encoders import load_encoder
-from toconv.tokens.encoding import encoder_batches, prepare_store
+from toconv.tokens.encoding import prepare_store
 from toconv.tokens.images import list_splits
 from toconv.tokens.pixels import pixels
 

@@ -10,8 +10,8 @@ import torch
 from ray import tune
 
 from toconv.config import compose
+from toconv.tokens.encode_shards import encoder_batches
 from toconv.tokens.encoders import load_encoder
-from toconv.tokens.encoding import encoder_batches
 from toconv.tokens.images import list_splits
 from toconv.tokens.pixels import pixels
 

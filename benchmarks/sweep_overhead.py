@@ -33,7 +33,7 @@ def measure() -> list[Ratio]:
             f"encoding; the trials' own time (steps and evaluation) {own:.0f} s; n_critic is {N_CRITIC} throughout: "
             "where it is searched, trials differ in length, and half the time that the last one runs alone comes on "
             "top",
-            "imports, Ray's start, the baselines at k, the report",
+            "imports, Ray's start, the report",
         ),
         Ratio(
             "the same sweep as a plain Ray Tune script against ours",
@@ -61,6 +61,9 @@ def sweep_seconds(folder: Path) -> tuple[float, float, float]:
             f"data.tokens_dir={tokens}",
             f"training.epochs={EPOCHS}",
             "model.compressor.output_grid_size=6",
+            "model.compressor.init=pool",  # as the plain script's compressor
+            "baselines=false",  # once a store, and none of them the plain script's
+            "training.test=false",
             f"trials={TRIALS}",
             f"training.n_critic={N_CRITIC}",
         )

@@ -50,7 +50,7 @@ WALLS: dict[str, tuple[str, ...]] = {  # an outside library: the modules, and th
     "psutil": ("machine",),
     "pynvml": ("machine",),
     "transformers": ("integrations.hugging_face",),
-    "huggingface_hub": ("export.module",),
+    "huggingface_hub": ("export.module", "encoder_catalogue"),
     "onnxruntime": ("export.graphs",),
     "pandas": ("analysis.frames",),
     "scipy": ("analysis.seeds",),

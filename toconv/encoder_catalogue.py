@@ -20,6 +20,7 @@ GIVEN = {  # and those that say which encoder it is, by library
     "timm": {"architecture": "vit_small_patch14_dinov2", "weights": "lvd142m"},
 }
 VISION = {"layers": 12, "width": 768, "patch_size": 16, "image_size": 224}  # what open_clip's model configs leave out
+SAFETENSORS = "model.safetensors"  # the file that timm loads from a hub where there are several
 PLACES = ("rope", "rel_pos", "relative_position")  # in the names of what places tokens in every block of timm's models
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of the pixels' colours
@@ -180,6 +181,28 @@ def pretrained_tags(library: str, architecture: str) -> dict[str, Statistics]:
     tags = pretrained.list_pretrained_tags_by_model(architecture)
     of_open_clip = {tag: pretrained.get_pretrained_cfg(architecture, tag) for tag in tags}
     return {tag: (tuple(c["mean"]), tuple(c["std"])) for tag, c in of_open_clip.items()}
+
+
+def fetched(library: str, architecture: str, tag: str) -> Path:
+    """The file of a tag's weights, from the hub or from where it was put before, which the library then loads. Raises
+    EncoderError where it is not to be had."""
+    where = f"encoder.weights={tag}: the weights of {library}'s {architecture}"
+    try:
+        if library == "timm":
+            import timm  # start-up: as `timm_grid`
+            from huggingface_hub import hf_hub_download
+
+            of_hub = timm.get_pretrained_cfg(f"{architecture}.{tag}")
+            if of_hub is None or not of_hub.hf_hub_id:
+                raise EncoderError(f"{where} lie on no hub, so that encoder.sha256 cannot be held against them")
+            return Path(hf_hub_download(of_hub.hf_hub_id, of_hub.hf_hub_filename or SAFETENSORS))
+        from open_clip import pretrained  # start-up: three seconds
+
+        return Path(pretrained.download_pretrained(pretrained.get_pretrained_cfg(architecture, tag)))
+    except EncoderError:
+        raise
+    except Exception as error:  # the hub's and the network's many kinds
+        raise EncoderError(f"{where} were not fetched ({told(error)})") from error
 
 
 def _statistics(library: str, architecture: str, weights: str) -> Statistics:

@@ -26,6 +26,17 @@ OUTPUTS = Path("outputs")  # of the working directory
 NO_LINKS = {errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK}  # what a disk without hard links says to one
 
 
+@contextmanager
+def packed() -> Iterator[Path]:
+    """A copy of this package with conf/ in it, as an installed one has it, for another machine."""
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder, PACKAGE.name)
+        shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+        if CHECKOUT:
+            shutil.copytree(CONF, package / CONF.name)
+        yield package
+
+
 class Below:
     """A path of this name below the folder of a TrialPaths or a SweepPaths."""
 

@@ -15,12 +15,17 @@ import onnx
 import pytest
 import torch
 
+from benchmarks.synthetic import synthetic_store
 from tests.compressors import compressor, small_encoder, tokens
 from tests.properties import any_input_is_taken_or_refused
 from toconv import checkpoint
 from toconv.errors import CheckpointError, EncoderError
 from toconv.export.module import CONFIG_NAME, SAFETENSORS_SINGLE_FILE, TokenCompressor
+from toconv.known_files import forget
+from toconv.tokens.manifest import SPLITS
 from toconv.tokens.onnx_weights import read_geometry, read_timm_state
+from toconv.tokens.shards import ENTRY, Shard, entries, intact, write_shard
+from toconv.tokens.store import TokenStore
 
 TIMES = int(os.environ.get("TOCONV_FUZZ", 300))  # of each kind of file; docs/security.md says of how many it was tried
 STATE = {"settings": {"a": 1}, "weights": {"w": torch.arange(40.0)}, "epochs": [{"epoch": 1}]}
@@ -183,6 +188,39 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, kind):
     for read in (checkpoint.load, lambda path: checkpoint.glance(path, ())):
         with any_input_is_taken_or_refused(), pytest.raises(CheckpointError, match="must be a file"):
             read(path)
+
+
+def test_a_damaged_manifest_of_tokens_is_the_same_or_refused(tmp_path):
+    store = synthetic_store(tmp_path / "store", 3, 4, grid_size=2, val=1)
+    path, draw, indices_I = store.folder / "manifest.json", random.Random(3), torch.arange(3)
+    content, whole = path.read_bytes(), store.read("train", indices_I)
+    for _ in range(TIMES):
+        path.write_bytes(damaged(content, draw))
+        with any_input_is_taken_or_refused():
+            found = TokenStore(store.folder)
+            for split in SPLITS:
+                found.read(split, torch.arange(found.count(split)))
+                found.class_tokens(split)
+                found.boxes(split)
+            assert found.count("train") != 3 or found.width != 4 or torch.equal(found.read("train", indices_I), whole)
+
+
+def test_a_damaged_shard_is_seen_or_is_of_the_same_bytes(tmp_path):
+    values, draw = torch.randn(3, 4, 8).half(), random.Random(4)
+    entry = write_shard(tmp_path, Shard("train-00000", "train", []), values, values[:, :1])
+    for name in entry["sha256"]:
+        content = (tmp_path / name).read_bytes()
+        for _ in range(TIMES // 2):
+            (tmp_path / name).write_bytes(other := damaged(content, draw))
+            forget(tmp_path / name)  # as a look does whose size, time or inode is another
+            assert intact(tmp_path, entry) is (other == content)
+        (tmp_path / name).write_bytes(content)
+    path = tmp_path / f"train-00000{ENTRY}"
+    content = path.read_bytes()
+    for _ in range(TIMES // 2):
+        path.write_bytes(damaged(content, draw))
+        with any_input_is_taken_or_refused():
+            assert entries(tmp_path, {"shards": {}}) in ({}, {"train-00000": entry})
 
 
 def _graph():

@@ -1,9 +1,11 @@
 """The token store: encoded once, whole or repaired, read as numpy would."""
 
+import hashlib
 import json
 from contextlib import nullcontext
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -12,8 +14,9 @@ from tests.small_encoders import small_encoder
 from toconv import config
 from toconv.errors import DataError, EncoderError, StoreError
 from toconv.paths import sha256
-from toconv.tokens import encoding
+from toconv.tokens import encode_shards
 from toconv.tokens.batches import Batches
+from toconv.tokens.encoder_weights import unvouched
 from toconv.tokens.encoders import load_encoder
 from toconv.tokens.encoding import find_store, fingerprint_parts, prepare_store
 from toconv.tokens.images import list_splits
@@ -85,21 +88,21 @@ def test_a_second_start_encodes_nothing(settings):
 
 
 def test_an_interrupted_encoding_keeps_its_finished_shards(settings, small_shards, monkeypatch):
-    write, written = encoding.write_shard, []
+    write, written = encode_shards.write_shard, []
 
-    def interrupted(folder, manifest, shard, *tokens):
+    def interrupted(folder, shard, *tokens):
         if len(written) == 2:
             raise KeyboardInterrupt
-        write(folder, manifest, shard, *tokens)
         written.append(shard.name)
+        return write(folder, shard, *tokens)
 
-    monkeypatch.setattr(encoding, "write_shard", interrupted)
+    monkeypatch.setattr(encode_shards, "write_shard", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare_store(settings)
     (folder,) = filter(Path.is_dir, settings.data.tokens_dir.iterdir())
     before = stamps(folder)
     assert len(before) == 4
-    monkeypatch.setattr(encoding, "write_shard", write)
+    monkeypatch.setattr(encode_shards, "write_shard", write)
     prepare_store(settings)
     after = stamps(folder)
     assert {name: after[name] for name in before} == before and len(after) > len(before)
@@ -203,3 +206,41 @@ def test_weights_whose_checksum_is_another_are_refused(settings):
         asked = settings.model_copy(update={"encoder": settings.encoder.model_copy(update={"sha256": given})})
         with nullcontext() if taken else pytest.raises(EncoderError, match="encoder.sha256=0+: .* has sha256:"):
             fingerprint_parts(asked, {"train": [], "val": [], "test": []})
+
+
+@pytest.mark.parametrize(
+    ("encoder", "repository", "file"),
+    [
+        ({"encoder": "clip_vit_l_14_336"}, "timm/vit_large_patch14_clip_336.openai", "open_clip_model.safetensors"),
+        (
+            {
+                "encoder": "timm",
+                "encoder.architecture": "vit_small_patch14_dinov2",
+                "encoder.weights": "lvd142m",
+                "encoder.layer": -2,
+            },
+            "timm/vit_small_patch14_dinov2.lvd142m",
+            "model.safetensors",
+        ),
+    ],
+)
+def test_weights_of_a_hub_are_held_against_a_checksum_or_said_to_be_unknown(
+    tmp_path, monkeypatch, encoder, repository, file
+):
+    commit = "0" * 40
+    cache = tmp_path / f"models--{repository.replace('/', '--')}"  # as huggingface_hub lays it out
+    for path, content in ((cache / "refs" / "main", commit), (cache / "snapshots" / commit / file, "weights")):
+        path.parent.mkdir(parents=True)
+        path.write_text(content)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    digest = hashlib.sha256(b"weights").hexdigest()
+    none = {"train": [], "val": [], "test": []}
+    given = config.compose({**encoder, "encoder.sha256": digest})
+    assert fingerprint_parts(given, none) == fingerprint_parts(config.compose(encoder), none)
+    assert not unvouched(given.encoder) and "whatever the hub sends" in unvouched(config.compose(encoder).encoder)
+    with pytest.raises(EncoderError, match=f"encoder.sha256=1+: .* has sha256:{digest}"):
+        fingerprint_parts(config.compose({**encoder, "encoder.sha256": "1" * 64}), none)
+    (cache / "snapshots" / commit / file).unlink()
+    with pytest.raises(EncoderError, match=f"encoder.weights={given.encoder.weights}: .* were not fetched"):
+        fingerprint_parts(given, none)

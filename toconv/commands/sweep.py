@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from toconv.sweep.cluster import Cluster, Task
     from toconv.sweep.driver import Driver
     from toconv.sweep.own_measure import OwnMeasure
+    from toconv.tokens.shards import Claims, Shard
     from toconv.tracking.delivery import BackgroundTracker
 
 USAGE = """
@@ -131,19 +132,23 @@ def _run(
     from toconv.hardware import keep_freed_memory  # start-up: torch
     from toconv.sweep.baselines import baseline_records
     from toconv.sweep.driver import Driver
+    from toconv.sweep.encoding_tasks import encoding_tasks
+    from toconv.sweep.nodes import check_nodes
     from toconv.sweep.plan import check_trials_room
     from toconv.sweep.request import check_request, record_request
     from toconv.sweep.session import facts, start_tracking, stop_tracking
     from toconv.tokens.encoding import prepare_store
     from toconv.tracking.tracker import check_access, say_store
 
-    def before_encoding(fingerprint: str) -> None:
+    def before_encoding(claims: Claims, missing: list[Shard]) -> list[Task]:
         """Hours of encoding would be lost to a sweep that is refused, or to a Ray that does not start."""
-        check_request(asked, paths, fingerprint)
+        check_request(asked, paths, claims.folder.name)
         present = cluster().resources()
         usable(asked.file.resources, present)
         check_fits(asked.file.evaluation, present)
+        check_nodes([claims.folder, paths.root])
         announcement.tell()
+        return encoding_tasks(asked.base, claims, missing)
 
     start = time.monotonic()
     say_store(asked.base.experiment)
@@ -184,6 +189,7 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: An
         console.print(f"{file.name}: everything is done already, all {planned} trials; nothing trained now")
         return
     from toconv.sweep.cluster import in_use  # start-up: Ray
+    from toconv.sweep.nodes import check_nodes
     from toconv.sweep.ray_tune import run_trials
     from toconv.sweep.terminal.display import Display
     from toconv.sweep.terminal.utilization import Utilization
@@ -193,6 +199,7 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: An
         f"{driver.adopted} to go on with, {left - driver.adopted} to begin"
     )
     present = cluster().resources()
+    check_nodes([driver.store.folder, driver.paths.root])
     resources, driver.slots = usable(file.resources, present)
     steering.most_slots = driver.slots
     driver.spent.gpu = resources.gpu

@@ -16,6 +16,7 @@ from toconv.redaction import redact
 from toconv.settings import Settings, changes_a_number
 
 if TYPE_CHECKING:
+    from toconv.tokens.shards import Claims, Shard
     from toconv.tracking.tracker import Tracker
     from toconv.training.resumable import ResumableTraining
 
@@ -67,7 +68,11 @@ def _train(settings: Settings, paths: TrialPaths) -> ExitCode:
         _same_tokens(settings, fingerprint)
         check_folder(paths, settings, settings.resume, fingerprint)
 
-    store = TokenStore(prepare_store(settings, check_tokens))
+    def before_encoding(claims: Claims, missing: list[Shard]) -> tuple[()]:
+        check_tokens(claims.folder.name)
+        return ()
+
+    store = TokenStore(prepare_store(settings, before_encoding))
     check_tokens(store.fingerprint)
     training = Training(settings, store, device)
     asked = trackers(settings.experiment, provenance("", paths.folder, store.folder))

@@ -9,11 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from toconv.command_line import collect_seldom
 from toconv.errors import MachineryError, first_line
+from toconv.paths import packed
 from toconv.progress import phase
+from toconv.settings import HardwareSettings
 from toconv.sweep.preflight import SHARED_BYTES, how_to_leave, joined, keep_to_loopback, ray_folder, show_token
 from toconv.sweep.ray_session import RaySession
 
@@ -36,10 +38,14 @@ keep_to_loopback()
 collect_seldom()  # in a worker too, before it imports Tune and torch
 
 import ray  # noqa: E402 - reads the environment when it is imported
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402 - as ray
+
+Result = TypeVar("Result")
 
 PROBE_SECONDS = 10.0
 JOIN_SECONDS, START_SECONDS = 30.0, 300.0  # that a cluster which is there has to answer, and one of our own to start
 STOP_SECONDS = 30.0
+ANSWER_SECONDS = 120.0  # that a machine has to start a worker and to answer
 WORKER_RETRIES = 2  # of a worker that died; what failed by itself is not run again
 
 
@@ -75,12 +81,20 @@ class Cluster:
     def _begin(self) -> None:
         quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
         if self._joined:
-            ray.init(self._joined, **quiet)
+            self._join(quiet)
         elif not self._found:
             self._session = RaySession(ray_folder())
             ray._raylet.AuthenticationTokenLoader.instance().reset_cache()  # type: ignore[attr-defined]  # Ray keeps one
             temporary = str(self._session.temporary)
             ray.init("local", object_store_memory=SHARED_BYTES, _temp_dir=temporary, **quiet)
+
+    def _join(self, quiet: dict[str, Any]) -> None:
+        """Workers of other machines get this package, which need not be installed there."""
+        ray.init(self._joined, **quiet)
+        if len(alive_nodes()) > 1:
+            ray.shutdown()
+            with packed() as package:
+                ray.init(self._joined, runtime_env={"py_modules": [str(package)]}, **quiet)
 
     def resources(self) -> dict[str, float]:
         """What the cluster has, once it runs. Raises MachineryError where it does not answer in time."""
@@ -123,11 +137,38 @@ def within(seconds: float, call: Callable[[], dict[str, float]], otherwise: str)
     return found[0]
 
 
+def devices(hardware: HardwareSettings) -> list[float]:
+    """What a task asks of GPUs to work on each device of the cluster: one of each of them, none on each node where there
+    are none to be used."""
+    gpus = 0 if hardware.device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
+    return [1.0] * gpus or [0.0] * len(alive_nodes())
+
+
+def alive_nodes() -> dict[str, str]:
+    """{id: name of the machine} of the cluster."""
+    return {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+
+
+def on_each_node(call: Callable[..., Result], given: Sequence[Any]) -> dict[str, Result]:
+    """{machine: what the call gives there}; one of the machines is this one. Raises MachineryError where one does not
+    answer in time."""
+    nodes = alive_nodes()
+    pinned = {node: NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes}
+    work = ray.remote(call).options(num_cpus=0, max_retries=WORKER_RETRIES)
+    asked = [work.options(scheduling_strategy=at).remote(*given) for at in pinned.values()]
+    names = [f"{name} ({node[:8]})" for node, name in nodes.items()]
+    try:
+        return dict(zip(names, ray.get(asked, timeout=ANSWER_SECONDS), strict=True))
+    except RAY_ERRORS as error:
+        raise MachineryError(f"a machine of the Ray cluster does not answer: {first_line(error)}") from error
+
+
 class Task:
-    """A function at work on one CPU of the cluster, and so many GPUs."""
+    """A function at work on one CPU of the cluster, and so many GPUs; tasks of several nodes lie on all of them."""
 
     def __init__(self, call: Callable[..., None], given: Sequence[Any], gpu: float) -> None:
-        work = ray.remote(call).options(num_cpus=1, num_gpus=gpu, max_retries=WORKER_RETRIES)
+        options = {"num_cpus": 1, "num_gpus": gpu, "max_retries": WORKER_RETRIES, "scheduling_strategy": "SPREAD"}
+        work = ray.remote(call).options(**options)
         self._result = work.remote(*given)
 
     def ended(self) -> bool:

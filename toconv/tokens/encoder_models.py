@@ -100,7 +100,10 @@ def _load_model(settings: EncoderSettings) -> Any:
     onnx_file = weights if isinstance(weights, Path) and weights.suffix == ".onnx" else None
     try:
         with _quiet():
-            model = open_clip.create_model(name, pretrained=None if onnx_file else str(weights))
+            # whose every weight the file fills is built without numbers: drawing them takes a second
+            empty = {"pretrained": None, "device": "meta"}
+            with torch.device("meta" if onnx_file else "cpu"):
+                model = open_clip.create_model(name, **(empty if onnx_file else {"pretrained": str(weights)}))
     except Exception as error:  # the hub's, torch's and open_clip's many kinds
         raise _not_loaded(settings, error) from error
     if onnx_file:
@@ -164,7 +167,7 @@ def _load_onnx(visual: Any, weights: Path, settings: EncoderSettings) -> None:
 
     visual.trunk.set_input_size(img_size=settings.image_size)
     try:
-        visual.trunk.load_state_dict(read_timm_state(weights, settings.grid_size), strict=True)
+        visual.trunk.load_state_dict(read_timm_state(weights, settings.grid_size), strict=True, assign=True)
     except RuntimeError as error:
         raise EncoderError(f"{weights}: does not fit {settings.architecture}: {str(error).splitlines()[-1]}") from error
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from toconv.encoder_catalogue import config_path, pretrained_tags
+from toconv.encoder_catalogue import config_path, fetched, pretrained_tags
 from toconv.errors import SAMPLES_COMMAND, EncoderError
 from toconv.hardware import bf16_is_fast
 from toconv.paths import sha256
@@ -48,6 +48,19 @@ def weights_identity(settings: EncoderSettings) -> str:
     if settings.sha256 and settings.weights.startswith("package:") and digest != settings.sha256:
         raise EncoderError(f"{weights}: sha256 is {digest}, expected {settings.sha256}; install the package again")
     return f"sha256:{digest}"
+
+
+def fetched_weights(settings: EncoderSettings) -> Path:
+    """The weights' file, from the hub where they are a library's tag. Raises EncoderError where there is none."""
+    weights = resolve_weights(settings)
+    return weights if isinstance(weights, Path) else fetched(settings.library, settings.architecture, weights)
+
+
+def unvouched(settings: EncoderSettings) -> str:
+    """What to say of weights that a hub gives and no checksum is known of; nothing of others."""
+    if settings.sha256 or isinstance(resolve_weights(settings), Path):
+        return ""
+    return f"; no checksum is given (encoder.sha256), so the weights {settings.weights} are whatever the hub sends"
 
 
 def architecture_identity(settings: EncoderSettings) -> str:

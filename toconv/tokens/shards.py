@@ -1,25 +1,33 @@
-"""Shards of a token store: written by rename, each with a sha256, and known to be whole without reading them all."""
+"""Shards of a token store: each claimed by one process and written by rename, with a sha256, and known to be whole
+without reading them all.
+
+A shard that is finished has its entry beside it. Once all are, the manifest holds the entries too."""
 
 # I images of a shard, N tokens of an image, P prefix tokens beside them, C channels
 
 import hashlib
+import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
 from toconv.errors import EncoderError, disk
 from toconv.known_files import forget, keep_known, known_sha256, note, read_known
 from toconv.paths import write_atomic
 from toconv.settings import DataSettings
 from toconv.tokens.images import Picture, Splits
-from toconv.tokens.manifest import SHARD_CROPS, SPLITS, write_manifest
+from toconv.tokens.manifest import SHARD_CROPS, SPLITS, ShardEntry
 
 KNOWN = "known-files.json"  # of a store
+ENTRY = ".entry"  # behind the name of a finished shard: the sha256 of the entry, and in the next line the entry
 
 
 @dataclass(frozen=True)
@@ -82,15 +90,56 @@ def damaged_files(folder: Path, manifest: Mapping[str, Any], workers: int, tell:
     return [path for path, digest in zip(files, found, strict=True) if digest != files[path]]
 
 
+def entries(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """{name: entry} of the shards that are finished; one that is damaged is none."""
+    found = dict(manifest["shards"])
+    for path in folder.glob(f"*{ENTRY}"):
+        digest, _, content = path.read_bytes().partition(b"\n")
+        with suppress(ValidationError):
+            if digest.decode(errors="replace") == hashlib.sha256(content).hexdigest():
+                entry = ShardEntry.model_validate_json(content)
+                found[path.name.removesuffix(ENTRY)] = entry.model_dump(exclude_unset=True)
+    return found
+
+
+class Claims:
+    """Which shards were finished since this was made, which is before anybody looks for missing ones. Each is encoded
+    under its lock, by one process of those that look at the same time, and left alone once it has a new entry."""
+
+    def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
+        self.folder = folder
+        self._before = {shard.name: self._stamp(shard) for shard in shards}
+
+    def _stamp(self, shard: Shard) -> int | None:
+        try:
+            return (self.folder / f"{shard.name}{ENTRY}").stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+
+    def is_finished(self, shard: Shard) -> bool:
+        return self._stamp(shard) != self._before[shard.name]
+
+    @contextmanager
+    def claimed(self, shard: Shard) -> Iterator[bool]:
+        """Whether the shard is now this process's alone to encode. The lock of a process that died is free."""
+        lock = FileLock(self.folder / f"{shard.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield not self.is_finished(shard)
+        finally:
+            if self.is_finished(shard):
+                Path(lock.lock_file).unlink(missing_ok=True)  # whoever waits for it looks at the entry first
+            lock.release()
+
+
 def write_shard(
-    folder: Path,
-    manifest: dict[str, Any],
-    shard: Shard,
-    tokens: torch.Tensor,
-    prefixes: torch.Tensor,
-    shapes: Sequence[tuple[int, int]] = (),
-) -> None:
-    """Its files, then the manifest that names them. `shapes`: of its pictures, where they are to be known."""
+    folder: Path, shard: Shard, tokens: torch.Tensor, prefixes: torch.Tensor, shapes: Sequence[tuple[int, int]] = ()
+) -> dict[str, Any]:
+    """Its files, then its entry, which is returned. `shapes`: of its pictures, where they are to be known."""
     if not (torch.isfinite(tokens).all() and torch.isfinite(prefixes).all()):
         raise EncoderError(f"{shard.name}: a token is not finite in fp16 (|x| <= 65504 must hold)")
     digests_ = {}
@@ -101,5 +150,7 @@ def write_shard(
             digests_[name] = hashlib.sha256(content).hexdigest()
             note(folder / name, digests_[name])
         about = {"split": shard.split, "images": len(tokens), "width": tokens.shape[2], "shapes": list(shapes)}
-        manifest["shards"][shard.name] = {**about, "sha256": digests_}
-        write_manifest(folder, manifest)
+        entry = {**about, "sha256": digests_}
+        content = json.dumps(entry)
+        write_atomic(folder / f"{shard.name}{ENTRY}", f"{hashlib.sha256(content.encode()).hexdigest()}\n{content}")
+    return entry

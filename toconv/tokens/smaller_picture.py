@@ -17,13 +17,14 @@ from toconv.hardware import resolve_device
 from toconv.paths import free_bytes
 from toconv.progress import bar
 from toconv.settings import DataSettings, Settings
+from toconv.tokens.encode_shards import encoder_batches
 from toconv.tokens.encoders import FrozenEncoder, load_encoder
-from toconv.tokens.encoding import encoder_batches, estimated_bytes
+from toconv.tokens.encoding import estimated_bytes
 from toconv.tokens.images import list_splits
 from toconv.tokens.manifest import SPLITS, read_manifest, write_manifest
 from toconv.tokens.pixels import pixels_at
 from toconv.tokens.resized_encoder import resized_encoder
-from toconv.tokens.shards import Shard, intact, keep_shards, plan_shards, write_shard
+from toconv.tokens.shards import Shard, entries, intact, keep_shards, plan_shards, write_shard
 from toconv.tokens.smaller_store import FORMAT, smaller_folder
 from toconv.tokens.store import TokenStore
 
@@ -38,6 +39,8 @@ def encode_smaller(settings: Settings, store: TokenStore, sizes: Sequence[int]) 
         if all(manifests[k].get("complete") and _whole(folders[k], manifests[k]) for k in sizes):
             return
         shards = plan_shards(_pictures(settings.data, store), settings.data)
+        for k in sizes:
+            manifests[k]["shards"] = entries(folders[k], manifests[k])
         work = [(s, [k for k in sizes if not intact(folders[k], manifests[k]["shards"].get(s.name))]) for s in shards]
         _require_room(settings, store, {k for _, missing in work for k in missing})
         _encode(settings, store, manifests, work)
@@ -105,7 +108,8 @@ def _encode(
             for k in sizes:
                 batch_size = asked.batch_size * store.grid_size**2 // k**2  # as many tokens as of large pictures
                 tokens, classes = _tokens(encoders[k], crops.pop(k), batch_size, device)
-                write_shard(smaller_folder(store, k), manifests[k], shard, tokens, classes)
+                folder = smaller_folder(store, k)
+                manifests[k]["shards"][shard.name] = write_shard(folder, shard, tokens, classes)
             progress.advance(task, len(shard.pictures))
 
 

@@ -1,0 +1,121 @@
+"""Shards that several processes encode between them: each once, whoever dies or fails."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from tests.forked import PROCESSES
+from toconv.tokens import encode_shards, shards
+from toconv.tokens.encode_shards import encode_share
+from toconv.tokens.encoding import prepare_store
+from toconv.tokens.manifest import read_manifest
+
+IMAGES_OF_A_SHARD = 3
+
+
+def beside(settings, log, before_writing=lambda shard: time.sleep(0.02)):
+    """`prepare_store` in another process, which says what it writes."""
+    write = shards.write_shard
+
+    def written(folder, shard, *tokens):
+        before_writing(shard)
+        with log.open("a") as file:
+            file.write(f"{shard.name} {os.getpid()}\n")
+        return write(folder, shard, *tokens)
+
+    encode_shards.write_shard, shards.SHARD_CROPS = written, IMAGES_OF_A_SHARD
+    prepare_store(settings)
+
+
+def stuck(settings, log):
+    def for_ever(shard):
+        log.write_text(shard.name)
+        time.sleep(600)
+
+    beside(settings, log, for_ever)
+
+
+def started(work, settings, log):
+    process = PROCESSES.Process(target=work, args=(settings, log))
+    process.start()
+    return process
+
+
+@pytest.fixture
+def alone(settings, tmp_path, monkeypatch):
+    """What one process makes: {file: bytes}."""
+    monkeypatch.setattr(shards, "SHARD_CROPS", IMAGES_OF_A_SHARD)
+    data = settings.data.model_copy(update={"tokens_dir": tmp_path / "alone"})
+    return contents(prepare_store(settings.model_copy(update={"data": data})))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in [*folder.glob("*.fp16"), folder / "manifest.json"]}
+
+
+@pytest.mark.slow
+def test_four_processes_write_each_shard_once(settings, alone, tmp_path, capsys):
+    processes = [started(beside, settings, tmp_path / "log") for _ in range(4)]
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * 4
+    names, writers = zip(*(line.split() for line in (tmp_path / "log").read_text().splitlines()), strict=True)
+    folder = prepare_store(settings)
+    assert sorted(names) == sorted(read_manifest(folder)["shards"]) and len(set(writers)) > 1
+    assert contents(folder) == alone
+    assert not [*folder.glob("t*.lock"), *folder.glob("v*.lock")] and "none encoded now" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_costs_the_shard_that_it_works_on(settings, alone, tmp_path, capsys):
+    log, process = tmp_path / "log", started(stuck, settings, tmp_path / "log")
+    while not log.exists():
+        assert process.is_alive()
+        time.sleep(0.05)
+    threading.Timer(1.5, lambda: os.kill(process.pid, signal.SIGKILL)).start()  # while this one waits for its shard
+    folder = prepare_store(settings)
+    assert contents(folder) == alone and "of them by others" not in capsys.readouterr().out
+    process.join(10)
+
+
+class InThread:
+    """A helper that works in this process."""
+
+    def __init__(self, work, *given):
+        self._error = None
+        self._thread = threading.Thread(target=self._run, args=(work, given))
+        self._thread.start()
+
+    def _run(self, work, given):
+        try:
+            work(*given)
+        except Exception as error:
+            self._error = error
+
+    def ended(self):
+        return not self._thread.is_alive()
+
+    def failure(self):
+        return self._error and str(self._error)
+
+
+def test_helpers_encode_between_them_and_what_they_leave_is_encoded_here(settings, alone, monkeypatch, capsys):
+    write, written = shards.write_shard, []
+
+    def counted(folder, shard, *tokens):
+        written.append(shard.name)
+        if len(written) == 3:
+            raise OSError("the device is gone")
+        return write(folder, shard, *tokens)
+
+    monkeypatch.setattr(encode_shards, "write_shard", counted)
+    monkeypatch.setattr(encode_shards, "POLL_SECONDS", 0.01)
+    folder = prepare_store(settings, lambda claims, missing: [InThread(encode_share, settings, claims, missing[:4])])
+    assert contents(folder) == alone
+    assert len(written) == len(set(written)) + 1, "the one that was lost is encoded again, and no other"
+    told = capsys.readouterr().out.replace("\n", " ")
+    assert "a device stopped encoding (the device is gone); its shard is encoded elsewhere" in told
+    assert "6 of them by others" in told
