@@ -16,5 +16,6 @@ html_title = "toconv"
 highlight_language = "text"  # of blocks that name none
 myst_heading_anchors = 3
 default_role = "code"  # of docstrings, which are Markdown
+autoclass_content = "both"  # what __init__ says too
 autodoc_typehints = "none"
 autodoc_mock_imports = ["transformers"]  # ten seconds

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,11 +15,13 @@ from tests import ray_cluster
 from tests.architecture import PACKAGE, parsed
 from tests.conftest import quick
 from tests.repository import REPOSITORY
+from toconv import config
 from toconv.__main__ import COMMANDS
-from toconv.config import override_text
 from toconv.settings import GRID_SIZE
+from toconv.sweep.file import load_sweep
 
 DOCS = REPOSITORY / "docs"
+COMMAND = re.compile(r"^(?:[A-Z_]+=\S+ )?(toconv (?:sweep|train)) (.*)$", re.M)  # a line of a block
 FAULTS = {  # what a page says: what the build says of it
     "[gone](gone.md)": "target not found: 'gone.md'",
     "[no such place](sound.md#nowhere)": "local id not found in doc 'docs/sound': 'nowhere'",
@@ -52,6 +55,20 @@ def test_each_message_of_the_page_of_errors_is_one_of_the_code():
 def test_each_command_is_told_of():
     told = (DOCS / "commands.md").read_text()
     assert [name for name in COMMANDS if f"`toconv {name}" not in told and f"`{name}`" not in told] == []
+
+
+@pytest.mark.slow
+def test_each_sweep_and_training_that_the_pages_show_is_a_valid_request():
+    seen = set()
+    for page in [REPOSITORY / "README.md", *DOCS.glob("*.md")]:
+        for command, rest in COMMAND.findall(page.read_text().replace("\\\n", " ")):
+            words = [word for word in shlex.split(rest, comments=True) if not word.startswith("--")]
+            if command.endswith("sweep"):
+                load_sweep(REPOSITORY / words[0], words[1:])
+            else:
+                config.compose(config.parse_overrides(words))
+            seen.add(page.name)
+    assert {"README.md", "quickstart.md", "encoders_and_data.md", "cluster.md"} <= seen
 
 
 def built(folder, pages):
@@ -92,9 +109,11 @@ def test_the_notebook_goes_from_a_sweep_to_compressed_tokens(tiny_encoder, photo
     for key, value in ray_cluster.environment().items():
         monkeypatch.setenv(key, value)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    settings = {key: value for key, value in quick(tiny_encoder, photographs, tmp_path).items() if key != GRID_SIZE}
-    encoder = [override_text(key, settings.pop(key)) for key in list(settings) if key.startswith("encoder")]
-    settings = [override_text(key, value) for key, value in {**settings, "training.epochs": 1, "resources.cpu": 2}.items()]
+    given = quick(tiny_encoder, photographs, tmp_path) | {"training.epochs": 1, "resources.cpu": 2}
+    del given[GRID_SIZE]
+    words = [config.override_text(key, value) for key, value in given.items()]
+    encoder = [word for word in words if word.startswith("encoder")]
+    settings = [word for word in words if word not in encoder]
     notebook = jupytext.read(DOCS / "notebook.md")
     (parameters,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
     parameters.source = f"name, grid_sizes, k = 'tiny', [3], 3\n{settings = }\n{encoder = }"
