@@ -17,7 +17,7 @@ from tests.conftest import quick
 from tests.repository import REPOSITORY
 from toconv import config
 from toconv.__main__ import COMMANDS
-from toconv.settings import GRID_SIZE
+from toconv.settings import CHANGE_NO_NUMBER, GRID_SIZE
 from toconv.sweep.file import load_sweep
 
 DOCS = REPOSITORY / "docs"
@@ -55,6 +55,16 @@ def test_each_message_of_the_page_of_errors_is_one_of_the_code():
 def test_each_command_is_told_of():
     told = (DOCS / "commands.md").read_text()
     assert [name for name in COMMANDS if f"`toconv {name}" not in told and f"`{name}`" not in told] == []
+
+
+def test_each_sweep_file_is_told_of():
+    told = (DOCS / "sweep_file.md").read_text()
+    assert [path.name for path in (REPOSITORY / "sweeps").iterdir() if f"`{path.name}`" not in told] == []
+
+
+def test_the_settings_that_change_no_number_are_those_of_the_code():
+    told = (DOCS / "settings.md").read_text().partition("## What decides")[2].partition("##")[0]
+    assert sorted(re.findall(r"`(.*?)`", told)) == sorted(CHANGE_NO_NUMBER)
 
 
 @pytest.mark.slow
