@@ -11,11 +11,14 @@ LIBRARIES := $(VENV)/.libraries
 PACKAGE   := $(VENV)/bin/toconv
 TOOLS     := $(VENV)/.tools
 
+# every page is read anew, so that each run finds what is wrong
+SITE := $(RUN) -m sphinx --quiet --fail-on-warning --fresh-env --write-all --conf-dir docs . docs/_build
+
 # what requirements.lock holds stays as it is where requirements.txt allows it; LOCK_FLAGS=--upgrade takes the newest
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url $(LOCK_FLAGS)
 
-.PHONY: help sweep check test chaos bench install lock audit wheel clean-venv
+.PHONY: help sweep check test docs chaos bench install lock audit wheel clean-venv
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name does; do \
@@ -25,15 +28,19 @@ sweep: $(PACKAGE)  ## the main job on the embedded encoder and photographs
 	$(RUN) -m toconv samples || true
 	$(RUN) run_sweep.py sweeps/grid_sizes.yaml
 
-check: $(PACKAGE) $(TOOLS)  ## lint, types, walls and fast tests; 3 minutes on two cores
+check: $(PACKAGE) $(TOOLS)  ## lint, types, links, walls and fast tests; 3 minutes on two cores
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy --num-workers 2
 	$(RUN) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(SITE)
 	$(RUN) -m pytest -n 2 --dist worksteal -m "not slow and not chaos"
 
 test: $(PACKAGE) $(TOOLS)  ## every test but the chaos runs; fifteen minutes on two cores
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not chaos"
+
+docs: $(PACKAGE) $(TOOLS)  ## the documentation as a site, docs/_build/docs/index.html; a link to nothing fails
+	$(SITE)
 
 chaos: $(PACKAGE) $(TOOLS)  ## the long runs of one fault
 	$(RUN) -m pytest -m chaos

@@ -1,4 +1,5 @@
-"""`python docs/draw_layers.py` draws docs/layers.svg: the layers of toconv, their modules, and who imports from whom.
+"""`python docs/draw_layers.py` draws docs/layers.svg: the layers of toconv, their modules, and who imports from whom;
+and it writes docs/files.md, the list of all files.
 
 All of it is read from the code, by what tests/test_architecture.py checks it with.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from docs import list_files
 from tests.architecture import LAYERS, PACKAGE, VERSION, between_layers, layers_of, module_of, modules
 
 PICTURE = Path(__file__).with_name("layers.svg")
@@ -150,3 +152,4 @@ def draw() -> str:
 
 if __name__ == "__main__":
     PICTURE.write_text(draw())
+    list_files.PAGE.write_text(list_files.listed())

@@ -1,4 +1,4 @@
-"""`python docs/screenshots.py NAME`: the README's pictures of the sweep in outputs/NAME.
+"""`python docs/screenshots.py NAME`: the documentation's pictures of the sweep in outputs/NAME.
 
 docs/screenshot_table.png is the live table of a short sweep of its own, run in a terminal that this script reads;
 docs/screenshot_mlflow.png and docs/screenshot_report.png are of outputs/NAME and of mlflow.db. Needs

@@ -1,11 +1,13 @@
 """The structure: layers, no circle, one home for each outside library, the picture of it; and the guard itself, tried
 on planted faults."""
 
+from collections import Counter
 from xml.etree import ElementTree
 
 import pytest
 
 from docs.draw_layers import PICTURE, draw
+from docs.list_files import PAGE, listed
 from tests.architecture import (
     LAYERS,
     PACKAGE,
@@ -104,6 +106,19 @@ def test_each_exemption_is_of_a_module_that_is_reached():
 
 def test_the_picture_of_the_layers_is_of_this_code():
     assert PICTURE.read_text() == draw(), "run: python docs/draw_layers.py"
+
+
+def test_the_list_of_files_is_of_this_code():
+    assert PAGE.read_text() == listed(), "run: python docs/draw_layers.py"
+
+
+def test_each_module_says_what_it_is_in_the_list_of_files():
+    told = [line.split(maxsplit=1) for line in listed().splitlines() if line.startswith("  ")]
+    assert [words for words in told if len(words) < 2] == []
+    assert Counter(name for name, *_ in told) == Counter(
+        path.name if path.name != "__init__.py" else f"{path.parent.name}/" if path.parent != PACKAGE else path.name
+        for path in PACKAGE.rglob("*.py")
+    )
 
 
 def test_the_picture_shows_every_layer_and_module():

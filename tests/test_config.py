@@ -136,8 +136,8 @@ def test_every_setting_is_read_somewhere():
     assert unread == set()
 
 
-def test_the_readmes_sweep_file_is_one(tmp_path):
-    text = (REPOSITORY / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
+def test_the_sweep_file_of_the_documentation_is_one(tmp_path):
+    text = (REPOSITORY / "docs" / "sweep_file.md").read_text().split("```yaml\n")[1].split("```")[0]
     (tmp_path / "mine.yaml").write_text(text)
     sweep = load_sweep(tmp_path / "mine.yaml", [])
     assert set(SweepFile.model_fields) - set(yaml.safe_load(text)) == {"resources", "baselines", "evaluation"}

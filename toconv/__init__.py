@@ -25,7 +25,7 @@ def results(name: str) -> Frame:
 
     tokens: how many a picture keeps, k². distortion, distortion_ridge: shares of the tokens' variance, 0 to 1, lower is
     better. embedding_agreement, cosine: cosines, higher is better. perception: a distance in standard deviations of the
-    tokens, lower is better. Columns that begin with test_ are the same on the test pictures. device_seconds: seconds.
+    tokens, lower is better. Columns that begin with `test_` are the same on the test pictures. device_seconds: seconds.
     `results(name).attrs["units"]` has the unit of every measure. Raises RequestError where there is no such sweep."""
     from toconv.analysis.frames import frame  # start-up: pandas
     from toconv.paths import SweepPaths

@@ -410,10 +410,10 @@ def test_the_sweep_is_tested_with_each_runtime_dependency_within_its_range():
 
 
 @pytest.mark.slow
-def test_the_lines_of_the_readme_use_a_compressor(tmp_path):
+def test_the_lines_of_the_documentation_use_a_compressor(tmp_path):
     (block,) = [
         b
-        for b in re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.S)
+        for b in re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "serving.md").read_text(), re.S)
         if "toconv.load(" in b
     ]
     assert len([line for line in block.splitlines() if line]) == 5

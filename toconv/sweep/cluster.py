@@ -138,7 +138,7 @@ def within(seconds: float, call: Callable[[], dict[str, float]], otherwise: str)
 
 
 def devices(hardware: HardwareSettings) -> list[float]:
-    """What a task asks of GPUs to work on each device of the cluster: one of each of them, none on each node where there
+    """What a task asks of GPUs to work on each device of the cluster: one of each, none on each node where there
     are none to be used."""
     gpus = 0 if hardware.device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
     return [1.0] * gpus or [0.0] * len(alive_nodes())
