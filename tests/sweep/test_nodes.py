@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.repository import REPOSITORY
@@ -41,6 +43,19 @@ except MachineryError as error:
     print("refused:", error)
 cluster.stop()
 """
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def iter_until(lines, text):
+    for line in lines:
+        yield line
+        if text in line:
+            return
 
 
 def test_what_differs_between_machines_is_named_with_both_values(tmp_path):
@@ -79,18 +94,19 @@ def test_a_cluster_of_two_gets_the_package_and_a_folder_that_one_does_not_see_is
         folder.mkdir()
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTHONPATH"))}
     environment = {**clean, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5" * 64}
-    environment |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # at the loopback address
-    head = [*RAY, "--head", "--port=0", "--include-dashboard=false", f"--temp-dir={short / 'a'}"]
-    processes = [subprocess.Popen(head, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True)]
+    environment |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PYTHONUNBUFFERED": "1"}  # at the loopback address
+    address = f"127.0.0.1:{free_port()}"
+    head = [*RAY, "--head", f"--port={address[10:]}", "--include-dashboard=false", f"--temp-dir={short / 'a'}"]
+    other = f"mount -t tmpfs none '{hidden}' && exec {' '.join([*RAY, f'--address={address}'])}"
+    processes = []
     try:
-        line = next(line for line in processes[0].stdout if "--address=" in line)
-        address = line.partition("--address=")[2].strip().strip("'\"")
-        other = " ".join([*RAY, f"--address={address}"])
-        mounted = ["unshare", "--mount", "sh", "-c", f"mount -t tmpfs none '{hidden}' && exec {other}"]
-        processes.append(
-            subprocess.Popen(mounted, env=environment, cwd=tmp_path / "elsewhere", stdout=subprocess.PIPE, text=True)
-        )
-        next(line for line in processes[1].stdout if "Ray runtime started" in line)
+        for words, place in ((head, tmp_path), (["unshare", "--mount", "sh", "-c", other], tmp_path / "elsewhere")):
+            process = subprocess.Popen(
+                words, env=environment, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            processes.append(process)
+            said = [*iter_until(process.stdout, "Ray runtime started")]
+            assert process.poll() is None, said
         done = subprocess.run(
             [sys.executable, "-c", JOIN, str(shared), str(hidden)],
             env={**environment, "RAY_ADDRESS": address, "PYTHONPATH": str(REPOSITORY)},
@@ -100,9 +116,9 @@ def test_a_cluster_of_two_gets_the_package_and_a_folder_that_one_does_not_see_is
             timeout=180,
         )
     finally:
-        for process in reversed(processes):
-            process.terminate()
         for process in processes:
+            for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+                child.kill()
             process.wait(30)
         shutil.rmtree(short, ignore_errors=True)
     told = done.stdout.splitlines()

@@ -46,7 +46,8 @@ class Manifest(Group, extra="ignore"):
     @model_validator(mode="after")
     def _whole(self) -> Manifest:
         widths = {len(self.mean), len(self.std), *(shard.width for shard in self.shards.values())}
-        if self.complete and (len(widths) > 1 or not self.shards or not self.encoder):
+        lacking = not self.shards or not self.encoder or "grid_size" not in self.model_fields_set
+        if self.complete and (len(widths) > 1 or lacking):
             raise ValueError("complete, but not whole")
         return self
 
