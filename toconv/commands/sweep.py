@@ -131,9 +131,12 @@ def _run(
     from toconv.hardware import keep_freed_memory  # start-up: torch
     from toconv.sweep.baselines import baseline_records
     from toconv.sweep.driver import Driver
+    from toconv.sweep.going_on import go_on
     from toconv.sweep.plan import check_trials_room
-    from toconv.sweep.request import check_request, record_request
+    from toconv.sweep.request import check_request
+    from toconv.sweep.search.earlier import learn
     from toconv.sweep.session import facts, start_tracking, stop_tracking
+    from toconv.sweep.terminal.tables import show_changes
     from toconv.tokens.encoding import prepare_store
     from toconv.tracking.tracker import check_access, say_store
 
@@ -150,10 +153,14 @@ def _run(
     check_access(asked.base.experiment)
     check_trials_room(asked, paths)
     keep_freed_memory()
+    learnt = learn(asked, paths.root.parent)
     store = prepare_store(asked.base, before_encoding)
-    record_request(asked, paths, store.name, facts(asked.base.data))
+    show_changes(*go_on(asked, paths, store.name, facts(asked.base.data)))
     announcement.tell()
     driver = Driver(asked, paths, store, store.name)
+    driver.ledger.learn(learnt.trials)
+    for line in learnt.told:
+        console.print(line)
     driver.on_first_failure = lambda name, why: notifier.send(Event.FIRST_FAILURE, f"{name}: {why}")
     if asked.file.baselines:
         driver.baselines = baseline_records(asked, store)

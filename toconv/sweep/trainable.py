@@ -1,6 +1,8 @@
 """One trial on a worker: opened from plain values, stepped epoch by epoch. Knows no Ray."""
 
+import math
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,13 @@ from toconv.hardware import keep_freed_memory, limit_threads, resolve_device, se
 from toconv.paths import TrialPaths, write_atomic
 from toconv.redaction import redact
 from toconv.settings import Settings
+from toconv.sweep.file import Sweep
 from toconv.sweep.watchdog import Watchdog
 from toconv.tokens.store import TokenStore
 from toconv.training.epochs import Epoch
 from toconv.training.loop import OnLog, Training
 from toconv.training.resumable import ResumableTraining
+from toconv.training.warm_restart import Extended
 
 LOCK_SECONDS = 30.0  # a worker outlives a killed driver by seconds
 
@@ -30,6 +34,17 @@ class TrialInputs:
     folder: str
     threads: int
     minutes: float | None = None  # that it may take
+    extends: tuple[str, int] | None = None  # the checkpoint of the trial whose end it begins at, and its epoch
+
+
+def trial_inputs(
+    sweep: Sweep, params: Mapping[str, Any], store: Path, folder: TrialPaths, extends: tuple[str, int] | None = None
+) -> TrialInputs:
+    settings = sweep.settings(params).model_dump(mode="json")
+    if Path(settings["encoder"]["weights"]).is_file():  # a worker has a working directory of its own
+        settings["encoder"]["weights"] = str(Path(settings["encoder"]["weights"]).resolve())
+    threads = max(1, math.floor(sweep.file.resources.cpu))
+    return TrialInputs(settings, str(store), str(folder.folder), threads, sweep.file.limits.trial_minutes, extends)
 
 
 class RunningTrial:
@@ -54,7 +69,8 @@ class RunningTrial:
         keep_freed_memory()
         training = Training(settings, TokenStore(Path(inputs.store)), resolve_device(settings.hardware))
         self.stated = training.stated  # what the machine decided of it
-        self._resumable = ResumableTraining.adopt(training, self.paths)
+        extends = Extended(Path(inputs.extends[0]), inputs.extends[1]) if inputs.extends else None
+        self._resumable = ResumableTraining.adopt(training, self.paths, extends)
         self._epochs = self._resumable.epochs(on_log)
 
     def next_epoch(self) -> Epoch:
