@@ -197,6 +197,22 @@ def test_each_change_is_kept_with_its_time_and_user(grown):
     assert first["at"] <= second["at"] and "user" in first
 
 
+def test_a_condition_that_changed_leaves_out_what_it_excludes(grown):
+    kind, heads = "model.decoder.kind", "model.decoder.heads"
+    search = {kind: {"choices": ["conv", "attention"]}, heads: {"choices": [1, 2], "when": {kind: "attention"}}}
+    sweep = grown(search=search, trials=3, sampler="grid")
+    first = {(p.params[kind], p.params.get(heads)): p.trial_id for p in sweep.run()}
+    sweep.start(
+        grid=GRID, settings={kind: "attention"}, search={heads: {"choices": [1, 2, 4]}}, trials=4, sampler="grid"
+    )
+    outside = {known for known, t in sweep.kept().items() if t.user_attrs["outside"]}
+    assert outside == {first["conv", None]}
+    assert [p.params for p in sweep.run()] == [{K: 2, heads: 4}]
+    found = rows(sweep)
+    assert found[first["conv", None]][kind] == "conv" and found[first["attention", 2]][kind] == "attention"
+    assert identities(sweep) == [t.proposal.trial_id for t in sweep.trials()]
+
+
 class Killed(BaseException):
     pass
 

@@ -163,7 +163,7 @@ def _run(
         console.print(line)
     driver.on_first_failure = lambda name, why: notifier.send(Event.FIRST_FAILURE, f"{name}: {why}")
     if asked.file.baselines:
-        driver.baselines = baseline_records(asked, store)
+        driver.baselines = baseline_records(asked, store, driver.ledger.trials())
     tracker = start_tracking(driver)
     try:
         _run_trials(driver, cluster, announcement)

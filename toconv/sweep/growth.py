@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from toconv.config import flat, shown
+from toconv.ranges import Moment
 from toconv.settings import Group, as_declared, changes_a_number
 from toconv.sweep.file import OF_TOKENS, Cell, Sweep
 from toconv.sweep.schema import SweepFile
@@ -39,9 +41,16 @@ class Change(Group):
 class Growth(Group):
     """A start that went on with another file."""
 
-    at: float  # seconds since the epoch
+    at: Moment  # seconds since the epoch
     user: str | None
     changes: tuple[Change, ...]
+
+    @property
+    def says(self) -> str:
+        """`by alice at 2026-11-28 20:01:05 UTC (trials: 4, now 8)`"""
+        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.at))
+        told = "; ".join(f"{c.key}: {c.was}, now {c.now}" for c in self.changes)
+        return f"by {self.user or 'somebody'} at {when} ({told})"
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def recorded_driver(paths: SweepPaths) -> Driver:
     driver = Driver(sweep, paths, sweep.base.data.tokens_dir.resolve() / fingerprint, fingerprint)
     if sweep.file.baselines:
         known = [r for r in _earlier_results(paths) if r.kind == Kind.BASELINE]  # measured by earlier code, perhaps
-        known += recorded_baselines(sweep, driver.store)
+        known += recorded_baselines(sweep, driver.store, driver.ledger.trials())
         driver.baselines = list({(r.tokens, r.name): r for r in known}.values())
     return driver
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from toconv.errors import MachineryError, TrainingFailed, first_line, out_of_memory
+from toconv.errors import CheckpointError, MachineryError, TrainingFailed, first_line, out_of_memory
 from toconv.hardware import keep_freed_memory, limit_threads, resolve_device, set_tf32
 from toconv.paths import TrialPaths, write_atomic
 from toconv.redaction import redact
@@ -61,7 +61,7 @@ class RunningTrial:
             raise MachineryError(f"{self.paths.folder}: another process trains in this folder") from error
         self.epochs_asked, self.stated = settings.training.epochs, ""  # nothing of one that is overdue
         self._watchdog = Watchdog(self.paths, inputs.minutes)
-        self.overdue = self._watchdog.barked
+        self.overdue, self.cannot_begin = self._watchdog.barked, ""
         if self.overdue:
             return
         limit_threads(settings.hardware, inputs.threads)
@@ -70,8 +70,11 @@ class RunningTrial:
         training = Training(settings, TokenStore(Path(inputs.store)), resolve_device(settings.hardware))
         self.stated = training.stated  # what the machine decided of it
         extends = Extended(Path(inputs.extends[0]), inputs.extends[1]) if inputs.extends else None
-        self._resumable = ResumableTraining.adopt(training, self.paths, extends)
-        self._epochs = self._resumable.epochs(on_log)
+        try:
+            self._resumable = ResumableTraining.adopt(training, self.paths, extends)
+            self._epochs = self._resumable.epochs(on_log)
+        except CheckpointError as error:
+            self.cannot_begin = str(error)
 
     def next_epoch(self) -> Epoch:
         """The next epoch, or the last one again where all are done."""
@@ -79,7 +82,7 @@ class RunningTrial:
 
     def close(self) -> None:
         self._watchdog.stop()
-        if not self.overdue:
+        if not (self.overdue or self.cannot_begin):
             self._epochs.close()
         self._lock.release()
 
@@ -89,6 +92,8 @@ def step(trial: RunningTrial) -> dict[str, Any]:
     (`machinery`) is no verdict on the trial: it goes on at the next start."""
     if trial.overdue:
         return {"failed": f"over limits.trial_minutes; where it was: {trial.paths.error}", "overdue": True}
+    if trial.cannot_begin:
+        return {"failed": trial.cannot_begin}
     try:
         epoch = trial.next_epoch()
     except TrainingFailed as error:
