@@ -19,7 +19,7 @@ def trials(values, violated=()):
     ]
 
 
-def counted(costs, reference, low, steps=400):
+def counted(costs, reference, low, steps=200):
     """The share of a fine lattice between `low` and the reference that some point is better than, times its volume."""
     axes = [a + (b - a) * (np.arange(steps) + 0.5) / steps for a, b in zip(low, reference, strict=True)]
     lattice = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
@@ -40,7 +40,7 @@ def test_it_is_the_volume_that_is_counted_box_by_box(seed):
     assert dict(found.reference) == pytest.approx({"distortion": reference[0], "cosine": -reference[1]})
     for n, volume in zip(range(first, 10), found.values, strict=True):
         counts = [c for i, c in enumerate(costs[:n]) if i != 6]
-        assert volume == pytest.approx(counted(counts, reference, costs.min(0) - 0.01), rel=0.02)
+        assert volume == pytest.approx(counted(counts, reference, costs.min(0) - 0.01), rel=0.03)
     assert list(found.values) == sorted(found.values), "what is covered stays covered"
 
 

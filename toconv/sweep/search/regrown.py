@@ -57,7 +57,7 @@ def _entered(
         system |= {f"{CONSTRAINT}{key}": by for key, by in violations(now.file.constraints, measured).items()}
     return FrozenTrial(
         number=trial.number,
-        trial_id=trial._trial_id,
+        trial_id=-1,  # the new storage gives one
         state=trial.state,
         value=None,
         values=_values(facts["trial_id"], now, measured) if is_complete else None,
