@@ -11,6 +11,7 @@ from toconv.analysis.records import State
 from toconv.errors import RequestError, SealBroken
 from toconv.sweep import going_on
 from toconv.sweep.going_on import go_on, settle
+from toconv.sweep.own_measure import Evaluated, keep
 from toconv.sweep.search.ledger import Ledger
 from toconv.training.identity import trial_id
 
@@ -156,6 +157,27 @@ def test_an_objective_that_was_not_measured_is_refused_and_nothing_changes(grown
         sweep.start(grid=GRID, search=WIDE, trials=4, objectives={"embedding_agreement": "maximize"})
     settle(sweep.paths)
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_users_own_measure_becomes_an_objective_where_each_trial_has_it(grown):
+    own = {"function": "a:b", "metric": "accuracy", "on": "trials"}
+    same = {"grid": GRID, "search": WIDE, "trials": 4, "evaluation": own}
+    sweep = grown(trials=2)
+    sweep.run()
+    sweep.start(**same)
+    asked = sweep.driver.sweep.file.evaluation
+    *measured_of, left_out = [t.proposal.trial_id for t in sweep.trials()]
+
+    def found(accuracy):
+        return Evaluated(key=asked.key, asked=asked.asked, metrics={"accuracy": accuracy}, seconds=1.0)
+
+    for known in measured_of:
+        keep(sweep.paths.trial(known), found(0.5))
+    with pytest.raises(RequestError, match=f"objectives.accuracy: was not measured of trial {left_out}"):
+        sweep.start(**same, objectives={"accuracy": "maximize"})
+    keep(sweep.paths.trial(left_out), found(0.25))
+    sweep.start(**same, objectives={"accuracy": "maximize"})
+    assert [t.values for t in sweep.trials()] == [{"accuracy": 0.5}, {"accuracy": 0.25}]
 
 
 def test_points_to_start_with_that_were_added_are_next_and_those_tried_are_not_tried_again(grown):
