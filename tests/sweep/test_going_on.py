@@ -155,7 +155,7 @@ def test_an_objective_that_was_not_measured_is_refused_and_nothing_changes(grown
     before = {path: path.read_bytes() for path in (sweep.paths.request, sweep.paths.study)}
     with pytest.raises(RequestError, match=r"objectives.embedding_agreement: was not measured of trial \w+"):
         sweep.start(grid=GRID, search=WIDE, trials=4, objectives={"embedding_agreement": "maximize"})
-    settle(sweep.paths)
+    settle(sweep.paths, 0)
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -261,11 +261,23 @@ def test_a_driver_killed_while_a_sweep_grows_leaves_the_old_or_the_new_one(grown
             go_on(asked, sweep.paths, TOKENS, {})
     if moment != "before it is moved":  # what it was goes on as if nothing had been asked
         sweep.start(grid=GRID, search=WIDE, trials=4)
-        assert {t.proposal.trial_id for t in sweep.trials()} == first and sweep.changes == []
+        assert {t.proposal.trial_id for t in sweep.trials()} == first and not sweep.changes
     sweep.start(grid=GRID, search={LAMBDA: {"choices": [1.0, 2.0]}}, trials=5)
     assert {t.proposal.trial_id for t in sweep.trials()} == first
     assert sweep.run()[0].params[LAMBDA] in {1.0, 2.0}
     assert not list(sweep.paths.root.glob("study.*.db"))
+
+
+def test_what_a_killed_driver_left_of_a_ledger_is_not_taken_for_a_later_one(grown, monkeypatch):
+    sweep = grown(trials=1)
+    first = sweep.run()
+    with monkeypatch.context() as patched:
+        patched.setattr(going_on, "record_request", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            go_on(sweep.asked(grid={K: [3]}, search=NARROW, trials=1), sweep.paths, TOKENS, {})
+    sweep.start(grid=GRID, search=WIDE, trials=2)  # the next growth, which needs no new ledger
+    (kept,) = sweep.trials()
+    assert kept.proposal == first[0] and len(sweep.run()) == 1
 
 
 def test_results_that_were_altered_are_told_before_the_ledger_changes(grown):
@@ -281,7 +293,7 @@ def test_results_that_were_altered_are_told_before_the_ledger_changes(grown):
     [
         ({"settings": {"training.epochs": 4}}, "toconv extend tiny --epochs 4 .*training.epochs: was 3, now 4"),
         ({"grid": {K: [2], "training.epochs": [3, 4]}}, "toconv extend.*training.epochs: was 3, now each of 3, 4"),
-        ({"settings": {"loss.ae_weight": 0.5}}, "loss.ae_weight: was 1.0, now 0.5"),
+        ({"settings": {"loss.ae_weight": 0.5}}, "put both under grid. .*loss.ae_weight: was 1.0, now 0.5"),
     ],
 )
 def test_what_changes_the_meaning_of_finished_numbers_is_refused_with_what_to_do(grown, changes, told):

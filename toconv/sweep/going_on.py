@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from toconv.paths import SweepPaths
 from toconv.sweep.evaluations import Evaluations
 from toconv.sweep.file import Sweep
 from toconv.sweep.growth import Change, Identify, touches_ledger
-from toconv.sweep.recorded import recorded_sweep
-from toconv.sweep.request import check_request, grown, record_request
+from toconv.sweep.request import check_request, record_request
 from toconv.sweep.seal import check_seals
 from toconv.sweep.search.ledger import Ledger
 from toconv.sweep.search.regrown import write_grown
@@ -20,30 +20,28 @@ from toconv.training.epochs import read_epochs
 from toconv.training.identity import trial_id
 
 
-def go_on(sweep: Sweep, paths: SweepPaths, fingerprint: str, facts: Mapping[str, Any]) -> tuple[list[Change], str]:
+def go_on(sweep: Sweep, paths: SweepPaths, fingerprint: str, facts: Mapping[str, Any]) -> tuple[Sequence[Change], str]:
     """Write sweep.yaml, and before that a new ledger where the old one's trials lie otherwise in what is asked for now.
     Returns what has changed, and what becomes of those trials. Raises RequestError where it would change what finished
     numbers mean, SealBroken where these are not as they were."""
-    settle(paths)
-    changes, told = check_request(sweep, paths, fingerprint), ""
-    if changes and paths.study.exists():
-        earlier, _ = recorded_sweep(paths)
-        if touches_ledger(earlier.file, sweep.file):
-            told = _regrow(earlier, sweep, paths, fingerprint)
-    record_request(sweep, paths, fingerprint, facts)
-    settle(paths)
-    return changes, told
-
-
-def settle(paths: SweepPaths) -> None:
-    """Put the ledger that sweep.yaml tells of into its place: it is written before, and moved after."""
-    with suppress(FileNotFoundError):  # it is there already
-        os.replace(paths.next_study(len(grown(paths))), paths.study)
-
-
-def _regrow(earlier: Sweep, sweep: Sweep, paths: SweepPaths, fingerprint: str) -> str:
-    target = paths.next_study(len(grown(paths)) + 1)
+    earlier, told = check_request(sweep, paths, fingerprint), ""
+    settle(paths, len(earlier.growths))
+    target = paths.next_study(len(earlier.growths) + 1)
     target.unlink(missing_ok=True)  # of a driver that was killed before sweep.yaml told of it
+    if earlier.sweep and paths.study.exists() and touches_ledger(earlier.sweep.file, sweep.file):
+        told = _regrow(earlier.sweep, sweep, paths, target, fingerprint)
+    settle(paths, record_request(sweep, paths, fingerprint, facts, earlier))
+    return earlier.changes, told
+
+
+def settle(paths: SweepPaths, growths: int) -> None:
+    """Put the ledger of so many growths, of which sweep.yaml tells, into its place: it is written before, and moved
+    after."""
+    with suppress(FileNotFoundError):  # it is there already
+        os.replace(paths.next_study(growths), paths.study)
+
+
+def _regrow(earlier: Sweep, sweep: Sweep, paths: SweepPaths, target: Path, fingerprint: str) -> str:
     was = Ledger(earlier, paths.study, identity(earlier, fingerprint))
     try:
         check_seals(paths, was.trials(), Evaluations(earlier.file, paths))

@@ -3,7 +3,7 @@
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -101,7 +101,7 @@ def _names(base: Settings) -> int:
     return min(base.training.keep_last_n, -(-base.training.epochs // base.training.checkpoint_every)) + 2
 
 
-def _check(sweep: Sweep, paths: SweepPaths, pictures: Splits) -> tuple[bool, list[Change]]:
+def _check(sweep: Sweep, paths: SweepPaths, pictures: Splits) -> tuple[bool, Sequence[Change]]:
     """Refuse whatever a start would refuse in its first minute; returns whether the tokens are there already, and what
     has changed since the sweep last began."""
     base = sweep.base
@@ -120,7 +120,7 @@ def _check(sweep: Sweep, paths: SweepPaths, pictures: Splits) -> tuple[bool, lis
     if not stored:
         check_room(base, pictures, store)
         check_pictures(base.data, pictures)
-    return stored, check_request(sweep, paths, store.name)
+    return stored, check_request(sweep, paths, store.name).changes
 
 
 def show_plan(sweep: Sweep, paths: SweepPaths) -> None:

@@ -73,11 +73,9 @@ def written_in(paths: SweepPaths, found: dict[str, Any]) -> Written:
 
 def recorded_sweep(paths: SweepPaths) -> tuple[Sweep, str]:
     """The request that sweep.yaml holds, and the fingerprint of its tokens. Raises as `read_request` does."""
-    content = read_request(paths)
-    return sweep_in(paths, content), written_in(paths, content).definition.fingerprint
+    found = written_in(paths, read_request(paths))
+    return sweep_of(found), found.definition.fingerprint
 
 
-def sweep_in(paths: SweepPaths, content: dict[str, Any]) -> Sweep:
-    """The request that this content of sweep.yaml holds."""
-    found = written_in(paths, content)
+def sweep_of(found: Written) -> Sweep:
     return Sweep(found.request, found.overrides, found.base, found.question)
