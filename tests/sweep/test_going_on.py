@@ -159,6 +159,7 @@ def test_an_objective_that_was_not_measured_is_refused_and_nothing_changes(grown
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.slow
 def test_a_users_own_measure_becomes_an_objective_where_each_trial_has_it(grown):
     own = {"function": "a:b", "metric": "accuracy", "on": "trials"}
     same = {"grid": GRID, "search": WIDE, "trials": 4, "evaluation": own}
@@ -239,6 +240,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["while the new ledger is written", "before sweep.yaml", "before it is moved"])
 def test_a_driver_killed_while_a_sweep_grows_leaves_the_old_or_the_new_one(grown, monkeypatch, moment):
     sweep = grown()

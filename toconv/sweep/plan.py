@@ -25,8 +25,7 @@ from toconv.sweep.lock import check_alone
 from toconv.sweep.own_measure import OwnMeasure
 from toconv.sweep.preflight import check_cluster, check_fits, joined, usable
 from toconv.sweep.request import check_request
-from toconv.sweep.search.earlier import learn
-from toconv.sweep.terminal.tables import show_changes
+from toconv.sweep.terminal.changes import show_changes
 from toconv.tokens.encoder_files import check_files
 from toconv.tokens.encoding import check_pictures, check_room, estimated_bytes, store_folder
 from toconv.tokens.images import Splits, list_splits
@@ -136,9 +135,8 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
         f"{file.name}: {trials} trials in {len(cells)} cell(s), sampler {file.sampler}, "
         f"{base.training.epochs} epochs each, into {paths.root}"
     )
-    for line in learn(sweep, paths.root.parent).told:
-        console.print(line)
     show_changes(changes)
+    say_learnt(sweep, paths)
     of_splits = ", ".join(f"{n} {split}" for split, n in splits.items())
     console.print(f"{base.encoder.stated}; images: {of_splits}")
     console.print(_table(sweep, costs))
@@ -168,6 +166,15 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
 
     if file.evaluation:
         console.print(_evaluation(sweep, file.evaluation, trials))
+
+
+def say_learnt(sweep: Sweep, paths: SweepPaths) -> None:
+    """What `learn_from` comes to. Raises RequestError where it names what cannot be learnt from."""
+    if sweep.file.learn_from:
+        from toconv.sweep.search.earlier import learn  # start-up: Optuna, which a dry run needs for this alone
+
+        for line in learn(sweep, paths.root.parent).told:
+            console.print(line)
 
 
 def _evaluation(sweep: Sweep, asked: OwnMeasure, trials: int) -> str:

@@ -13,27 +13,12 @@ from toconv.analysis.results import own_metrics
 from toconv.analysis.seeds import CONFIDENCE, summarise
 from toconv.evaluation.metrics import GIVEN, GIVEN_NOTE, TEST, Place, names_in
 from toconv.progress import console
-from toconv.sweep.growth import Change
 
 WIDEST_NAME, WIDEST_METRIC = 12, 10  # columns; longer words of a heading stand below each other
 MOST_METRICS = 5
 TESTED = [TEST.prefix + metric.name for metric in (FIDELITY, READER)]  # with their intervals, as many as fit
 MOST_LINES = 18  # of a table
 BASELINES = [*REFERENCES]  # beside what was trained; the others are in results.csv
-
-
-def show_changes(changes: Sequence[Change], told: str = "") -> None:
-    """What of a sweep's file is not as it was at its last start, and what becomes of the trials so far."""
-    if not changes:
-        return
-    table = Table(title="what has changed since the last start", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for name in ("key", "was", "now", "what it does"):
-        table.add_column(name, overflow="fold")
-    for change in changes:
-        table.add_row(*map(Text, (change.key, change.was, change.now, change.does)))
-    console.print(table)
-    if told:
-        console.print(told)
 
 
 def show_results(records: Sequence[TrialRecord], objectives: Mapping[str, str]) -> None:
