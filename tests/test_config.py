@@ -140,7 +140,10 @@ def test_the_sweep_file_of_the_documentation_is_one(tmp_path):
     text = (REPOSITORY / "docs" / "sweep_file.md").read_text().split("```yaml\n")[1].split("```")[0]
     (tmp_path / "mine.yaml").write_text(text)
     sweep = load_sweep(tmp_path / "mine.yaml", [])
-    assert set(SweepFile.model_fields) - set(yaml.safe_load(text)) == {"resources", "baselines", "evaluation"}
+    assert set(SweepFile.model_fields) - set(yaml.safe_load(text)) == {
+        *("resources", "baselines", "evaluation"),
+        *("learn_from", "stop_when"),  # docs/steering.md
+    }
     assert sweep.planned_trials() == 16 and sweep.file.search["model.decoder.heads"].when
 
 

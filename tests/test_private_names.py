@@ -52,6 +52,14 @@ def rays_node(name: str) -> None:
     assert isinstance(Node.gcs_address, property) and isinstance(Node.raylet_socket_name, property)
 
 
+def optunas_hypervolume(name: str) -> None:
+    import numpy as np
+    from optuna._hypervolume import compute_hypervolume
+
+    points, reference = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([2.0, 2.0])
+    assert compute_hypervolume(points, reference) == 3.0
+
+
 def optunas_storage(name: str) -> None:
     import optuna
 
@@ -163,12 +171,18 @@ TABLE = [
         rays_token,
     ),
     PrivateName(
+        "optuna._hypervolume.compute_hypervolume",
+        "sweep/search/hypervolume.py",
+        "the hypervolume as Optuna draws it (plot_hypervolume_history), without plotly and of trials as we choose them",
+        optunas_hypervolume,
+    ),
+    PrivateName(
         "optuna.Study._storage",
-        "sweep/search/ledger.py",
+        "sweep/search/studies.py",
         "a trial's end is written by its number, after a restart too; Study.tell takes trials of this process alone",
         optunas_storage,
     ),
-    PrivateName("optuna.trial.FrozenTrial._trial_id", "sweep/search/ledger.py", "as Study._storage", optunas_storage),
+    PrivateName("optuna.trial.FrozenTrial._trial_id", "sweep/search/studies.py", "as Study._storage", optunas_storage),
     PrivateName(
         "transformers.PreTrainedConfig._name_or_path",
         "integrations/vision_tower.py",

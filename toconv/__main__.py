@@ -19,6 +19,7 @@ COMMANDS = {  # a file each in toconv/commands
     "pause": "begin nothing new: NAME",
     "resume": "go on after a pause: NAME",
     "slots": "how many trials run at a time: NAME COUNT",
+    "extend": "train trials for more epochs: NAME --epochs COUNT --trials best:N|ID …",
     "train": "one training: [key=value …] [resume=PATH]",
     "export": "a trial as a compressor that others can use: NAME --k K --to DIR",
     "compress": "pictures → compressed tokens and error maps: PICTURE… --checkpoint DIR [--output DIR]",

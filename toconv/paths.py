@@ -95,6 +95,10 @@ class SweepPaths:
         """Of the sweep of that name in the working directory."""
         return cls(OUTPUTS.resolve() / name)
 
+    def next_study(self, growths: int) -> Path:
+        """The ledger as it is to be once sweep.yaml tells of so many growths."""
+        return self.root / f"study.{growths}.db"
+
     def recommended_at(self, k: int) -> Path:
         return self.recommended / f"k{k}"
 

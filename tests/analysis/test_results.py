@@ -28,6 +28,7 @@ def test_results_have_the_columns_of_the_contract_and_every_value_in_full(tmp_pa
         "cosine",
         "violates",
         "steered",
+        "extension",
         "device_seconds",
         "mlflow_run_id",
     ]
@@ -47,7 +48,7 @@ def test_what_the_user_measured_comes_after_what_toconv_measured(tmp_path):
     write_results(tmp_path / "results.csv", records, {}, [])
     head, first, second = (tmp_path / "results.csv").read_text().splitlines()
     assert head.split(",")[11:] == ["L_total", "test_cosine", "a_last", "accuracy", *LAST]
-    assert first.split(",")[-6:-4] == ["2.0", "0.25"] and second.split(",")[-6:-4] == ["", ""]
+    assert first.split(",")[-7:-5] == ["2.0", "0.25"] and second.split(",")[-7:-5] == ["", ""]
     assert read_results(tmp_path / "results.csv")[0].values == values
 
 

@@ -149,6 +149,38 @@ def test_raising_trials_extends_the_sweep(finished):
     assert len({r["trial_id"] for r in after} - before) == len(SIZES)
 
 
+def test_it_goes_on_with_a_changed_file_and_trains_for_more_epochs_what_was_asked_for_meanwhile(finished):
+    folder, path, _ = finished
+    before = {r["trial_id"]: r for r in trial_rows(folder)}
+    asked = toconv_command(folder, "extend", "tiny", "--epochs", "4", "--trials", "best:1")
+    assert asked.returncode == 0 and "its next start does it" in asked.stdout, asked.stderr
+    trials = TRIALS + 2
+    done = run(folder, path, f"trials={trials}", "training.n_critic=2", "grid.model.compressor.output_grid_size=[2]")
+    assert done.returncode == 0, done.stderr
+    told = done.stdout
+    assert "what has changed since the last start" in told and "3: nothing more is drawn" in told
+    assert "trials so far lie in the space as it is now" in told and "extended/0" in told
+    after = {r["trial_id"]: r for r in trial_rows(folder)}
+    assert all(after[known]["distortion"] == row["distortion"] for known, row in before.items())
+    new = [row for known, row in after.items() if known not in before]
+    assert {(row["tokens"], row["training.n_critic"]) for row in new} == {("4", "2")}
+    longer = [r for r in rows(folder) if r["kind"] == "extended"]
+    assert [r["tokens"] for r in longer] == ["4", "9"] and all(r["state"] == "complete" for r in longer)
+    for row in longer:
+        of = row["extension"].split("the end of ")[1].split(",")[0]
+        trial_folder = folder / "outputs" / "tiny" / "trials" / row["trial_id"]
+        assert epochs_of(trial_folder) == [1, 2, 3, 4] and of in before
+        assert (
+            (trial_folder / "metrics.jsonl")
+            .read_text()
+            .startswith((folder / "outputs" / "tiny" / "trials" / of / "metrics.jsonl").read_text())
+        )
+    _, runs = mlflow_runs(f"sqlite:///{folder}/mlflow.db")
+    assert {r.data.tags["extension"] for r in runs if "extension" in r.data.tags} == {r["extension"] for r in longer}
+    report = (folder / "outputs" / "tiny" / "report.html").read_text()
+    assert "Trained for more epochs" in report and "training.n_critic: 1 to 3, now 2" in report
+
+
 def test_another_sweep_takes_over_what_is_finished_and_trains_nothing(finished):
     folder, path, _ = finished
     done = run(folder, path, "name=other")

@@ -239,3 +239,12 @@ def test_the_rows_say_what_gives_no_grid_and_what_saves_the_encoder():
     notes = [("no grid", tome), ("saves the encoder too", smaller)]
     assert not any(note in page(content([pool])) for note, _ in notes)
     assert all(note in page(content([pool, r])) for note, r in notes)
+
+
+def test_trials_for_more_epochs_stand_beside_those_that_they_extend_and_on_no_front():
+    how = "5 epochs: from the end of a, epoch 3, with the schedule begun anew"
+    longer = record("x", 16, 0.1, kind=Kind.EXTENDED, name="extended/0", extends="a", extension=how)
+    made = content([record("a", 16, 0.2), longer])
+    html = page(made)
+    assert how in html and "it is not what so many epochs from the start give" in html
+    assert made.front == {"a"} and made.recommended[16].trial_id == "a" and Reader(html).wrong == []

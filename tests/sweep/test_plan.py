@@ -16,6 +16,8 @@ from toconv.sweep import plan
 from toconv.sweep.file import load_sweep
 from toconv.sweep.plan import matched
 from toconv.sweep.request import record_request
+from toconv.tokens.encoding import store_folder
+from toconv.tokens.images import list_splits
 
 
 @pytest.fixture
@@ -136,6 +138,20 @@ def test_pictures_that_cannot_be_read_are_named_before_anything_is_encoded(dry_r
     with pytest.raises(DataError, match="pixels, data.max_pixels=9") as refused:
         dry_run("data.max_pixels=9")
     assert len(refused.value.mistakes) == 12 and not list(dry_run.paths.root.parent.glob("tokens/*"))
+
+
+def test_what_has_changed_since_a_start_is_told(dry_run, capsys):
+    asked = load_sweep(dry_run.file, ["trials=1"])
+    record_request(asked, dry_run.paths, store_folder(asked.base, list_splits(asked.base.data)).name, {})
+    dry_run("training.n_critic=2")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "what has changed since the last start" in told
+    assert "training.n_critic 1 to 3 2 fixed in the trials to come" in told and "trials 1 2" in told
+
+
+def test_an_earlier_study_that_is_none_is_refused(dry_run):
+    with pytest.raises(RequestError, match="learn_from=nothing: .*holds no sweep"):
+        dry_run("learn_from=[nothing]")
 
 
 def test_a_disk_without_room_is_told_before_work(dry_run, monkeypatch):

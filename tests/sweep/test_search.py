@@ -318,3 +318,31 @@ def test_a_file_is_the_ledger_of_a_sweep_or_is_not_and_stays_as_it_is(ledger, tm
     assert is_ledger(path, "tiny")
     assert not any(is_ledger(p, name) for p, name in ((path, "tin"), (gone, "tiny"), (other, "tiny")))
     assert not gone.exists() and other.read_bytes() == before
+
+
+def test_what_the_settings_refused_and_what_no_machine_holds_is_told_to_tpe_as_infeasible(composing):
+    """As Optuna's TPE takes it: a pruned trial that misses a constraint; at most as many as there are results."""
+    search = {**ATTENTION, HEADS: {"low": 1, "high": 64}, WIDTH: {"low": 64, "high": 256}}
+    one = composing(search=search, trials=14, sampler="tpe")
+    told = []
+    add = optuna.Study.add_trials
+
+    def noted(study, trials):
+        told.append([t for t in trials if t.constraints.get("feasible")])
+        add(study, trials)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(optuna.Study, "add_trials", noted)
+        for n in range(13):
+            proposal = one.propose({})
+            if n == 3:
+                one.fail(proposal, "out of memory", infeasible=True)
+            else:
+                one.complete(proposal, {"distortion": float(n), "perception": 0.0})
+    assert not any(told[:11]), "before TPE learns from ten results"
+    for trials, results in zip(told[11:], (10, 11), strict=True):
+        assert 0 < len(trials) <= results and all(t.state.name == "PRUNED" for t in trials)
+    refused = [t.params for t in told[-1] if t.params[WIDTH] % t.params[HEADS]]
+    failed = next(t.proposal.params for t in one.trials() if t.state is State.FAILED)
+    assert len(refused) == len(told[-1]) - 1
+    assert [t.params for t in told[-1]][-1] == {key: failed[key] for key in search}

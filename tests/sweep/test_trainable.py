@@ -1,5 +1,7 @@
 """A trial on a worker: what becomes of what goes wrong."""
 
+from dataclasses import replace
+
 import torch
 
 from toconv.errors import MachineryError, TrainingFailed
@@ -59,3 +61,11 @@ def test_what_the_machine_did_is_there_as_soon_as_the_epoch_is(settings, tmp_pat
     assert [step(one)["complete"] for _ in range(3)] == [False, False, True]
     one.close()
     assert seen == [(1, [1]), (2, [1, 2]), (3, [1, 2, 3])]
+
+
+def test_an_extension_whose_beginning_cannot_be_read_has_failed_with_the_reason(settings, tmp_path):
+    tokens, lost = prepare_store(settings), tmp_path / "lost.pt"
+    inputs = TrialInputs(settings.model_dump(mode="json"), str(tokens), str(tmp_path / "trial"), 1)
+    one = RunningTrial(replace(inputs, extends=(str(lost), 1)))
+    assert step(one) == {"failed": f"{lost}: no such checkpoint"}
+    one.close()

@@ -13,7 +13,7 @@ from toconv.errors import RequestError
 from toconv.evaluation.metrics import HELD_OUT, METRICS
 
 Frame: TypeAlias = pd.DataFrame
-TEXTS = ("trial_id", "name", "kind", "state", "cell", "violates", "steered", "mlflow_run_id")
+TEXTS = ("trial_id", "name", "kind", "state", "cell", "violates", "steered", "extension", "mlflow_run_id")
 SECONDS = {"device_seconds": "seconds of training"}
 
 

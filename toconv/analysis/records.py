@@ -30,6 +30,7 @@ class Kind(StrEnum):
 
     TRIAL = "trial"
     FINALIST = "finalist"  # a trial of the front once more, with another seed
+    EXTENDED = "extended"  # a trial for more epochs, beside it: see `extension` for where it began
     BASELINE = "baseline"
 
 
@@ -52,6 +53,8 @@ class TrialRecord:
     violates: str = ""  # the constraints of the sweep that its values break
     skipped: bool = False  # given up by somebody, which is no failure
     finalist_of: str | None = None  # trial_id of the trial whose settings a finalist has
+    extends: str | None = None  # trial_id of the trial that an extended one trains for more epochs
+    extension: str = ""  # of an extended one: its epochs, and where it began
     kept: bool = False  # whether its checkpoints are there
     number: int | None = None  # Optuna's, within its study
     own: tuple[str, ...] = ()  # which of the values the user's own evaluation gave

@@ -16,7 +16,7 @@ from toconv.state_files import read_bytes
 FACTS = ("trial_id", "name", "kind", "state", "cell", "tokens")
 FIRST = names_in(Place.TABLE)  # of the metrics; the rest follows by name
 REMEDY = "toconv sync NAME, or the sweep's own command, writes it anew"
-LAST = ("violates", "steered", "device_seconds", "mlflow_run_id")
+LAST = ("violates", "steered", "extension", "device_seconds", "mlflow_run_id")
 
 
 def write_results(
@@ -28,7 +28,7 @@ def write_results(
     writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for record in records:
-        values = record.violates, record.steered, record.device_seconds, run_ids.get(record.trial_id)
+        values = record.violates, record.steered, record.extension, record.device_seconds, run_ids.get(record.trial_id)
         last = dict(zip(LAST, values, strict=True))
         writer.writerow({**facts(record), **record.params, **record.values, **last})
     write_atomic(path, text.getvalue())
@@ -77,6 +77,7 @@ def _record(row: Mapping[str, str]) -> TrialRecord:
         values=metrics,
         steered=row.get("steered") or "",
         violates=row.get("violates") or "",
+        extension=row.get("extension") or "",
         device_seconds=_finite(given["device_seconds"]) if "device_seconds" in given else None,
     )
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from toconv.sweep.cluster import Cluster, Task
     from toconv.sweep.driver import Driver
     from toconv.sweep.own_measure import OwnMeasure
+    from toconv.sweep.search.earlier import Learnt
     from toconv.tokens.shards import Claims, Shard
     from toconv.tracking.delivery import BackgroundTracker
 
@@ -131,12 +132,12 @@ def _run(
 ) -> ExitCode:
     from toconv.hardware import keep_freed_memory  # start-up: torch
     from toconv.sweep.baselines import baseline_records
-    from toconv.sweep.driver import Driver
     from toconv.sweep.encoding_tasks import encoding_tasks
     from toconv.sweep.nodes import check_nodes
     from toconv.sweep.plan import check_trials_room
-    from toconv.sweep.request import check_request, record_request
-    from toconv.sweep.session import facts, start_tracking, stop_tracking
+    from toconv.sweep.request import check_request
+    from toconv.sweep.search.earlier import learn
+    from toconv.sweep.session import start_tracking, stop_tracking
     from toconv.tokens.encoding import prepare_store
     from toconv.tracking.tracker import check_access, say_store
 
@@ -155,13 +156,12 @@ def _run(
     check_access(asked.base.experiment)
     check_trials_room(asked, paths)
     keep_freed_memory()
+    learnt = learn(asked, paths.root.parent)
     store = prepare_store(asked.base, before_encoding)
-    record_request(asked, paths, store.name, facts(asked.base.data))
-    announcement.tell()
-    driver = Driver(asked, paths, store, store.name)
+    driver = _opened(asked, paths, store, learnt, announcement)
     driver.on_first_failure = lambda name, why: notifier.send(Event.FIRST_FAILURE, f"{name}: {why}")
     if asked.file.baselines:
-        driver.baselines = baseline_records(asked, store)
+        driver.baselines = baseline_records(asked, store, driver.ledger.trials())
     tracker = start_tracking(driver)
     try:
         _run_trials(driver, cluster, announcement)
@@ -174,6 +174,22 @@ def _run(
     spent = driver.budget_spent() if driver.left() else None
     notifier.send(Event.BUDGET if spent else Event.ENDED, spent or "")
     return code
+
+
+def _opened(asked: Sweep, paths: SweepPaths, store: Path, learnt: Learnt, announcement: Announcement) -> Driver:
+    """The sweep in its folder, begun or gone on with."""
+    from toconv.sweep.driver import Driver  # start-up: torch
+    from toconv.sweep.going_on import go_on
+    from toconv.sweep.session import facts
+    from toconv.sweep.terminal.changes import show_changes
+
+    show_changes(*go_on(asked, paths, store.name, facts(asked.base.data)))
+    announcement.tell()
+    driver = Driver(asked, paths, store, store.name)
+    driver.ledger.learn(learnt.trials)
+    for line in learnt.told:
+        console.print(line)
+    return driver
 
 
 def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: Announcement) -> None:

@@ -18,6 +18,8 @@ from toconv.settings import DataSettings
 from toconv.sweep.driver import Driver
 from toconv.sweep.file import Sweep
 from toconv.sweep.inbox import Inbox
+from toconv.sweep.request import grown
+from toconv.sweep.stopping import Course
 from toconv.tokens.images import listed_and_skipped
 from toconv.tokens.manifest import SPLITS
 from toconv.tokens.store import TokenStore
@@ -38,6 +40,8 @@ class Content(Results):
     epochs: Mapping[str, Sequence[Epoch]] = field(default_factory=dict)  # {trial_id: of its training}
     error_maps: ErrorMaps = field(default_factory=ErrorMaps)
     skipped: Mapping[str, str] = field(default_factory=dict)  # {picture: why}, with data.unreadable=skip
+    courses: Mapping[str, Course] = field(default_factory=dict)  # {cell: of its hypervolume}, for `stop_when`
+    growths: Sequence[str] = ()  # starts with another file, and what changed
     steered: Sequence[str] = ()  # what was asked of the sweep while it ran, and what came of it
 
     @property
@@ -89,6 +93,8 @@ def gather(driver: Driver, facts: Mapping[str, Any]) -> Content:
         epochs={r.trial_id: read_epochs(r.paths.metrics) for r in records if r.folder},
         error_maps=compute_error_maps(driver.sweep.base, driver.store, recommended(records)),
         skipped=_skipped(driver.sweep.base.data),
+        courses={c.name: found for c in driver.sweep.cells() if (found := driver.ledger.course(c.name))},
+        growths=[growth.says for growth in grown(driver.paths)],
         steered=Inbox(driver.paths).history(),
     )
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from toconv.progress import bar, console, say
 from toconv.settings import GRID_SIZE, Group
 from toconv.state_files import read_bytes, read_json
 from toconv.sweep.file import Sweep
+from toconv.sweep.proposals import Trial
 from toconv.tokens.smaller_store import smaller_store
 from toconv.tokens.store import TokenStore
 
@@ -31,9 +33,10 @@ class Measured(Group):
     seconds: FiniteFloat
 
 
-def baseline_records(sweep: Sweep, store: Path) -> list[TrialRecord]:
-    """A record for each baseline at each k of the sweep, measured on the validation images."""
-    sizes = sweep.grid_sizes()
+def baseline_records(sweep: Sweep, store: Path, trials: Sequence[Trial] = ()) -> list[TrialRecord]:
+    """A record for each baseline at each k of the sweep, and of its trials so far, measured on the validation
+    images."""
+    sizes = _sizes(sweep, trials)
     missing, smaller = ([k for k in sizes if _measured(_path(store, k, *of)) is None] for of in ((), (SMALLER,)))
     if missing or smaller:
         tokens = TokenStore(store)
@@ -46,7 +49,7 @@ def baseline_records(sweep: Sweep, store: Path) -> list[TrialRecord]:
             for measured, path, k in steps:
                 _keep(path, measured(evaluation, k))
                 progress.advance(task)
-    records = recorded_baselines(sweep, store)
+    records = recorded_baselines(sweep, store, trials)
     if missing:
         shrunk = [" + ".join(f"{r.values[name]:g}" for name in SHRINKAGE) for r in records if r.name == "linear"]
         console.print(
@@ -68,11 +71,16 @@ def _encoded(sweep: Sweep, store: TokenStore, sizes: list[int]) -> list[int]:
     return [k for k in sizes if smaller_store(store, k) is not None]
 
 
-def recorded_baselines(sweep: Sweep, store: Path) -> list[TrialRecord]:
+def _sizes(sweep: Sweep, trials: Sequence[Trial]) -> list[int]:
+    """Trials of an earlier file of the sweep may have others than are asked for now."""
+    return sorted({*sweep.grid_sizes(), *(math.isqrt(sweep.tokens(t.proposal.params)) for t in trials)})
+
+
+def recorded_baselines(sweep: Sweep, store: Path, trials: Sequence[Trial] = ()) -> list[TrialRecord]:
     """Those that have been measured. Raises SealBroken where one was altered since."""
     found = (
         (k, name, measured)
-        for k in sweep.grid_sizes()
+        for k in _sizes(sweep, trials)
         for path in (_path(store, k), _path(store, k, SMALLER))
         for name, measured in (_measured(path) or {}).items()
     )

@@ -6,10 +6,9 @@ from pathlib import Path
 from toconv.analysis.records import label
 from toconv.paths import SweepPaths, TrialPaths
 from toconv.progress import bar, console
-from toconv.sweep.driver import trial_inputs
 from toconv.sweep.file import Sweep
 from toconv.sweep.search.ledger import Ledger
-from toconv.sweep.trainable import RunningTrial
+from toconv.sweep.trainable import RunningTrial, trial_inputs
 from toconv.training.folder import only_training
 from toconv.training.identity import trial_id
 

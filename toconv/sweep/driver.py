@@ -1,7 +1,6 @@
 """What the driver knows of a sweep: its trials, their results, and who is to be told. Knows no Ray."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,30 +10,23 @@ from typing import Any
 from toconv.analysis.pareto import costs, nondominated
 from toconv.analysis.records import Kind, State, TrialRecord
 from toconv.analysis.results import write_results
-from toconv.paths import SweepPaths, TrialPaths
+from toconv.paths import SweepPaths
 from toconv.settings import SEED, TEST
 from toconv.sweep.budget import Spent
 from toconv.sweep.constraints import violated
 from toconv.sweep.evaluations import Evaluations
+from toconv.sweep.extending import extension, kept_for_more_epochs
 from toconv.sweep.file import Sweep
 from toconv.sweep.inbox import Act, Note
 from toconv.sweep.proposals import Proposal, Trial
-from toconv.sweep.seal import check_seals, finish, intact, seal
+from toconv.sweep.seal import check_seals, finish, seal
 from toconv.sweep.search.ledger import Ledger
-from toconv.sweep.trainable import TrialInputs
-from toconv.sweep.trial_files import copy_trial, drop_checkpoints
+from toconv.sweep.trainable import TrialInputs, trial_inputs
+from toconv.sweep.trial_files import drop_checkpoints, take_over
 from toconv.tracking.delivery import BackgroundTracker
 from toconv.tracking.provenance import settings_of_tokens, settings_of_training
 from toconv.training.epochs import Epoch, read_epochs
 from toconv.training.identity import trial_id
-
-
-def trial_inputs(sweep: Sweep, params: Mapping[str, Any], store: Path, folder: TrialPaths) -> TrialInputs:
-    settings = sweep.settings(params).model_dump(mode="json")
-    if Path(settings["encoder"]["weights"]).is_file():  # a worker has a working directory of its own
-        settings["encoder"]["weights"] = str(Path(settings["encoder"]["weights"]).resolve())
-    threads = max(1, math.floor(sweep.file.resources.cpu))
-    return TrialInputs(settings, str(store), str(folder.folder), threads, sweep.file.limits.trial_minutes)
 
 
 class Driver:
@@ -46,6 +38,7 @@ class Driver:
         self._identities: dict[str, str] = {}
         self._settings = {**settings_of_training(sweep.base), **sweep.unsearched()}  # below a trial's parameters
         self.ledger = Ledger(sweep, paths.study, self.identify)
+        self._no_longer = self._fixed_since()
         self.evaluations = Evaluations(sweep.file, paths)
         check_seals(paths, self.ledger.trials(), self.evaluations)
         late = self.evaluations.late(self.ledger.trials())
@@ -71,19 +64,26 @@ class Driver:
         ids = [t.proposal.trial_id for t in self.ledger.trials()]
         return {known: epochs[-1] for known in ids if (epochs := read_epochs(self.paths.trial(known).metrics))}
 
-    def identify(self, params: Mapping[str, Any]) -> str:
-        """The trial_id of these parameters."""
-        key = json.dumps(dict(params), sort_keys=True)
+    def _fixed_since(self) -> dict[str, Any]:
+        """What trials of an earlier file of this sweep differ in and is fixed by now, as it is now."""
+        trials = (t.proposal for t in self.ledger.trials())
+        keys = dict.fromkeys(key for of in trials if of.is_searched for key in of.params)
+        return {key: self._settings[key] for key in keys if key not in self.sweep.searched() and key in self._settings}
+
+    def identify(self, params: Mapping[str, Any], extends: str | None = None) -> str:
+        """The trial_id of these parameters, of a training that begins at the end of the trial that it `extends`."""
+        key = json.dumps([dict(params), extends], sort_keys=True)
         if key not in self._identities:
-            self._identities[key] = trial_id(self.sweep.settings(params), self._fingerprint)
+            self._identities[key] = trial_id(self.sweep.settings(params), self._fingerprint, extends)
         return self._identities[key]
 
     def planned(self) -> int:
         """Trials and finalists of the whole sweep, as far as they are known."""
         trials = self.ledger.trials()
-        finalists = sum(t.proposal.finalist_of is not None for t in trials) + len(self._finalists_to_come())
-        drawn = sum(t.state is not State.FAILED for t in trials if not t.proposal.finalist_of)
-        return finalists + (drawn if self.finishing else max(drawn, self.sweep.planned_trials()))
+        again = sum(not t.proposal.is_searched for t in trials) + len(self._finalists_to_come())
+        drawn = Counter(t.proposal.cell for t in trials if t.state is not State.FAILED and t.proposal.is_searched)
+        planned = {} if self.finishing else self.sweep.planned
+        return again + sum(max(drawn[cell], planned.get(cell, 0)) for cell in {**drawn, **planned})
 
     def missing(self, cell: str) -> int:
         """How many trials of the cell are still to be drawn."""
@@ -127,16 +127,9 @@ class Driver:
         return None if self.finishing else self.ledger.propose(Counter(p.cell for p in self.open.values()))
 
     def _take_over(self, proposal: Proposal) -> bool:
-        """Enter the results of a trial that was finished already, here or in another sweep beside this one."""
-        own = self.paths.trial(proposal.trial_id)
-        if not intact(own):
-            own.finished.unlink(missing_ok=True)
-            others = (TrialPaths(path) for path in self.paths.root.parent.glob(f"*/trials/{proposal.trial_id}"))
-            found = next(filter(intact, others), None)
-            if found is None:
-                return False
-            copy_trial(found, own)
-        self.latest[proposal.trial_id] = read_epochs(own.metrics)[-1]
+        if not take_over(self.paths, proposal.trial_id):
+            return False
+        self.latest[proposal.trial_id] = read_epochs(self.paths.trial(proposal.trial_id).metrics)[-1]
         self.taken_over += 1
         return True
 
@@ -170,7 +163,9 @@ class Driver:
         return set(best.values())
 
     def inputs(self, proposal: Proposal) -> TrialInputs:
-        return trial_inputs(self.sweep, proposal.params, self.store, self.paths.trial(proposal.trial_id))
+        of, epoch = proposal.extends, proposal.from_epoch
+        extends = (str(self.paths.trial(of).latest), epoch) if of and epoch else None
+        return trial_inputs(self.sweep, proposal.params, self.store, self.paths.trial(proposal.trial_id), extends)
 
     def progressed(self, proposal: Proposal, epoch: Epoch) -> None:
         self.latest[proposal.trial_id] = epoch
@@ -225,9 +220,9 @@ class Driver:
         """Whether it is begun in the ledger, and not handed out by this start."""
         return proposal in self._adopted
 
-    def begin_next(self, proposal: Proposal) -> None:
-        """A proposal that is in the ledger already."""
-        self._adopted.insert(0, proposal)
+    def begin_next(self, *proposals: Proposal) -> None:
+        """Those are in the ledger already."""
+        self._adopted[:0] = proposals
 
     def released(self, proposal: Proposal) -> None:
         """Stopped without a verdict: the trial stays open in the ledger and goes on at the next start."""
@@ -257,7 +252,7 @@ class Driver:
         """Checkpoints stay for the front, for what is recommended, for what may be evaluated later and for whatever
         runs. Returns whose went."""
         due = {t.proposal.trial_id for t in trials if t.ended and not self.evaluations.keeps_checkpoint(t)}
-        due -= self.front(trials) | self._recommended(trials)
+        due -= self.front(trials) | self._recommended(trials) | kept_for_more_epochs(trials)
         return {trial_id for trial_id in due if drop_checkpoints(self.paths.trial(trial_id))}
 
     def _track(self, trial: Trial) -> None:
@@ -270,18 +265,20 @@ class Driver:
         epochs = read_epochs(paths.metrics)
         ended = trial.state in {State.COMPLETE, State.PRUNED} and epochs
         own = self.evaluations.metrics(trial)
-        same = {name: getattr(proposal, name) for name in ("trial_id", "name", "cell", "finalist_of", "number")}
+        names = ("trial_id", "name", "cell", "finalist_of", "extends", "number")
+        same = {name: getattr(proposal, name) for name in names}
         return TrialRecord(
             **same,
-            kind=Kind.FINALIST if proposal.finalist_of else Kind.TRIAL,
+            kind=Kind.FINALIST if proposal.finalist_of else Kind.EXTENDED if proposal.extends else Kind.TRIAL,
             state=trial.state,
             tokens=self.sweep.tokens(proposal.params),
-            params=dict(proposal.params),
+            params={**self._no_longer, **proposal.params},
             values={**epochs[-1].metrics, **own} if ended else {},
             device_seconds=epochs[-1].seconds if epochs else None,
             folder=paths.folder,
             reason=trial.reason,
             steered="; ".join(note.says for note in trial.steered),
+            extension=extension(proposal, self.sweep.epochs(proposal.params)),
             skipped=trial.skipped,
             kept=paths.latest.exists(),
             own=tuple(own),
@@ -297,4 +294,5 @@ class Driver:
         return [replace(r, violates=violated(self.sweep.file.constraints, r.values)) for r in found]
 
     def write_results(self, run_ids: Mapping[str, str]) -> None:
-        write_results(self.paths.results, self.records(), run_ids, self.sweep.searched())
+        searched = [*self.sweep.searched(), *self._no_longer]
+        write_results(self.paths.results, self.records(), run_ids, searched)

@@ -54,8 +54,13 @@ class Sweep:
         return config.compose(self.overrides, params)
 
     def planned_trials(self) -> int:
-        """Trials that the search will run: `trials` in each cell, fewer where the space is smaller."""
-        return sum(map(self._planned, self.cells(), self.surveys))
+        """Trials that the search will run."""
+        return sum(self.planned.values())
+
+    @cached_property
+    def planned(self) -> dict[str, int]:
+        """By cell: `trials` in each, fewer where the space is smaller."""
+        return {cell.name: self._planned(cell, survey) for cell, survey in zip(self.cells(), self.surveys, strict=True)}
 
     def _planned(self, cell: Cell, survey: Survey) -> int:
         most = size(self.file.search, self.known(cell), self.file.trials)
@@ -73,23 +78,27 @@ class Sweep:
 
     def tokens(self, params: Mapping[str, Any]) -> int:
         """k² of a trial with these parameters."""
-        return int({**self._given, **params}[GRID_SIZE]) ** 2
+        return int({**self.given, **params}[GRID_SIZE]) ** 2
 
     def unsearched(self) -> dict[str, Any]:
         """What the searched settings with a condition are in trials in which it does not hold."""
-        return {key: self._given[key] for key, d in self.file.search.items() if d.when}
+        return {key: self.given[key] for key, d in self.file.search.items() if d.when}
 
     @cached_property
-    def _given(self) -> dict[str, Any]:
+    def given(self) -> dict[str, Any]:
         """Every setting as the file and the command line have it, nothing enumerated or searched."""
         tree, *_ = config.resolved(self.overrides)
         assert tree is not None  # load_sweep has resolved it
         return config.flat(tree)
 
+    def epochs(self, params: Mapping[str, Any]) -> int:
+        """Of a trial with these parameters."""
+        return int({"training.epochs": self.base.training.epochs, **params}["training.epochs"])
+
     def grid_sizes(self) -> list[int]:
         """Every k that a trial of this sweep can have or, where it is nested, is measured at besides, rising."""
         space = self.file.search.get(GRID_SIZE)
-        found = self.file.grid.get(GRID_SIZE, [] if space and not space.when else [self._given[GRID_SIZE]])
+        found = self.file.grid.get(GRID_SIZE, [] if space and not space.when else [self.given[GRID_SIZE]])
         searched = space.values() or range(int(space.range[0]), int(space.range[1]) + 1) if space else ()
         return sorted({int(k) for k in itertools.chain(found, searched, *self._nested())})
 

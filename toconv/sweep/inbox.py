@@ -35,9 +35,16 @@ class Act(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     SLOTS = "slots"
+    EXTEND = "extend"
 
 
-DID = {Act.ADD: "added", Act.STOP: "stopped", Act.SKIP: "skipped", Act.RETRY: "run again"}  # to a trial
+DID = {
+    Act.ADD: "added",
+    Act.STOP: "stopped",
+    Act.SKIP: "skipped",
+    Act.RETRY: "run again",
+    Act.EXTEND: "extended",
+}  # to a trial
 
 
 class Verdict(StrEnum):
@@ -76,7 +83,9 @@ class Asked(Note):
     host: str = ""
     trial: str | None = None  # of `stop`, `skip` and `retry`
     params: dict[str, Any] = {}  # of `add`
-    count: Annotated[int, Field(ge=1, le=10**6)] | None = None  # of `slots`
+    count: Annotated[int, Field(ge=1, le=10**6)] | None = None  # of `slots`; of `extend`, epochs
+    trials: tuple[str, ...] = ()  # of `extend`
+    anew: bool = False  # of `extend`: from the start
 
     @property
     def note(self) -> Note:
@@ -85,7 +94,13 @@ class Asked(Note):
     @property
     def what(self) -> str:
         """`stop k=6/2`"""
-        parts = [self.trial, self.count, *(f"{key}={value}" for key, value in self.params.items())]
+        parts = [
+            self.trial,
+            self.count,
+            *self.trials,
+            "anew" if self.anew else None,
+            *(f"{key}={value}" for key, value in self.params.items()),
+        ]
         return " ".join([self.act, *(str(part) for part in parts if part is not None)])
 
 

@@ -3,7 +3,7 @@
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,10 +20,12 @@ from toconv.progress import console, duration
 from toconv.settings import BLOCK_NEEDED, GRID_SIZE, NESTED, CompressorSettings, Settings
 from toconv.sweep.feasible import refusals
 from toconv.sweep.file import Sweep
+from toconv.sweep.growth import Change
 from toconv.sweep.lock import check_alone
 from toconv.sweep.own_measure import OwnMeasure
 from toconv.sweep.preflight import check_cluster, check_fits, joined, usable
 from toconv.sweep.request import check_request
+from toconv.sweep.terminal.changes import show_changes
 from toconv.tokens.encoder_files import check_files
 from toconv.tokens.encoding import check_pictures, check_room, estimated_bytes, store_folder
 from toconv.tokens.images import Splits, list_splits
@@ -98,8 +100,9 @@ def _names(base: Settings) -> int:
     return min(base.training.keep_last_n, -(-base.training.epochs // base.training.checkpoint_every)) + 2
 
 
-def _check(sweep: Sweep, paths: SweepPaths, pictures: Splits) -> bool:
-    """Refuse whatever a start would refuse in its first minute; returns whether the tokens are there already."""
+def _check(sweep: Sweep, paths: SweepPaths, pictures: Splits) -> tuple[bool, Sequence[Change]]:
+    """Refuse whatever a start would refuse in its first minute; returns whether the tokens are there already, and what
+    has changed since the sweep last began."""
     base = sweep.base
     say_store(base.experiment)
     check_access(base.experiment)
@@ -116,15 +119,14 @@ def _check(sweep: Sweep, paths: SweepPaths, pictures: Splits) -> bool:
     if not stored:
         check_room(base, pictures, store)
         check_pictures(base.data, pictures)
-    check_request(sweep, paths, store.name)
-    return stored
+    return stored, check_request(sweep, paths, store.name).changes
 
 
 def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     """Check, then print cells, trials, shapes, disk and time to expect."""
     base, file = sweep.base, sweep.file
     pictures = list_splits(base.data)
-    stored = _check(sweep, paths, pictures)
+    stored, changes = _check(sweep, paths, pictures)
     splits = {name: len(found) * base.data.crops for name, found in pictures.items()}
     cells = sweep.cells()
     trials = sweep.planned_trials()
@@ -133,6 +135,8 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
         f"{file.name}: {trials} trials in {len(cells)} cell(s), sampler {file.sampler}, "
         f"{base.training.epochs} epochs each, into {paths.root}"
     )
+    show_changes(changes)
+    say_learnt(sweep, paths)
     of_splits = ", ".join(f"{n} {split}" for split, n in splits.items())
     console.print(f"{base.encoder.stated}; images: {of_splits}")
     console.print(_table(sweep, costs))
@@ -162,6 +166,15 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
 
     if file.evaluation:
         console.print(_evaluation(sweep, file.evaluation, trials))
+
+
+def say_learnt(sweep: Sweep, paths: SweepPaths) -> None:
+    """What `learn_from` comes to. Raises RequestError where it names what cannot be learnt from."""
+    if sweep.file.learn_from:
+        from toconv.sweep.search.earlier import learn  # start-up: Optuna, which a dry run needs for this alone
+
+        for line in learn(sweep, paths.root.parent).told:
+            console.print(line)
 
 
 def _evaluation(sweep: Sweep, asked: OwnMeasure, trials: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from toconv.analysis.records import State
 from toconv.sweep.inbox import Act, Note, includes
-from toconv.sweep.search.glance import FINALISTS
+from toconv.sweep.search.glance import EXTENDED, FINALISTS
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,22 @@ class Proposal:
     trial_id: str
     params: Mapping[str, Any]  # searched settings and grid axes
     finalist_of: str | None = None  # the trial_id whose settings a finalist runs with another seed
+    extends: str | None = None  # the trial_id of the trial that it trains for more epochs
+    from_epoch: int | None = None  # the last one of that trial, whose end it begins at; None: it begins anew
+
+    @property
+    def study(self) -> str:
+        """Of the ledger."""
+        return FINALISTS if self.finalist_of else EXTENDED if self.extends else self.cell
 
     @property
     def name(self) -> str:
-        return f"{FINALISTS if self.finalist_of else self.cell}/{self.number}"
+        return f"{self.study}/{self.number}"
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether a search proposed it."""
+        return not (self.finalist_of or self.extends)
 
 
 @dataclass(frozen=True)
@@ -47,5 +59,5 @@ class Trial:
         return includes(self.steered, Act.SKIP)
 
     def is_searched(self, state: State) -> bool:
-        """Whether it stands so, and is of the search: no finalist."""
-        return self.state is state and not self.proposal.finalist_of
+        """Whether it stands so, and is of the search."""
+        return self.state is state and self.proposal.is_searched

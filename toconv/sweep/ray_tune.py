@@ -190,9 +190,9 @@ class CellScheduler(FIFOScheduler):
         return decision
 
     def _asha(self, proposal: Proposal) -> ASHAScheduler | None:
-        """The rungs of the proposal's cell; finalists are never stopped early."""
+        """The rungs of the proposal's cell; finalists and extensions are never stopped early."""
         rule, cell = self._searcher.driver.sweep.file.early_stopping, proposal.cell
-        if rule is None or proposal.finalist_of:
+        if rule is None or not proposal.is_searched:
             return None
         if cell not in self._rungs:
             epochs = self._searcher.driver.sweep.base.training.epochs

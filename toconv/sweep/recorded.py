@@ -9,6 +9,7 @@ from toconv.paths import SweepPaths
 from toconv.settings import Settings
 from toconv.state_files import as_kind, read_yaml
 from toconv.sweep.file import Sweep
+from toconv.sweep.growth import Growth
 from toconv.sweep.schema import SweepFile
 
 LAYOUT = 2  # of a sweep's folder
@@ -39,6 +40,7 @@ class Written(BaseModel, extra="allow"):
     machine: str | None = None
     git_commit: str | None = None
     command: str = ""
+    growths: tuple[Growth, ...] = ()
     definition: Definition
     request: SweepFile
     overrides: dict[str, Any]
@@ -72,4 +74,8 @@ def written_in(paths: SweepPaths, found: dict[str, Any]) -> Written:
 def recorded_sweep(paths: SweepPaths) -> tuple[Sweep, str]:
     """The request that sweep.yaml holds, and the fingerprint of its tokens. Raises as `read_request` does."""
     found = written_in(paths, read_request(paths))
-    return Sweep(found.request, found.overrides, found.base, found.question), found.definition.fingerprint
+    return sweep_of(found), found.definition.fingerprint
+
+
+def sweep_of(found: Written) -> Sweep:
+    return Sweep(found.request, found.overrides, found.base, found.question)

@@ -1,6 +1,8 @@
 """What was asked of a sweep, as sweep.yaml keeps it: held against what the folder has, and written at each start."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,13 @@ from typing import Any
 import yaml
 
 from toconv import __version__
+from toconv.config import flat
 from toconv.errors import RequestError
+from toconv.machine import user
 from toconv.paths import SweepPaths, write_atomic
 from toconv.sweep.file import Sweep
-from toconv.sweep.recorded import LAYOUT, read_request, written_in
+from toconv.sweep.growth import EPOCHS, Change, Growth, axes, changes
+from toconv.sweep.recorded import LAYOUT, read_request, sweep_of, written_in
 from toconv.sweep.schema import SweepFile
 from toconv.tokens.images import sources
 from toconv.training.identity import deciding, training_code
@@ -29,7 +34,7 @@ DEFINING = (
 
 
 def definition(sweep: Sweep, fingerprint: str) -> dict[str, Any]:
-    """What makes this sweep this sweep. Trials, budget and resources may change between two starts."""
+    """What makes this sweep this sweep. What of it may change between two starts is said by `toconv.sweep.growth`."""
     fixed = {"settings": deciding(sweep.base), "fingerprint": fingerprint, "code": training_code()}
     return {**fixed, **_defining(sweep.file)}
 
@@ -41,33 +46,79 @@ def _defining(file: SweepFile) -> dict[str, Any]:
     return file.model_dump(mode="json", include=set(DEFINING)) | own
 
 
-def check_request(sweep: Sweep, paths: SweepPaths, fingerprint: str) -> None:
-    """Raises RequestError where the folder holds a sweep that is defined otherwise, or a file in the ledger's place."""
+@dataclass(frozen=True)
+class Earlier:
+    """What the last start of a sweep left, and what is asked for otherwise since."""
+
+    sweep: Sweep | None = None  # None: there was none
+    growths: tuple[Growth, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+
+def check_request(sweep: Sweep, paths: SweepPaths, fingerprint: str) -> Earlier:
+    """What the sweep that goes on here was so far. Raises RequestError where what is asked for changes what its
+    finished numbers mean, or where a file lies in the ledger's place."""
     if paths.study.exists() and _begins(paths.study) not in (SQLITE, b""):
         raise RequestError(f"{paths.study}: is no ledger of a sweep (a SQLite file); choose another name=")
     if not paths.request.exists():
-        return
-    earlier, wanted = read_request(paths), definition(sweep, fingerprint)
-    found = {**earlier["definition"], **_defining(written_in(paths, earlier).request)}
-    changed = [f"{key}: was {was!r}, now {now!r}" for key, was, now in _differences(found, wanted)]
-    was, now = earlier.get("pictures"), sources(sweep.base.data)
+        return Earlier()
+    content = read_request(paths)
+    written = written_in(paths, content)
+    earlier = sweep_of(written)
+    found_changes = changes(earlier, sweep)
+    changed = [*_changed_for_good(content, earlier, sweep, fingerprint)]
+    changed += [f"{c.key}: was {c.was}, now {c.now}" for c in found_changes if c.key == EPOCHS]
+    was, now = content.get("pictures"), sources(sweep.base.data)
     if changed and was and was != now:
         changed.append(f"photographs: were {was}, now {now}")
     if changed:
         raise RequestError(
             f"{paths.root}: holds a sweep that is defined otherwise; ask for what it was, or "
-            "choose another name=. " + "; ".join(changed)
+            f"choose another name=. {_advice(sweep, changed)}{'; '.join(changed)}"
         )
+    return Earlier(earlier, written.growths, tuple(found_changes))
 
 
-def record_request(sweep: Sweep, paths: SweepPaths, fingerprint: str, facts: Mapping[str, Any]) -> None:
-    """Write sweep.yaml. Raises as `check_request` does."""
-    check_request(sweep, paths, fingerprint)
+def _changed_for_good(content: Mapping[str, Any], earlier: Sweep, sweep: Sweep, fingerprint: str) -> Iterator[str]:
+    """What differs of that which all trials of a sweep have in common."""
+    free, found = axes(sweep.file, earlier.file), {**content["definition"], **_defining(earlier.file)}
+    before, after = (_lasting(side, free) for side in (found, definition(sweep, fingerprint)))
+    if not (before["evaluation"] and after["evaluation"]):  # it is an objective in one of them alone
+        before["evaluation"] = after["evaluation"] = None
+    for key, was, now in _differences(before, after):
+        yield f"{key}: was {was!r}, now {now!r}"
+
+
+def _lasting(found: Mapping[str, Any], free: set[str]) -> dict[str, Any]:
+    """What of a definition all trials of a sweep have in common; `free` are settings in which trials differ."""
+    settings = {key: value for key, value in flat(found["settings"]).items() if key not in free}
+    return {"settings": settings, **{key: found.get(key) for key in ("fingerprint", "code", "evaluation")}}
+
+
+def _advice(sweep: Sweep, changed: list[str]) -> str:
+    if any(EPOCHS in line for line in changed):
+        name, epochs = sweep.file.name, sweep.base.training.epochs
+        return f"To train chosen trials further: toconv extend {name} --epochs {epochs} --trials best:3. "
+    if all(line.startswith("settings.") for line in changed):
+        return "To have a setting's values side by side, put both under grid. "
+    return ""
+
+
+def record_request(
+    sweep: Sweep, paths: SweepPaths, fingerprint: str, facts: Mapping[str, Any], earlier: Earlier | None = None
+) -> int:
+    """Write sweep.yaml; returns how many growths it tells of. `earlier` is what `check_request` says, which is asked
+    where it is left out."""
+    earlier = earlier or check_request(sweep, paths, fingerprint)
+    growths = [*earlier.growths]
+    if earlier.changes:
+        growths.append(Growth(at=time.time(), user=user(), changes=earlier.changes))
     content = {
         "layout": LAYOUT,
         "question": sweep.question,
         "toconv": __version__,
         **facts,
+        "growths": [growth.model_dump(mode="json") for growth in growths],
         "definition": definition(sweep, fingerprint),
         "request": sweep.file.model_dump(mode="json"),
         "overrides": dict(sweep.overrides),
@@ -75,6 +126,12 @@ def record_request(sweep: Sweep, paths: SweepPaths, fingerprint: str, facts: Map
     }
     paths.root.mkdir(parents=True, exist_ok=True)
     write_atomic(paths.request, yaml.safe_dump(content, sort_keys=False))
+    return len(growths)
+
+
+def grown(paths: SweepPaths) -> list[Growth]:
+    """The starts that went on with another file, one after the other."""
+    return [*written_in(paths, read_request(paths)).growths] if paths.request.exists() else []
 
 
 def _begins(path: Path) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any
 from toconv.analysis.records import State
 from toconv.config import shown
 from toconv.errors import RequestError
+from toconv.sweep.extending import BEST
 from toconv.sweep.file import Cell, Sweep
 from toconv.sweep.inbox import Act, Asked
 from toconv.sweep.space import Params, active_only, point_mistakes
@@ -21,12 +22,25 @@ def refusal(asked: Asked, sweep: Sweep, trials: Known) -> str | None:
         return _add_refusal(sweep, asked.params)
     if asked.act is Act.SLOTS and not asked.count:
         return "slots: needs a number of trials at a time, at least 1"
+    if asked.act is Act.EXTEND:
+        return _extend_refusal(asked, sweep, trials)
     if asked.act in {Act.STOP, Act.SKIP}:
         return _trial_refusal(asked, trials, {State.RUNNING})
     if asked.act is Act.RETRY and asked.trial:
         return _trial_refusal(asked, trials, {State.FAILED})
     if asked.act is Act.RETRY and not any(state is State.FAILED for _, _, state in trials):
         return "retry: no trial has failed"
+    return None
+
+
+def _extend_refusal(asked: Asked, sweep: Sweep, trials: Known) -> str | None:
+    if (asked.count or 0) <= sweep.base.training.epochs:
+        return f"--epochs {asked.count}: must be more than the {sweep.base.training.epochs} of the sweep's trials"
+    complete = {word for name, trial_id, state in trials if state is State.COMPLETE for word in (name, trial_id)}
+    wrong = [word for word in asked.trials if word not in complete and not BEST.fullmatch(word)]
+    if wrong or not asked.trials or not complete:
+        there = ", ".join(name for name, _, state in trials if state is State.COMPLETE)
+        return f"--trials {' '.join(wrong)}: must be best:N or complete trials, which are {there or 'none'}"
     return None
 
 

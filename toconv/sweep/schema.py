@@ -11,12 +11,13 @@ from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, fie
 
 from toconv import config
 from toconv.evaluation.metrics import Place, names_in, objectives
-from toconv.ranges import SMALLEST_SHARE, Countable, Positive, Real, Whole
+from toconv.ranges import SMALLEST_SHARE, Countable, Positive, Real, Text, Whole
 from toconv.settings import Group
 from toconv.sweep.constraints import bound
 from toconv.sweep.notify import Notify
 from toconv.sweep.own_measure import OwnMeasure
 from toconv.sweep.space import MOST_VALUES, Choices, Distribution, Space, as_settings_take_them
+from toconv.sweep.stopping import StopWhen
 from toconv.sweep.yaml_text import FOR_ANCHORS
 
 MOST_CELLS, MOST_TRIALS = 10_000, 100_000  # of a sweep, all cells together
@@ -34,6 +35,7 @@ SECTIONS = {
     "finalists",
     "evaluation",
     "notify",
+    "stop_when",
 }
 
 
@@ -72,6 +74,7 @@ class SweepFile(Group):
     grid: dict[str, Choices] = {}
     search: Space = {}
     start_with: list[dict[str, Any]] = []
+    learn_from: list[Annotated[Text, Field(max_length=4000)]] = []
     evaluation: OwnMeasure | None = None  # before the objectives, which may be of it
     objectives: Annotated[dict[str, Literal["minimize", "maximize"]], Field(min_length=1)]
     constraints: dict[str, Annotated[str, AfterValidator(bound)]] = {}
@@ -82,16 +85,17 @@ class SweepFile(Group):
     budget: Budget = Budget()
     cluster: ClusterDoors = ClusterDoors()
     limits: Limits = Limits()
+    stop_when: StopWhen | None = None  # in each cell
     finalists: Finalists | None = None
     baselines: bool = True
     notify: Notify | None = None
 
-    @field_validator("early_stopping", "finalists", "evaluation", "notify", mode="before")
+    @field_validator("early_stopping", "finalists", "evaluation", "notify", "stop_when", mode="before")
     @classmethod
     def _none(cls, value: Any) -> Any:
         return None if value == "none" else value
 
-    @field_validator("settings", "grid", "search", "start_with", "constraints", mode="before")
+    @field_validator("settings", "grid", "search", "start_with", "learn_from", "constraints", mode="before")
     @classmethod
     def _empty(cls, value: Any, info: ValidationInfo) -> Any:
         return cls.model_fields[info.field_name or ""].default if value is None else value
@@ -191,6 +195,7 @@ def _keys(path: list[int | str]) -> list[str]:
         "finalists": Finalists,
         "evaluation": OwnMeasure,
         "notify": Notify,
+        "stop_when": StopWhen,
         "search": Distribution,
     }
     return list((kinds[str(path[0])] if path else SweepFile).model_fields)

@@ -14,7 +14,9 @@ from toconv.progress import console, phase
 from toconv.settings import DataSettings
 from toconv.sweep.baselines import recorded_baselines
 from toconv.sweep.driver import Driver
+from toconv.sweep.going_on import settle
 from toconv.sweep.recorded import recorded_sweep
+from toconv.sweep.request import grown
 from toconv.sweep.search.glance import is_ledger
 from toconv.tokens.images import sources
 from toconv.tracking.delivery import BackgroundTracker
@@ -31,12 +33,13 @@ def recorded_driver(paths: SweepPaths) -> Driver:
     """The sweep in a folder as its ledger has it, with its baselines. Raises RequestError where there is none,
     DamagedFile where its ledger is gone or another one."""
     sweep, fingerprint = recorded_sweep(paths)
+    settle(paths, len(grown(paths)))
     if not is_ledger(paths.study, sweep.file.name):
         raise DamagedFile(paths.study, f"must be the ledger of the sweep {sweep.file.name}", LEDGER_REMEDY)
     driver = Driver(sweep, paths, sweep.base.data.tokens_dir.resolve() / fingerprint, fingerprint)
     if sweep.file.baselines:
         known = [r for r in _earlier_results(paths) if r.kind == Kind.BASELINE]  # measured by earlier code, perhaps
-        known += recorded_baselines(sweep, driver.store)
+        known += recorded_baselines(sweep, driver.store, driver.ledger.trials())
         driver.baselines = list({(r.tokens, r.name): r for r in known}.values())
     return driver
 

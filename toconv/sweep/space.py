@@ -67,6 +67,18 @@ class Distribution(Group):
         assert self.low is not None and self.high is not None  # _one_kind
         return self.low, self.high
 
+    @property
+    def stated(self) -> str:
+        """`0.1 to 100, log`, `one of 4, 6 where model.decoder.kind=attention`"""
+        if self.choices is not None:
+            told = f"one of {', '.join(map(shown, self.choices))}"
+        else:
+            low, high = self.extremes()
+            told = f"{low:g} to {high:g}" + (", log" if self.log else "")
+            told += f" in steps of {self.step:g}" if self.step else ""
+        where = " and ".join(f"{key}={shown(value)}" for key, value in self.when.items())
+        return f"{told} where {where}" if where else told
+
     def extremes(self) -> list[Any]:
         """Values whose validity decides that of all: both ends, or every choice."""
         if self.choices is not None:

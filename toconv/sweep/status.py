@@ -18,7 +18,7 @@ from toconv.paths import OUTPUTS, SweepPaths
 from toconv.progress import duration
 from toconv.sweep.inbox import Inbox
 from toconv.sweep.running import AT_WORK, Running, Standing, running, standing
-from toconv.sweep.search.glance import Seen, glance
+from toconv.sweep.search.glance import NO_CELLS, Seen, glance
 from toconv.training.epochs import ROW, Epoch, read_epochs
 
 MOST_FAILED = 5  # failures that are told of
@@ -125,10 +125,10 @@ def _last(metrics: Path) -> Epoch | None:
 
 
 def _best(seen: Iterable[tuple[Seen, TrialStatus]]) -> dict[str, TrialStatus]:
-    """Finalists are no candidates: they are trials of the front once more."""
+    """Finalists and extensions are no candidates: they are trials once more."""
     found: dict[str, TrialStatus] = {}
     for at, trial in seen:
-        if trial.state is State.COMPLETE and not at.facts.finalist_of and trial.distortion is not None:
+        if trial.state is State.COMPLETE and at.study not in NO_CELLS and trial.distortion is not None:
             before = found.get(at.cell)
             if before is None or before.distortion is None or trial.distortion < before.distortion:
                 found[at.cell] = trial

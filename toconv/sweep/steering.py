@@ -11,6 +11,7 @@ from toconv.analysis.records import State
 from toconv.errors import RequestError
 from toconv.progress import console
 from toconv.sweep.driver import Driver
+from toconv.sweep.extending import extensions
 from toconv.sweep.inbox import Act, Asked, Inbox, Note, Verdict
 from toconv.sweep.proposals import Trial
 from toconv.sweep.requests import cell_of, refusal
@@ -37,6 +38,7 @@ class Steering:
             Act.PAUSE: self._pause,
             Act.RESUME: self._resume,
             Act.SLOTS: self._set_slots,
+            Act.EXTEND: self._extend,
         }
 
     def poll(self, now: bool = False) -> None:
@@ -102,7 +104,7 @@ class Steering:
         done = driver.latest[proposal.trial_id].epoch if proposal.trial_id in driver.latest else 0
         if other := driver.ending.get(proposal.trial_id):
             return Verdict.DONE, f"{proposal.name} was asked to end {other.by} already"
-        if done >= driver.sweep.base.training.epochs:
+        if done >= driver.sweep.epochs(proposal.params):
             return Verdict.REFUSED, f"--trial {asked.trial}: has trained all its epochs"
         if driver.waits(proposal) and (done or asked.act is Act.SKIP):
             driver.end(proposal, asked.note)
@@ -113,9 +115,18 @@ class Steering:
     def _retry(self, asked: Asked) -> Answered:
         failed = [t for t in self._driver.ledger.trials() if t.state is State.FAILED]
         chosen = [t for t in failed if asked.trial in {None, t.proposal.name, t.proposal.trial_id}]
-        for trial in reversed(chosen):
-            self._driver.begin_next(self._driver.ledger.run_again(trial, asked.note))
+        self._driver.begin_next(*[self._driver.ledger.run_again(trial, asked.note) for trial in chosen])
         return Verdict.DONE, f"next to begin: {', '.join(t.proposal.name for t in chosen)}"
+
+    def _extend(self, asked: Asked) -> Answered:
+        """Each enters by itself: those that a killed driver had entered are left out the next time."""
+        driver, ledger = self._driver, self._driver.ledger
+        found = extensions(asked, driver.sweep, driver.paths, ledger.trials(), driver.identify)
+        driver.begin_next(*[ledger.propose_extended(proposal, asked.note) for proposal in found])
+        mine = [t.proposal.name for t in ledger.trials() if any(note.id == asked.id for note in t.steered)]
+        if not mine:
+            return Verdict.REFUSED, f"{asked.what.removeprefix('extend ')}: the sweep has every such trial already"
+        return Verdict.DONE, f"next to begin: {', '.join(mine)}"
 
     def _finish(self, asked: Asked) -> Answered:
         if self._driver.finishing:

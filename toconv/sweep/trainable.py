@@ -1,22 +1,26 @@
 """One trial on a worker: opened from plain values, stepped epoch by epoch. Knows no Ray."""
 
+import math
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from toconv.errors import MachineryError, TrainingFailed, first_line, out_of_memory
+from toconv.errors import CheckpointError, MachineryError, TrainingFailed, first_line, out_of_memory
 from toconv.hardware import keep_freed_memory, limit_threads, resolve_device, set_tf32
 from toconv.paths import TrialPaths, write_atomic
 from toconv.redaction import redact
 from toconv.settings import Settings
+from toconv.sweep.file import Sweep
 from toconv.sweep.watchdog import Watchdog
 from toconv.tokens.store import TokenStore
 from toconv.training.epochs import Epoch
 from toconv.training.loop import OnLog, Training
 from toconv.training.resumable import ResumableTraining
+from toconv.training.warm_restart import Extended
 
 LOCK_SECONDS = 30.0  # a worker outlives a killed driver by seconds
 
@@ -30,6 +34,17 @@ class TrialInputs:
     folder: str
     threads: int
     minutes: float | None = None  # that it may take
+    extends: tuple[str, int] | None = None  # the checkpoint of the trial whose end it begins at, and its epoch
+
+
+def trial_inputs(
+    sweep: Sweep, params: Mapping[str, Any], store: Path, folder: TrialPaths, extends: tuple[str, int] | None = None
+) -> TrialInputs:
+    settings = sweep.settings(params).model_dump(mode="json")
+    if Path(settings["encoder"]["weights"]).is_file():  # a worker has a working directory of its own
+        settings["encoder"]["weights"] = str(Path(settings["encoder"]["weights"]).resolve())
+    threads = max(1, math.floor(sweep.file.resources.cpu))
+    return TrialInputs(settings, str(store), str(folder.folder), threads, sweep.file.limits.trial_minutes, extends)
 
 
 class RunningTrial:
@@ -46,7 +61,7 @@ class RunningTrial:
             raise MachineryError(f"{self.paths.folder}: another process trains in this folder") from error
         self.epochs_asked, self.stated = settings.training.epochs, ""  # nothing of one that is overdue
         self._watchdog = Watchdog(self.paths, inputs.minutes)
-        self.overdue = self._watchdog.barked
+        self.overdue, self.cannot_begin = self._watchdog.barked, ""
         if self.overdue:
             return
         limit_threads(settings.hardware, inputs.threads)
@@ -54,8 +69,12 @@ class RunningTrial:
         keep_freed_memory()
         training = Training(settings, TokenStore(Path(inputs.store)), resolve_device(settings.hardware))
         self.stated = training.stated  # what the machine decided of it
-        self._resumable = ResumableTraining.adopt(training, self.paths)
-        self._epochs = self._resumable.epochs(on_log)
+        extends = Extended(Path(inputs.extends[0]), inputs.extends[1]) if inputs.extends else None
+        try:
+            self._resumable = ResumableTraining.adopt(training, self.paths, extends)
+            self._epochs = self._resumable.epochs(on_log)
+        except CheckpointError as error:
+            self.cannot_begin = str(error)
 
     def next_epoch(self) -> Epoch:
         """The next epoch, or the last one again where all are done."""
@@ -63,7 +82,7 @@ class RunningTrial:
 
     def close(self) -> None:
         self._watchdog.stop()
-        if not self.overdue:
+        if not (self.overdue or self.cannot_begin):
             self._epochs.close()
         self._lock.release()
 
@@ -73,6 +92,8 @@ def step(trial: RunningTrial) -> dict[str, Any]:
     (`machinery`) is no verdict on the trial: it goes on at the next start."""
     if trial.overdue:
         return {"failed": f"over limits.trial_minutes; where it was: {trial.paths.error}", "overdue": True}
+    if trial.cannot_begin:
+        return {"failed": trial.cannot_begin}
     try:
         epoch = trial.next_epoch()
     except TrainingFailed as error:

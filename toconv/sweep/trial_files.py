@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
-from toconv.paths import TrialPaths, link
-from toconv.sweep.seal import finish
+from toconv.paths import SweepPaths, TrialPaths, link
+from toconv.sweep.seal import finish, intact
 
 
 def copy_trial(source: TrialPaths, target: TrialPaths) -> None:
@@ -15,6 +15,20 @@ def copy_trial(source: TrialPaths, target: TrialPaths) -> None:
     for path in filter(Path.is_file, (source.metrics, source.config, source.evaluation)):
         shutil.copyfile(path, target.folder / path.name)
     finish(target)
+
+
+def take_over(paths: SweepPaths, trial_id: str) -> bool:
+    """Whether the results of a trial are in its folder: as it was finished there, or in another sweep beside this
+    one."""
+    own = paths.trial(trial_id)
+    if not intact(own):
+        own.finished.unlink(missing_ok=True)
+        others = (TrialPaths(path) for path in paths.root.parent.glob(f"*/trials/{trial_id}"))
+        found = next(filter(intact, others), None)
+        if found is None:
+            return False
+        copy_trial(found, own)
+    return True
 
 
 def drop_checkpoints(paths: TrialPaths) -> bool:

@@ -51,6 +51,8 @@ def record_tags(record: TrialRecord, provenance: Provenance) -> dict[str, str]:
         tags |= {"optuna.number": str(record.number), "optuna.study": study}
     if record.finalist_of:
         tags["finalist_of"] = record.finalist_of
+    if record.extends:
+        tags |= {"extends": record.extends, "extension": record.extension}
     if record.steered:
         tags["steered"] = record.steered
     return tags

@@ -32,6 +32,8 @@ TRAINING_CODE = (  # below the package
     *within("training", "optimizers"),
 )
 
+WARM_RESTART = within("training", "warm_restart")  # decides an extension's numbers besides
+
 
 def training_code() -> str:
     """The version of the modules whose change would change a training's numbers."""
@@ -46,7 +48,10 @@ def deciding(settings: Settings) -> dict[str, Any]:
     return {**dump, "training": training, **precision}
 
 
-def trial_id(settings: Settings, fingerprint: str) -> str:
-    """12 hex digits; equal exactly where settings, seed, tokens and what the training code computes are."""
-    whole = {"settings": deciding(settings), "tokens": fingerprint, "code": training_code()}
+def trial_id(settings: Settings, fingerprint: str, extends: str | None = None) -> str:
+    """12 hex digits; equal exactly where settings, seed, tokens and what the training code computes are, and the
+    training whose end it began at, where it `extends` one."""
+    whole: dict[str, Any] = {"settings": deciding(settings), "tokens": fingerprint, "code": training_code()}
+    if extends:
+        whole["extends"] = {"trial": extends, "code": code_version(WARM_RESTART)}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12]

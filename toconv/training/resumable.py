@@ -18,12 +18,15 @@ from toconv.paths import TrialPaths, append_line, link, write_atomic
 from toconv.training.epochs import TRAINED, Epoch, epochs_in
 from toconv.training.folder import differences
 from toconv.training.loop import OnLog, Training
+from toconv.training.warm_restart import Extended, begin_at_end, restart_schedule
 
 
 class ResumableTraining:
     """Runs `training` in `paths.folder`, going on from its latest checkpoint or from `resume`."""
 
-    def __init__(self, training: Training, paths: TrialPaths, resume: Path | None = None) -> None:
+    def __init__(
+        self, training: Training, paths: TrialPaths, resume: Path | None = None, extends: Extended | None = None
+    ) -> None:
         self.training, self.paths = training, paths
         self.notes: list[str] = []
         self._epochs: list[Epoch] = []
@@ -34,14 +37,19 @@ class ResumableTraining:
             self._epochs = epochs_in(state, resume)
             if resume == paths.latest:
                 self._name_checkpoint()  # an interruption may have come between a save and its names
+        elif extends:
+            self._epochs = begin_at_end(training, extends)
         write_atomic(paths.metrics, "".join(epoch.as_line() for epoch in self._epochs))
         settings = training.settings.model_dump(mode="json")
         write_atomic(paths.config, yaml.safe_dump(settings, sort_keys=False))
 
     @classmethod
-    def adopt(cls, training: Training, paths: TrialPaths) -> ResumableTraining:
-        """Go on from what lies in the folder: the newest readable checkpoint, or the beginning."""
+    def adopt(cls, training: Training, paths: TrialPaths, extends: Extended | None = None) -> ResumableTraining:
+        """Go on from what lies in the folder: the newest readable checkpoint, or the beginning, which of an extension
+        is the end of the training that it `extends`. Raises CheckpointError where that end cannot be read."""
         notes: list[str] = []
+        if extends:
+            restart_schedule(training, extends.epoch)
         for candidate in [paths.latest, *reversed(epoch_checkpoints(paths))]:
             try:
                 if candidate.exists():
@@ -51,7 +59,7 @@ class ResumableTraining:
             except CheckpointError as error:
                 notes.append(str(error))
         else:
-            resumable = cls(training, paths)
+            resumable = cls(training, paths, extends=extends)
         resumable.notes += notes
         return resumable
 

@@ -23,6 +23,7 @@ from toconv.report.front_data import (
     tokens_plot,
 )
 from toconv.report.page.html import View, details, figure, paragraphs, row, shown, table, views
+from toconv.report.page.hypervolume import hypervolume
 from toconv.report.page.nested import nested
 from toconv.report.page.svg import Scale, around, bar, clipped, drawing, end_labels, frame, legend, line, point
 
@@ -51,7 +52,7 @@ def the_front(content: Content) -> str:
     if content.against_distortion:
         titles = dict.fromkeys(m.metric.title for m in content.against_distortion)
         parts += [f"<h3>Distortion against {' and '.join(titles)}</h3>", _by_distortion(content)]
-    parts.append(nested(content))
+    parts += [nested(content), hypervolume(content)]
     if content.measured:
         parts.append(details("The numbers of these figures", _numbers(content, content.measured)))
     if content.folded:

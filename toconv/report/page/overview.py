@@ -35,6 +35,7 @@ def overview(content: Content) -> str:
         "constraints": " and ".join(f"{name}{bound}" for name, bound in file.constraints.items()),
         "own evaluation": _evaluation(file.evaluation),
         "trials": _trials(content),
+        "its file changed": "; ".join(content.growths),
         "asked while it ran": "; ".join(content.steered),
         "spent": f"{duration(content.hours * HOUR)}; device-seconds of all trials: {seconds:.0f}",
     }

@@ -26,16 +26,36 @@ Training = tuple[TrialRecord, Sequence[Epoch]]
 def trainings(content: Content) -> str:
     finalists = named(content.records, Kind.FINALIST, State.COMPLETE)
     every = [(r, content.epochs.get(r.trial_id, ())) for r in finalists or content.recommended.values()]
-    drawn = [(r, epochs) for r, epochs in every if epochs]
+    drawn, longer = [(r, epochs) for r, epochs in every if epochs], extended(content)
     if not drawn:
-        return "<p>No curves: no training is complete, or their metrics.jsonl are gone.</p>"
+        return longer + "<p>No curves: no training is complete, or their metrics.jsonl are gone.</p>"
     who = "finalists, each seed a line" if finalists else "recommended trials"
     note = (
         "<h3>Diagnostics</h3><p>Means over an epoch’s steps, of the training itself: they are comparable within a "
         "training, not between settings, and rank nothing.</p>"
     )
     top = f"<p>By epoch, the {who}.</p>{series_legend(_sizes(drawn))}" + _panels(drawn, HELD_OUT)
-    return top + note + _panels(drawn, DIAGNOSTICS) + details("The numbers of these curves", _numbers(drawn))
+    return top + note + _panels(drawn, DIAGNOSTICS) + details("The numbers of these curves", _numbers(drawn)) + longer
+
+
+def extended(content: Content) -> str:
+    """What more epochs made of trials."""
+    found, by_id = named(content.records, Kind.EXTENDED, State.COMPLETE), {r.trial_id: r for r in content.records}
+    if not found:
+        return ""
+    heads, name = ["trial", "of", "tokens", f"{DISTORTION.name} of that", DISTORTION.name, "how"], DISTORTION.name
+    rows = []
+    for r in found:
+        before = by_id.get(r.extends or "")
+        was = before.values.get(name) if before else None
+        of = before.name if before else r.extends
+        rows.append(row([r.name, of, r.tokens, was, r.values[name], r.extension], heads))
+    told = (
+        "<h3>Trained for more epochs</h3><p>One that begins at the end of another has had its learning rate go down "
+        "and up again, a warm restart: it is not what so many epochs from the start give. None of these are on the "
+        "front.</p>"
+    )
+    return told + table(heads, rows, "Trials for more epochs", "sortable prose")
 
 
 def _sizes(drawn: Sequence[Training]) -> list[int]:

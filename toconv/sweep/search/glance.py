@@ -18,7 +18,8 @@ from toconv.analysis.records import State
 from toconv.errors import DamagedFile, told
 from toconv.sweep.inbox import Act, Note, includes
 
-FINALISTS = "finalists"  # their study, which no cell may be called
+FINALISTS, EXTENDED = "finalists", "extended"  # their studies, which no cell may be called
+NO_CELLS = {FINALISTS: 1, EXTENDED: 2}  # which come last
 WAIT_SECONDS = 5.0  # for a driver that writes in that moment
 STATES = {  # by Optuna's name
     "RUNNING": State.RUNNING,
@@ -33,9 +34,13 @@ class Facts(BaseModel, extra="ignore"):
     """What the ledger keeps of a trial beside Optuna's own."""
 
     trial_id: str
-    cell: str | None = None  # of a finalist, as are the next two
-    params: dict[str, Any] | None = None
+    cell: str | None = None  # of a finalist
+    params: dict[str, Any] | None = None  # of a finalist, and of what began before the sweep's file changed
     finalist_of: str | None = None
+    extends: str | None = None  # the trial_id of a trial that it trains for more epochs
+    from_epoch: int | None = None  # the last one of that trial, whose end it begins at; None: it begins anew
+    outside: bool = False  # of the space since the sweep's file changed
+    began_with: dict[str, Any] | None = None  # the point of start_with whose turn it was
     reason: str | None = None
     overdue: bool = False  # it failed since its time was over
     seal: dict[str, str] | None = None
@@ -81,7 +86,7 @@ def is_ledger(path: Path, name: str) -> bool:
 
 
 def glance(path: Path, name: str) -> list[Seen]:
-    """Every trial of the sweep's ledger, study by study in the order of their numbers; finalists last. One that was run
+    """Every trial of the sweep's ledger, study by study in the order of their numbers; NO_CELLS last. One that was run
     again is there once, as it stands now. [] where there is no file. Raises DamagedFile where it cannot be read."""
     if not path.exists():
         return []
@@ -100,7 +105,7 @@ def glance(path: Path, name: str) -> list[Seen]:
     except (sqlite3.Error, ValueError, KeyError, TypeError, ValidationError) as error:
         raise DamagedFile(path, f"not readable as a ledger ({told(error)})", REMEDY) from error
     last = {seen.facts.trial_id: seen for seen in found}
-    return sorted(last.values(), key=lambda seen: seen.study == FINALISTS)
+    return sorted(last.values(), key=lambda seen: NO_CELLS.get(seen.study, 0))
 
 
 @contextmanager

@@ -7,8 +7,8 @@ or not there."""
 
 import math
 import warnings
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,22 +25,20 @@ from toconv.sweep.feasible import by_rule, listed
 from toconv.sweep.file import Cell, Sweep
 from toconv.sweep.inbox import Note
 from toconv.sweep.proposals import Proposal, Trial
-from toconv.sweep.search.glance import FINALISTS, Facts
+from toconv.sweep.search.glance import EXTENDED, FINALISTS, NO_CELLS, Facts
 from toconv.sweep.search.glance import STATES as BY_NAME
-from toconv.sweep.search.sampling import REDRAWS, Sampling
-from toconv.sweep.search.storage import ledger_errors, storage
+from toconv.sweep.search.hypervolume import course
+from toconv.sweep.search.sampling import MOST_REFUSED, REDRAWS, REFUSED_POINTS, Sampling, inside
+from toconv.sweep.search.storage import ledger_errors
+from toconv.sweep.search.studies import Studies
 from toconv.sweep.space import Params
+from toconv.sweep.stopping import Course
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)
 REFUSED = "refused"  # of a trial: how many draws before it the settings refused, by what they said
 FAILURES_PER_CELL = 3  # failed trials are drawn anew so often, then the cell is given up
 OVERDUE_PER_CELL = 1  # of those whose time was over so many are drawn anew
 FEWEST = 4  # complete trials of a cell that importances are told of
 OPTUNA_STATES = {ours: TrialState[theirs] for theirs, ours in BY_NAME.items()}
-OF_NO_USE = (  # Optuna's warnings at each reading of a trial: lists come back from its storage as what they were
-    "Choices for a categorical distribution should be",
-    "The distribution is specified by",  # a step that ends below high, as `Distribution.values` does
-)
 STATES = {theirs: ours for ours, theirs in OPTUNA_STATES.items()}
 
 
@@ -49,44 +47,43 @@ class Ledger:
 
     def __init__(self, sweep: Sweep, path: Path | None, identify: Callable[[Mapping[str, Any]], str]) -> None:
         """`identify` gives the trial_id of parameters. The storage is made if it is not there; None: in memory."""
-        for message in OF_NO_USE:
-            warnings.filterwarnings("ignore", message=message, category=UserWarning)
         self.sweep, self._identify = sweep, identify
         self._objectives = dict(sweep.file.objectives)
         self._cells = {cell.name: cell for cell in sweep.cells()}
-        self._storage = storage(path)
-        names = list(self._cells)
-        if sweep.file.finalists or self._has(FINALISTS):  # those of an earlier start count, asked for again or not
-            names.append(FINALISTS)
-        self._studies = {name: self._study(path, name) for name in names}
+        wanted = [*self._cells, FINALISTS] if sweep.file.finalists else [*self._cells]
+        self._studies = Studies(sweep.file.name, path, self._objectives, wanted)
+        self._trials, self._enter = self._studies.trials, self._studies.add
         self._exhausted: set[str] = set()
+        self._courses: dict[str, tuple[int, Course | None]] = {}  # by cell: of so many complete trials
         self._sampling = Sampling(sweep, [t for name in self._cells for t in self._trials(name)])
 
-    def _has(self, name: str) -> bool:
-        with ledger_errors("read"):
-            return any(s.study_name == f"{self.sweep.file.name}/{name}" for s in self._storage.get_all_studies())
-
-    def _study(self, path: Path | None, name: str) -> optuna.Study:
-        with ledger_errors("opened"):
-            name, directions = f"{self.sweep.file.name}/{name}", list(self._objectives.values())
-            try:
-                return optuna.create_study(
-                    storage=self._storage, study_name=name, directions=directions, load_if_exists=True
-                )
-            except ValueError as error:
-                raise RequestError(
-                    f"{path}: holds a study with other objectives ({error}); choose another name="
-                ) from error
-
     def trials(self) -> list[Trial]:
-        """Every trial, cell by cell, in the order of their numbers; finalists last. One that is run again is there
+        """Every trial, cell by cell, in the order of their numbers; NO_CELLS last. One that is run again is there
         once, as it stands now."""
         with ledger_errors("read"):
-            found = [self._as_trial(name, t) for name in self._studies for t in self._trials(name)]
+            found = [self._as_trial(name, t) for name, t in self.kept()]
         return [*{t.proposal.trial_id: t for t in found}.values()]
 
+    def kept(self) -> list[tuple[str, FrozenTrial]]:
+        """Every trial as Optuna has it, with the name of its study; NO_CELLS last."""
+        return [(name, trial) for name in self._names() for trial in self._trials(name)]
+
+    def fixed(self, study: str) -> Params:
+        """What a cell enumerates; nothing of what is no cell, or none any more."""
+        return dict(self._cells[study].fixed) if study in self._cells else {}
+
+    def take(self, study: str, trial: FrozenTrial) -> None:
+        """One of another ledger, as it is."""
+        self._enter(study, trial)
+
+    def close(self) -> None:
+        self._studies.close()
+
+    def _names(self) -> list[str]:
+        return sorted(self._studies, key=lambda name: NO_CELLS.get(name, 0))
+
     def trial(self, proposal: Proposal) -> Trial:
-        study = _study_of(proposal)
+        study = proposal.study
         return self._as_trial(study, self._trials(study)[proposal.number])
 
     def open_proposals(self) -> list[Proposal]:
@@ -98,10 +95,30 @@ class Ledger:
         skipped do not count to it, nor those that are run again."""
         last = {(facts := Facts.model_validate(t.user_attrs)).trial_id: (t.state, facts) for t in self._trials(cell)}
         failed = [facts for state, facts in last.values() if state is TrialState.FAIL]
-        if cell in self._exhausted or sum(not facts.skipped for facts in failed) > FAILURES_PER_CELL:
+        if (
+            cell in self._exhausted
+            or self.has_enough(cell)
+            or sum(not facts.skipped for facts in failed) > FAILURES_PER_CELL
+        ):
             return 0
         overdue = max(0, sum(facts.overdue for facts in failed) - OVERDUE_PER_CELL)  # hours each
         return max(0, self.sweep.file.trials - (len(last) - len(failed) + overdue))
+
+    def has_enough(self, cell: str) -> bool:
+        """By `stop_when` of the sweep file."""
+        asked = self.sweep.file.stop_when
+        return asked is not None and (found := self.course(cell)) is not None and found.is_enough(asked)
+
+    def course(self, cell: str) -> Course | None:
+        """Of the hypervolume that `stop_when` goes by; None where that is not asked for, or too few are complete."""
+        asked = self.sweep.file.stop_when
+        if asked is None:
+            return None
+        trials = self._trials(cell)
+        complete = sum(t.state is TrialState.COMPLETE for t in trials)
+        if self._courses.get(cell, (-1, None))[0] != complete:
+            self._courses[cell] = complete, course(trials, self._objectives, asked.over_trials)
+        return self._courses[cell][1]
 
     def propose(self, running: Mapping[str, int]) -> Proposal | None:
         """A new trial in the cell that has the fewest, or None where every cell is full. `running` counts open trials
@@ -125,6 +142,17 @@ class Ledger:
         self._enter(FINALISTS, create_trial(state=TrialState.RUNNING, user_attrs=facts))
         return Proposal(of.cell, number, trial_id, params, of.trial_id)
 
+    def propose_extended(self, asked: Proposal, note: Note) -> Proposal:
+        """Enter an extension that is new to the sweep; its number is the ledger's."""
+        named = {key: getattr(asked, key) for key in ("trial_id", "params", "cell", "extends", "from_epoch")}
+        number = len(self._trials(EXTENDED))
+        self._enter(EXTENDED, create_trial(state=TrialState.RUNNING, user_attrs={**named, **_steered(note)}))
+        return replace(asked, number=number)
+
+    def learn(self, learnt: Mapping[str, Sequence[FrozenTrial]]) -> None:
+        """Tell the sampler of trials of earlier studies, by cell, before the sweep's own."""
+        self._sampling.learnt = learnt
+
     def propose_asked(self, cell: Cell, given: Params, note: Note) -> Proposal | None:
         """A trial of the cell with these values, whatever it has already; what is not given is drawn. None where the
         sweep has every such trial. Raises RequestError where the settings refuse them."""
@@ -132,7 +160,7 @@ class Ledger:
 
     def run_again(self, trial: Trial, note: Note) -> Proposal:
         """A trial that failed, as a new one of the same id: Optuna keeps the one that failed too."""
-        study, proposal = _study_of(trial.proposal), trial.proposal
+        study, proposal = trial.proposal.study, trial.proposal
         with ledger_errors("read"):
             failed = self._trials(study)[proposal.number]
             number = len(self._trials(study))
@@ -146,9 +174,9 @@ class Ledger:
         """Draw until the settings take the configuration and it is new to the sweep, then enter it. None where the
         space is exhausted. Raises RequestError where the settings refused every draw of a cell, or of what is given."""
         taken, history = {t.proposal.trial_id for t in self.trials()}, self._trials(cell.name)
-        refused: Counter[str] = Counter()
+        refused, infeasible = Counter[str](), deque[Params](maxlen=MOST_REFUSED)
         number, repeated, sampling = len(history), 0, self._sampling
-        asked = given is not None
+        asked, turn = given is not None, sampling.start(history)
         points = sampling.points_with(cell, history, refused, given) if given is not None else None
         for point, system in points or sampling.points(cell, history, refused):
             params = {**cell.fixed, **point}
@@ -156,9 +184,13 @@ class Ledger:
                 trial_id = self._identify(params)
             except RequestError as error:
                 refused[error.mistakes[0]] += 1
+                infeasible.append(point)
                 continue
             if trial_id not in taken:
-                self._enter_point(cell, point, system, {"trial_id": trial_id, **_told(refused), **_steered(note)})
+                facts = {"trial_id": trial_id, **_told(refused, infeasible), **_steered(note)}
+                if turn and not asked:
+                    facts["began_with"] = turn[0]
+                self._enter_point(cell, point, system, facts)
                 return Proposal(cell.name, number, trial_id, params)
             repeated += 1
             if repeated == REDRAWS and not sampling.is_whole:
@@ -176,12 +208,8 @@ class Ledger:
 
     def refused(self) -> Counter[str]:
         """How many draws the settings refused before each trial, by what they said."""
-        counts = (t.user_attrs.get(REFUSED, {}) for name in self._cells for t in self._trials(name))
+        counts = (t.user_attrs.get(REFUSED, {}) for name in self._studies for t in self._trials(name))
         return by_rule(sum(map(Counter, counts), Counter()))
-
-    def _enter(self, study: str, trial: FrozenTrial) -> None:
-        with ledger_errors("written"):
-            self._studies[study].add_trial(trial)
 
     def complete(self, proposal: Proposal, metrics: Mapping[str, float], seal: Mapping[str, str] | None = None) -> None:
         """Enter the final values, and the `seal` of the files that hold them. Raises MachineryError where the ledger
@@ -210,7 +238,7 @@ class Ledger:
     def _noted(self, proposal: Proposal, note: Note | None) -> dict[str, Any]:
         if note is None:
             return {}
-        return {"steered": [*_notes(self._trials(_study_of(proposal))[proposal.number]), note.model_dump(mode="json")]}
+        return {"steered": [*_notes(self._trials(proposal.study)[proposal.number]), note.model_dump(mode="json")]}
 
     def _tell(
         self,
@@ -220,19 +248,8 @@ class Ledger:
         missed: Mapping[str, float] = {},
         **facts: Any,
     ) -> None:
-        """`missed`: by how much bounds are, where Optuna's samplers read it (`Trial.set_constraint`)."""
-        study = self._studies[_study_of(proposal)]
-        with ledger_errors("written"):
-            storage, id_ = study._storage, study.get_trials(deepcopy=False)[proposal.number]._trial_id
-            for key, value in ((key, value) for key, value in facts.items() if value is not None):
-                storage.set_trial_user_attr(id_, key, value)
-            for key, excess in missed.items():
-                storage.set_trial_system_attr(id_, f"constraints:{key}", excess)
-            storage.set_trial_state_values(id_, OPTUNA_STATES[state], values)
-
-    def _trials(self, study: str) -> list[FrozenTrial]:
-        with ledger_errors("read"):
-            return self._studies[study].get_trials(deepcopy=False)
+        known = {key: value for key, value in facts.items() if value is not None}
+        self._studies.tell(proposal.study, proposal.number, OPTUNA_STATES[state], values, known, missed)
 
     def _as_trial(self, study: str, trial: FrozenTrial) -> Trial:
         try:
@@ -240,17 +257,19 @@ class Ledger:
         except ValidationError as error:
             raise ValueError(f"trial {trial.number} of {study}: {told(error)}") from None
         cell = facts.cell or study
-        params = facts.params or {**self._cells[cell].fixed, **trial.params}
-        proposal = Proposal(cell, trial.number, facts.trial_id, params, facts.finalist_of)
+        params = facts.params or {**self.fixed(cell), **trial.params}
+        again = facts.finalist_of, facts.extends, facts.from_epoch
+        proposal = Proposal(cell, trial.number, facts.trial_id, params, *again)
         values = dict(zip(self._objectives, trial.values or [], strict=False))
         return Trial(proposal, STATES[trial.state], values, facts.reason, facts.seal, facts.steered)
 
     def importances(self) -> dict[str, dict[str, float]]:
         """{cell: {setting: share of the first objective's variance}} (fANOVA), where there are enough trials."""
-        found = {}
+        found, fanova = {}, optuna.importance.FanovaImportanceEvaluator
         for name in self._cells if self.sweep.file.search else ():
-            study, fanova = self._studies[name], optuna.importance.FanovaImportanceEvaluator
-            if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) >= FEWEST:
+            study = optuna.create_study(directions=list(self._objectives.values()))
+            study.add_trials(t for t in inside(self._trials(name)) if t.state is TrialState.COMPLETE)
+            if len(study.get_trials(deepcopy=False)) >= FEWEST:
                 with warnings.catch_warnings(), suppress(RuntimeError, ValueError):  # no variance to share out
                     warnings.simplefilter("ignore")
                     found[name] = optuna.importance.get_param_importances(
@@ -259,8 +278,8 @@ class Ledger:
         return found
 
 
-def _told(refused: Counter[str]) -> dict[str, Any]:
-    return {REFUSED: dict(by_rule(refused))} if refused else {}
+def _told(refused: Counter[str], points: Iterable[Params]) -> dict[str, Any]:
+    return {REFUSED: dict(by_rule(refused)), REFUSED_POINTS: [*points]} if refused else {}
 
 
 def _steered(note: Note | None) -> dict[str, Any]:
@@ -275,7 +294,3 @@ def import_fanova(trials: int) -> None:
     """Import what `Ledger.importances` needs for so many trials and Optuna puts off: scikit-learn, two seconds."""
     if trials >= FEWEST:
         optuna.importance.FanovaImportanceEvaluator()
-
-
-def _study_of(proposal: Proposal) -> str:
-    return FINALISTS if proposal.finalist_of else proposal.cell

@@ -6,12 +6,12 @@ import hashlib
 import random
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from toconv.sweep.file import Cell, Sweep
 from toconv.sweep.search.glance import Facts
@@ -20,6 +20,10 @@ from toconv.sweep.space import Distribution, Params, points
 REDRAWS = 32  # draws that repeat a configuration before a cell counts as exhausted
 BY_SAMPLER = 64  # draws of one trial that the sampler makes; where the settings refuse so many, the rest is random
 DRAWS = 500  # of one trial
+LEARNING = 10  # trials with a result before TPE learns from any (its n_startup_trials)
+WITH_RESULT = (TrialState.COMPLETE, TrialState.PRUNED)
+REFUSED_POINTS = "refused_points"  # of a trial in the ledger: the last draws before it that the settings refused
+MOST_REFUSED = 16  # of these
 SAMPLERS: dict[str, Callable[..., optuna.samplers.BaseSampler]] = {
     "gp": optuna.samplers.GPSampler,
     "nsga2": optuna.samplers.NSGAIISampler,
@@ -34,6 +38,7 @@ class Sampling:
 
     def __init__(self, sweep: Sweep, known: Iterable[FrozenTrial]) -> None:
         """`known` are the trials so far: a study keeps the kind of distribution that a setting began with."""
+        self.learnt: Mapping[str, Sequence[FrozenTrial]] = {}  # by cell, of earlier studies
         self._sweep = sweep
         self._space = {key: _distribution(d) for key, d in sweep.file.search.items()}
         for trial in known:
@@ -52,9 +57,19 @@ class Sampling:
         """The next points for a cell with these trials. `refused` is what the settings said of those before."""
         if self.is_whole:
             return self._grid(cell)
-        turn = sum(not Facts.model_validate(t.user_attrs).by_hand for t in history)
-        start = self._sweep.file.start_with[turn : turn + 1]
+        start = self.start(history)
         return self._asked(cell, history, refused, lambda again: start if again else [])
+
+    def start(self, history: Sequence[FrozenTrial]) -> list[Params]:
+        """The first point to start with that no trial of the cell has or began with, each trial counting for one."""
+        left = [*self._sweep.file.start_with]
+        for trial in history if left else ():
+            facts = Facts.model_validate(trial.user_attrs)
+            has = {**(facts.params or {}), **trial.params}
+            tried = [p for p in left if p == facts.began_with or p.items() <= has.items()]
+            if tried:
+                left.remove(tried[0])
+        return left[:1]
 
     def points_with(
         self, cell: Cell, history: Sequence[FrozenTrial], refused: Counter[str], given: Params
@@ -82,7 +97,7 @@ class Sampling:
         was not taken as of one that failed. `start` gives points to complete instead, told whether the settings refused
         the draw before, of which there is none at first: then a point to start with is drawn again."""
         shadow = optuna.create_study(directions=list(self._sweep.file.objectives.values()))
-        shadow.add_trials(history)
+        shadow.add_trials([*self.learnt.get(cell.name, ()), *inside(history), *self._infeasible(history)])
         known = -1
         for attempt in range(DRAWS):
             for point in start(refused.total() > known) if attempt < REDRAWS else ():
@@ -92,6 +107,26 @@ class Sampling:
             trial, point = self._ask(shadow, cell)
             yield point, shadow.get_trials(deepcopy=False)[-1].system_attrs
             shadow.tell(trial, state=TrialState.FAIL)
+
+    def _infeasible(self, history: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """What of a cell can never be trained, refused by the settings or beyond this machine, as Optuna's TPE takes
+        it: pruned, with a constraint that is missed. At most as many as there are trials with a result: TPE calls a
+        share of all of them good. Optuna's other samplers know of no infeasible trial without a result."""
+        points = [p for t in history for p in t.user_attrs.get(REFUSED_POINTS, ())]
+        points += [t.params for t in history if t.user_attrs.get("infeasible")]
+        known = sum(t.state in WITH_RESULT for t in inside(history))
+        if self._sweep.file.sampler != "tpe" or known < LEARNING:
+            return []
+        return [
+            create_trial(
+                state=TrialState.PRUNED, params=p, distributions=self.distributions(p), constraints={"feasible": 1.0}
+            )
+            for p in [p for p in points if self._allows(p)][-known:]
+        ]
+
+    def _allows(self, point: Params) -> bool:
+        space = self._sweep.file.search
+        return bool(point) and all(key in space and space[key].allows(value) for key, value in point.items())
 
     def _ask(self, shadow: optuna.Study, cell: Cell) -> tuple[optuna.Trial, dict[str, Any]]:
         """The sampler's next point. Conditional settings are asked for one by one, and only where they count."""
@@ -115,6 +150,11 @@ class Sampling:
                 one = len(self._sweep.file.objectives) == 1
                 return optuna.samplers.TPESampler(seed=seed, multivariate=one, constant_liar=one)
             return SAMPLERS[kind](seed=seed)
+
+
+def inside(history: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Those that lie in the space as it is now: Optuna's samplers take them for proposals of it."""
+    return [trial for trial in history if not trial.user_attrs.get("outside")]
 
 
 def _distribution(d: Distribution) -> BaseDistribution:

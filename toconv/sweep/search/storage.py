@@ -26,6 +26,13 @@ def storage(path: Path | None) -> optuna.storages.BaseStorage:
         )
 
 
+def close(opened: optuna.storages.BaseStorage) -> None:
+    """Let go of the file, whose journal is empty then."""
+    if isinstance(opened, optuna.storages.RDBStorage):
+        opened.remove_session()
+        opened.engine.dispose()
+
+
 @contextmanager
 def ledger_errors(what: str) -> Iterator[None]:
     """SQLAlchemy's and Optuna's many errors as one of ours."""

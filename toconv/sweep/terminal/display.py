@@ -135,7 +135,7 @@ class Display:
 
     def _lines(self, trials: Sequence[Trial]) -> list[Line]:
         fixed = {cell.name: set(cell.fixed) for cell in self._driver.sweep.cells()}
-        return [self._line(trial, fixed[trial.proposal.cell]) for trial in trials]
+        return [self._line(trial, fixed.get(trial.proposal.cell, set())) for trial in trials]
 
     def _line(self, trial: Trial, fixed: set[str]) -> Line:
         proposal, metrics = trial.proposal, self._metrics(trial)
@@ -146,8 +146,8 @@ class Display:
             state = time_left(self._trial_seconds_left(latest)) or State.RUNNING
             if self._driver.evaluations.asked and latest and latest.epoch == self._epochs:
                 state = EVALUATED
-        number = f"finalist {proposal.number}" if proposal.finalist_of else str(proposal.number)
-        epochs = f"{latest.epoch if latest else 0}/{self._epochs}"
+        number = str(proposal.number) if proposal.is_searched else f"{proposal.study.rstrip('s')} {proposal.number}"
+        epochs = f"{latest.epoch if latest else 0}/{self._driver.sweep.epochs(proposal.params)}"
         distortion, perception = map(metrics.get, ("distortion", "perception"))
         settings = label({key: value for key, value in proposal.params.items() if key not in fixed})
         return Line(proposal.cell, number, epochs, distortion, perception, state, running, settings)

@@ -27,6 +27,13 @@ def say_what_ended(driver: Driver, records: Sequence[TrialRecord], seconds: floa
         f"done in {duration(seconds)}: {len(named(records, Kind.TRIAL, State.COMPLETE))} complete, "
         f"{len(named(records, state=State.PRUNED))} pruned, {len(failed)} failed"
     )
+    for cell in filter(driver.ledger.has_enough, driver.sweep.planned):
+        gain, asked = driver.ledger.course(cell), driver.sweep.file.stop_when
+        if gain and asked:
+            console.print(
+                f"{cell}: no more trials: the last {asked.over_trials} added {gain.gain(asked.over_trials):.2%} of its "
+                f"hypervolume (stop_when: less than {asked.hypervolume_gain_below})"
+            )
     for record in unevaluated(records):
         console.print(
             f"evaluation failed: {record.name}: {record.not_evaluated}\n  its output: {record.paths.evaluation_log}; "
