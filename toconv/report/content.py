@@ -1,5 +1,6 @@
 """All that the page shows, gathered before a line of it is written."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +26,15 @@ from toconv.training.epochs import Epoch, read_epochs
 
 
 @dataclass(frozen=True)
+class Unfinished:
+    """Of a sweep that is not at its end."""
+
+    left: int  # trials, finalists and evaluations that have not ended
+    planned: int
+    known: float  # until when, in seconds since the epoch
+
+
+@dataclass(frozen=True)
 class Content(Results):
     """A sweep as it stands."""
 
@@ -39,6 +49,7 @@ class Content(Results):
     error_maps: ErrorMaps = field(default_factory=ErrorMaps)
     skipped: Mapping[str, str] = field(default_factory=dict)  # {picture: why}, with data.unreadable=skip
     steered: Sequence[str] = ()  # what was asked of the sweep while it ran, and what came of it
+    unfinished: Unfinished | None = None
 
     @property
     def paths(self) -> SweepPaths:
@@ -75,7 +86,8 @@ class Content(Results):
 
 
 def gather(driver: Driver, facts: Mapping[str, Any]) -> Content:
-    """Everything of a sweep whose driver stands still."""
+    """Everything of a sweep, as its ledger has it now."""
+    known, left = time.time(), driver.left()
     records, store = driver.records(), TokenStore(driver.store)
     return Content(
         records=records,
@@ -90,6 +102,7 @@ def gather(driver: Driver, facts: Mapping[str, Any]) -> Content:
         error_maps=compute_error_maps(driver.sweep.base, driver.store, recommended(records)),
         skipped=_skipped(driver.sweep.base.data),
         steered=Inbox(driver.paths).history(),
+        unfinished=Unfinished(left, driver.planned(), known) if left else None,
     )
 
 

@@ -8,7 +8,7 @@ from toconv.report.page.fronts import the_front
 from toconv.report.page.html import section
 from toconv.report.page.importance import importance
 from toconv.report.page.maps import error_maps
-from toconv.report.page.overview import how_to_reproduce, overview
+from toconv.report.page.overview import how_far, how_to_reproduce, overview
 from toconv.report.page.recommended import which_compressor
 from toconv.report.page.rows import every_row
 from toconv.report.page.trainings import trainings, what_failed
@@ -39,6 +39,6 @@ def page(content: Content) -> str:
         f'<meta http-equiv=Content-Security-Policy content="{POLICY}">'
         f'<meta name=viewport content="width=device-width, initial-scale=1"><title>{name} – toconv</title>'
         f"<style>{style}</style></head><body><header><h1>{name}</h1><nav aria-label=Sections><ul>{links}</ul></nav>"
-        f"</header><main>{body}</main><div id=reading role=status aria-live=polite hidden></div>"
+        f"{how_far(content)}</header><main>{body}</main><div id=reading role=status aria-live=polite hidden></div>"
         f"<script>{script}</script></body></html>\n"
     )
