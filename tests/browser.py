@@ -38,6 +38,9 @@ def found():
     return paths
 
 
+DESKTOP, PHONE = (1280, 900), (360, 740)  # CSS pixels
+
+
 @contextmanager
 def browser(width, height, dark=False):
     """A driver whose page is `width`×`height` CSS pixels, in light or in dark mode, with a profile of its own."""

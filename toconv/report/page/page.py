@@ -7,6 +7,7 @@ from toconv.report.content import Content
 from toconv.report.page.fronts import the_front
 from toconv.report.page.html import section
 from toconv.report.page.importance import importance
+from toconv.report.page.live import POLICY
 from toconv.report.page.maps import error_maps
 from toconv.report.page.overview import how_far, how_to_reproduce, overview
 from toconv.report.page.recommended import which_compressor
@@ -14,7 +15,6 @@ from toconv.report.page.rows import every_row
 from toconv.report.page.trainings import trainings, what_failed
 from toconv.report.page.what_to_take import what_to_take
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 SECTIONS = {  # anchor: heading, and what writes the rest
     "what-to-take": ("What to take", what_to_take),
     "overview": ("Overview", overview),
