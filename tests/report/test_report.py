@@ -77,6 +77,7 @@ def test_the_page_answers_in_the_order_of_its_questions():
         "importance",
         "trainings",
         "failed",
+        "side-by-side",
         "rows",
         "reproduce",
     ]

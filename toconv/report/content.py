@@ -7,14 +7,14 @@ from functools import cached_property
 from typing import Any
 
 from toconv.analysis.pareto import front, recommended
-from toconv.analysis.records import Kind, TrialRecord
+from toconv.analysis.records import Kind, State, TrialRecord
 from toconv.analysis.seeds import SeedGroup
 from toconv.errors import ToconvError
 from toconv.evaluation.metrics import Metric, own_metric
 from toconv.paths import OUTPUTS, SweepPaths
 from toconv.progress import printable
 from toconv.report.error_maps import ErrorMaps, compute_error_maps
-from toconv.report.front_data import Results
+from toconv.report.front_data import DISTORTION, Results
 from toconv.settings import DataSettings
 from toconv.sweep.driver import Driver
 from toconv.sweep.file import Sweep
@@ -99,10 +99,19 @@ def gather(driver: Driver, facts: Mapping[str, Any]) -> Content:
         refused=driver.ledger.refused(),
         hours=driver.spent.hours,
         epochs={r.trial_id: read_epochs(r.paths.metrics) for r in records if r.folder},
-        error_maps=compute_error_maps(driver.sweep.base, driver.store, recommended(records)),
+        error_maps=_error_maps(driver, records),
         skipped=_skipped(driver.sweep.base.data),
         steered=Inbox(driver.paths).history(),
         unfinished=Unfinished(left, driver.planned(), known) if left else None,
+    )
+
+
+def _error_maps(driver: Driver, records: Sequence[TrialRecord]) -> ErrorMaps:
+    """Of what is recommended, and of the best others whose checkpoints were kept."""
+    best = recommended(records)
+    kept = [r for r in records if r.kept and r.state == State.COMPLETE and best.get(r.tokens) is not r]
+    return compute_error_maps(
+        driver.sweep.base, driver.store, best, sorted(kept, key=lambda r: r.values[DISTORTION.name])
     )
 
 
