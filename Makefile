@@ -79,6 +79,7 @@ $(PACKAGE): pyproject.toml setup.py $(LIBRARIES)
 	$(RUN) -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-$(TOOLS): requirements-dev.txt requirements-extras.txt $(wildcard requirements/*.txt) $(LIBRARIES)
+$(TOOLS): requirements-dev.txt requirements-axe.txt requirements-extras.txt $(wildcard requirements/*.txt) $(LIBRARIES)
 	$(RUN) -m pip install --quiet -r requirements.txt -r requirements-extras.txt -r requirements-dev.txt
+	$(RUN) -m pip install --quiet --no-deps -r requirements-axe.txt
 	@touch $@

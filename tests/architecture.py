@@ -56,6 +56,8 @@ WALLS: dict[str, tuple[str, ...]] = {  # an outside library: the modules, and th
     "scipy": ("analysis.seeds",),
     "sklearn": (),
     "matplotlib": ("report",),
+    "starlette": ("report.serving",),
+    "uvicorn": ("report.serving",),
     "rich": ("progress", "sweep.plan", "sweep.terminal"),
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)

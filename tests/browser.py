@@ -38,6 +38,9 @@ def found():
     return paths
 
 
+DESKTOP, PHONE = (1280, 900), (360, 740)  # CSS pixels
+
+
 @contextmanager
 def browser(width, height, dark=False):
     """A driver whose page is `width`×`height` CSS pixels, in light or in dark mode, with a profile of its own."""
@@ -85,3 +88,13 @@ def refused(driver):
 def _network(driver, *kinds):
     events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     return [event["params"] for event in events if event["method"] in {f"Network.{kind}" for kind in kinds}]
+
+
+def into_view(driver, element):
+    """Scrolls there, and waits until the page has heard of it."""
+    driver.execute_async_script(
+        """
+        arguments[0].scrollIntoView({ block: "center", behavior: "instant" });
+        requestAnimationFrame(() => requestAnimationFrame(arguments[1]));""",
+        element,
+    )

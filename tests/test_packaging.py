@@ -161,7 +161,7 @@ def test_every_extra_is_tested_and_nothing_is_pinned_twice():
     included = {line.removeprefix("-r ") for line in lines("requirements-extras.txt") if line.startswith("-r ")}
     assert included == {file for file in EXTRAS.values() if file != "requirements.txt"}
     assert included == {f"requirements/{path.name}" for path in (REPOSITORY / "requirements").iterdir()}
-    own = ("requirements.txt", "requirements-samples.txt", "requirements-extras.txt", "requirements-dev.txt")
+    own = ["requirements.txt", *(f"requirements-{kind}.txt" for kind in ("samples", "extras", "dev", "axe"))]
     pinned = [Requirement(line) for file in (*own, *included) for line in lines(file) if not line.startswith("-r ")]
     assert [str(r) for r in pinned if [s.operator for s in r.specifier] != ["=="]] == []
     assert len({r.name.lower() for r in pinned}) == len(pinned)

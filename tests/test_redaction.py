@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from toconv import config
 from toconv.commands import train
 from toconv.errors import RequestError
-from toconv.redaction import VARIABLES, redact, secret_of
+from toconv.redaction import VARIABLES, redact, redact_each, secret_of
 from toconv.sweep.file import load_sweep
 
 KNOWN = "S3CR3T"  # within every secret of these tests, and in nothing else
@@ -85,6 +85,7 @@ def test_secrets_of_the_environment_are_known_in_any_text(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:p%40ss%20w0rd@host")
     text = " ".join([*(f"{KNOWN}-{name}" for name in VARIABLES), "p@ss w0rd", "p%40ss%20w0rd"])
     assert redact(text) == " ".join(["***"] * (len(VARIABLES) + 2))
+    assert list(redact_each([text, "plain"])) == [redact(text), "plain"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from toconv.errors import ExitCode
 COMMANDS = {  # a file each in toconv/commands
     "sweep": "run a sweep, or go on with it: FILE [key=value …] [--dry-run | --debug]",
     "status": "what runs, since when, how long it still takes, what failed: [NAME] [--watch] [--json]",
+    "watch": "the report in a browser, renewed while the sweep runs: NAME [--port PORT]",
     "ls": "the sweeps of outputs/, and how each stands",
     "add": "a trial by hand, the next of its cell: NAME key=value …",
     "stop": "end a trial at its epoch, which keeps its numbers: NAME --trial ID",

@@ -1,6 +1,5 @@
 """report.html of a finished sweep as people meet it: in a browser, at a desk and on a phone, in light and in dark."""
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -9,11 +8,10 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser import browser, console, refused, requested
+from tests.browser import DESKTOP, PHONE, browser, console, into_view, refused, requested
 from toconv.analysis.records import Kind, State, TrialRecord
 from toconv.evaluation.distortion import Distortion
 from toconv.export.from_checkpoint import from_checkpoint
-from toconv.paths import SweepPaths
 from toconv.report.error_maps import compute_error_maps
 from toconv.report.front_data import SHAPE_OF
 from toconv.sweep.file import load_sweep
@@ -22,7 +20,6 @@ from toconv.tokens.batches import Batches
 from toconv.tokens.store import TokenStore
 
 pytestmark = pytest.mark.slow
-DESKTOP, PHONE = (1280, 900), (390, 844)
 CONTRAST = """
 const channel = (c) => { c /= 255; return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
 const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
@@ -42,43 +39,8 @@ return [found.length, found.sort((a, b) => a[0] - b[0])[0]];
 """
 
 
-@pytest.fixture(scope="module")
-def sweep(finalists):
-    """A finished sweep with finalists: its file and its folder."""
-    return finalists.file, SweepPaths(finalists.root)
-
-
-@pytest.fixture(scope="module")
-def results(sweep):
-    with sweep[1].results.open() as file:
-        return {row["trial_id"]: row for row in csv.DictReader(file)}
-
-
-@pytest.fixture(scope="module")
-def desk(sweep):
-    """One browser for the tests that leave the page as they found it, or load it anew."""
-    with browser(*DESKTOP) as driver:
-        yield driver
-
-
-@pytest.fixture
-def page(desk, sweep):
-    desk.get(sweep[1].report.as_uri())
-    return desk
-
-
 def background(driver):
     return driver.execute_script("return getComputedStyle(document.body).backgroundColor")
-
-
-def into_view(driver, element):
-    """Scrolls there, and waits until the page has heard of it."""
-    driver.execute_async_script(
-        """
-        arguments[0].scrollIntoView({ block: "center", behavior: "instant" });
-        requestAnimationFrame(() => requestAnimationFrame(arguments[1]));""",
-        element,
-    )
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])

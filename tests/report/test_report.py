@@ -12,7 +12,7 @@ from tests.repository import REPOSITORY
 from toconv.analysis.records import Kind, State
 from toconv.analysis.seeds import TESTED, Estimate, summarise
 from toconv.evaluation.metrics import METRICS, VALIDATION, Metric, Place
-from toconv.report.content import Content
+from toconv.report.content import Content, Unfinished
 from toconv.report.figures import write_figures
 from toconv.report.front_data import Measured, Results
 from toconv.report.page.fronts import learnt
@@ -77,6 +77,7 @@ def test_the_page_answers_in_the_order_of_its_questions():
         "importance",
         "trainings",
         "failed",
+        "side-by-side",
         "rows",
         "reproduce",
     ]
@@ -107,6 +108,13 @@ def test_the_page_passes_no_password_on(tmp_path):
     write_page(tmp_path / "report.html", made)
     text = (tmp_path / "report.html").read_text()
     assert "secret" not in text and "***@host" in text
+
+
+def test_a_sweep_that_is_not_at_its_end_is_called_so_at_the_top_with_the_time_until_which_it_is_known():
+    text = page(content(many(0), unfinished=Unfinished(3, 8, 1_800_000_000.0)))
+    top = text.partition("<main>")[0]
+    assert "Unfinished.</strong> 3 of 8 trials have not ended" in top and "known at 2027-01-15 08:00:00 UTC" in top
+    assert "Unfinished" not in page(content(many(0)))
 
 
 def test_the_question_is_the_comment_that_the_sweep_file_begins_with():

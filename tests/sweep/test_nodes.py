@@ -15,7 +15,14 @@ from tests.repository import REPOSITORY
 from toconv.paths import packed
 from toconv.sweep.nodes import Machine, look, mistakes, versions
 
-RAY = [str(Path(sys.executable).with_name("ray")), "start", "--num-cpus=1", "--block", "--disable-usage-stats"]
+RAY = [
+    str(Path(sys.executable).with_name("ray")),
+    "start",
+    "--num-cpus=1",
+    "--block",
+    "--disable-usage-stats",
+    "--node-ip-address=127.0.0.1",
+]
 JOIN = """
 import sys
 from pathlib import Path
@@ -94,7 +101,10 @@ def test_a_cluster_of_two_gets_the_package_and_a_folder_that_one_does_not_see_is
         folder.mkdir()
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTHONPATH"))}
     environment = {**clean, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5" * 64}
-    environment |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PYTHONUNBUFFERED": "1"}  # at the loopback address
+    environment |= {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
+        "PYTHONUNBUFFERED": "1",
+    }  # several nodes at the loopback address
     address = f"127.0.0.1:{free_port()}"
     head = [*RAY, "--head", f"--port={address[10:]}", "--include-dashboard=false", f"--temp-dir={short / 'a'}"]
     other = f"mount -t tmpfs none '{hidden}' && exec {' '.join([*RAY, f'--address={address}'])}"
@@ -117,8 +127,9 @@ def test_a_cluster_of_two_gets_the_package_and_a_folder_that_one_does_not_see_is
         )
     finally:
         for process in processes:
-            for child in [*psutil.Process(process.pid).children(recursive=True), process]:
-                child.kill()
+            if process.poll() is None:
+                for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+                    child.kill()
             process.wait(30)
         shutil.rmtree(short, ignore_errors=True)
     told = done.stdout.splitlines()

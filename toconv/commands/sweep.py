@@ -15,11 +15,12 @@ from toconv.errors import ExitCode, RequestError
 from toconv.own_files import check_sweep_folder
 from toconv.paths import SweepPaths, TrialPaths
 from toconv.progress import console, phase
+from toconv.report.refreshing import Refreshing
 from toconv.sweep.file import Sweep, load_sweep
 from toconv.sweep.lock import only_driver
 from toconv.sweep.notify import Event, Notifier, check_notify
 from toconv.sweep.preflight import before_ray, check_evaluation, check_fits, check_folders, check_ray, joined, usable
-from toconv.sweep.running import Announcement
+from toconv.sweep.running import Announcement, Standing, running, standing
 
 if TYPE_CHECKING:
     from toconv.sweep.cluster import Cluster, Task
@@ -104,7 +105,7 @@ def _debug(asked: Sweep, paths: SweepPaths) -> ExitCode:
 @contextmanager
 def ray_ahead(paths: SweepPaths, listen: bool = False) -> Iterator[Callable[[], Cluster]]:
     """Yields what gives the sweep's Ray cluster. It starts beside the imports and checks that come before trials;
-    where a report says that there may be nothing left to run, it starts when it is asked for."""
+    where there is nothing left to run, as far as the last start told, it starts when it is asked for."""
     found: list[Cluster] = []
     for line in before_ray(listen):
         console.print(line)
@@ -117,7 +118,7 @@ def ray_ahead(paths: SweepPaths, listen: bool = False) -> Iterator[Callable[[], 
         return found[0]
 
     try:
-        if not paths.report.exists():
+        if standing(paths, running(paths)) is not Standing.DONE:
             cluster()
             if joined():
                 cluster().resources()  # one that is gone is told of before any work
@@ -223,11 +224,18 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: An
         console.print(f"no GPU on this machine: gpu: {file.resources.gpu:g} counts as 0; trials run on the CPU")
     console.print(f"{driver.slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
     evaluating = Evaluating(driver, _evaluator(file.evaluation, present))
-    with Utilization(in_use) as utilization, phase("trials run"), Display(driver, utilization) as display:
+    earlier = sum(trial.ended for trial in driver.ledger.trials())
+    with (
+        Utilization(in_use) as utilization,
+        phase("trials run"),
+        Refreshing(driver.paths.root) as refreshing,
+        Display(driver, utilization) as display,
+    ):
 
         def step() -> None:
             display.update()
             announcement.tell_at_times(lambda: _facts(driver))
+            refreshing.poll(earlier + driver.handed_out - len(driver.open))
 
         run_trials(driver, resources, steering, evaluating, step, lambda: import_report(file.trials))
     announcement.tell(**_facts(driver))

@@ -1,19 +1,20 @@
 """All that the page shows, gathered before a line of it is written."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from toconv.analysis.pareto import front, recommended
-from toconv.analysis.records import Kind, TrialRecord
+from toconv.analysis.records import Kind, State, TrialRecord
 from toconv.analysis.seeds import SeedGroup
 from toconv.errors import ToconvError
 from toconv.evaluation.metrics import Metric, own_metric
 from toconv.paths import OUTPUTS, SweepPaths
 from toconv.progress import printable
 from toconv.report.error_maps import ErrorMaps, compute_error_maps
-from toconv.report.front_data import Results
+from toconv.report.front_data import DISTORTION, Results
 from toconv.settings import DataSettings
 from toconv.sweep.driver import Driver
 from toconv.sweep.file import Sweep
@@ -24,6 +25,15 @@ from toconv.tokens.images import listed_and_skipped
 from toconv.tokens.manifest import SPLITS
 from toconv.tokens.store import TokenStore
 from toconv.training.epochs import Epoch, read_epochs
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Of a sweep that is not at its end."""
+
+    left: int  # trials, finalists and evaluations that have not ended
+    planned: int
+    known: float  # until when, in seconds since the epoch
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,7 @@ class Content(Results):
     courses: Mapping[str, Course] = field(default_factory=dict)  # {cell: of its hypervolume}, for `stop_when`
     growths: Sequence[str] = ()  # starts with another file, and what changed
     steered: Sequence[str] = ()  # what was asked of the sweep while it ran, and what came of it
+    unfinished: Unfinished | None = None
 
     @property
     def paths(self) -> SweepPaths:
@@ -79,7 +90,8 @@ class Content(Results):
 
 
 def gather(driver: Driver, facts: Mapping[str, Any]) -> Content:
-    """Everything of a sweep whose driver stands still."""
+    """Everything of a sweep, as its ledger has it now."""
+    known, left = time.time(), driver.left()
     records, store = driver.records(), TokenStore(driver.store)
     return Content(
         records=records,
@@ -91,11 +103,21 @@ def gather(driver: Driver, facts: Mapping[str, Any]) -> Content:
         refused=driver.ledger.refused(),
         hours=driver.spent.hours,
         epochs={r.trial_id: read_epochs(r.paths.metrics) for r in records if r.folder},
-        error_maps=compute_error_maps(driver.sweep.base, driver.store, recommended(records)),
+        error_maps=_error_maps(driver, records),
         skipped=_skipped(driver.sweep.base.data),
         courses={c.name: found for c in driver.sweep.cells() if (found := driver.ledger.course(c.name))},
         growths=[growth.says for growth in grown(driver.paths)],
         steered=Inbox(driver.paths).history(),
+        unfinished=Unfinished(left, driver.planned(), known) if left else None,
+    )
+
+
+def _error_maps(driver: Driver, records: Sequence[TrialRecord]) -> ErrorMaps:
+    """Of what is recommended, and of the best others whose checkpoints were kept."""
+    best = recommended(records)
+    kept = [r for r in records if r.kept and r.state == State.COMPLETE and best.get(r.tokens) is not r]
+    return compute_error_maps(
+        driver.sweep.base, driver.store, best, sorted(kept, key=lambda r: r.values[DISTORTION.name])
     )
 
 

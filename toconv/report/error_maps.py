@@ -3,9 +3,10 @@
 # B = 1 image, N = g*g original tokens, C channels, H W pixels
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from toconv.tokens.pixels import Normalisation, crops
 from toconv.tokens.store import TokenStore
 
 PICTURES = 3  # evenly spaced over the validation pictures, by their names
+MOST_OTHERS = 24  # trials beside the recommended ones
+Key = TypeVar("Key", int, str)
 ANYTHING = (ToconvError, OSError, RuntimeError, ValueError, KeyError)  # that reading a picture or a checkpoint raises
 
 
@@ -32,6 +35,7 @@ class PictureErrorMaps:
     image_HW3: np.ndarray  # uint8, as the encoder sees it
     pooled: Mapping[int, np.ndarray]  # {tokens: (g, g)}
     best: Mapping[int, np.ndarray]
+    others: Mapping[str, np.ndarray] = field(default_factory=dict)  # {trial_id: (g, g)}
 
     @property
     def kinds(self) -> dict[str, Mapping[int, np.ndarray]]:
@@ -53,8 +57,11 @@ class ErrorMaps:
         return float(np.quantile(np.concatenate(every), 0.98))
 
 
-def compute_error_maps(settings: Settings, tokens: Path, recommended: Mapping[int, TrialRecord]) -> ErrorMaps:
-    """Maps of a few validation pictures from the stored tokens. Nothing missing stops it: it is named instead."""
+def compute_error_maps(
+    settings: Settings, tokens: Path, recommended: Mapping[int, TrialRecord], others: Sequence[TrialRecord] = ()
+) -> ErrorMaps:
+    """Maps of a few validation pictures from the stored tokens, of the recommended compressors and of `others`. Nothing
+    missing stops it: it is named instead, where it is of a recommended one."""
     if not recommended:
         return ErrorMaps(absent=["no trial is complete"])
     try:
@@ -62,40 +69,47 @@ def compute_error_maps(settings: Settings, tokens: Path, recommended: Mapping[in
     except ANYTHING as error:
         return ErrorMaps(absent=[f"the tokens or pictures are not there: {error}"])
     best, absent = _compressors(recommended)
+    beside, _ = _compressors({r.trial_id: r for r in others[:MOST_OTHERS]})
     found = []
     for number in sorted({i * (len(pictures) - 1) // max(1, PICTURES - 1) for i in range(PICTURES)}) if best else ():
         try:
-            found.append(_maps(settings, store, pictures[number], number, best))
+            found.append(_maps(settings, store, pictures[number], number, (best, beside)))
         except ANYTHING as error:
             absent.append(f"picture {pictures[number].key}: {error}")
     return ErrorMaps(found, absent)
 
 
-def _compressors(recommended: Mapping[int, TrialRecord]) -> tuple[dict[int, TokenCompressor], list[str]]:
-    """{tokens: its compressor}, and which are missing."""
+def _compressors(trials: Mapping[Key, TrialRecord]) -> tuple[dict[Key, TokenCompressor], list[str]]:
+    """The compressor of each, and which are missing."""
     found, absent = {}, []
-    for tokens, record in recommended.items():
+    for key, record in trials.items():
         try:
-            found[tokens], _ = from_checkpoint(record.paths.latest)
+            found[key], _ = from_checkpoint(record.paths.latest)
         except ANYTHING as error:
-            absent.append(f"{tokens} tokens: {error}")
+            absent.append(f"{record.tokens} tokens: {error}")
     return found, absent
 
 
 def _maps(
-    settings: Settings, store: TokenStore, picture: Picture, number: int, best: Mapping[int, TokenCompressor]
+    settings: Settings,
+    store: TokenStore,
+    picture: Picture,
+    number: int,
+    compressors: tuple[Mapping[int, TokenCompressor], Mapping[str, TokenCompressor]],
 ) -> PictureErrorMaps:
     """Of the first crop of the validation picture with this number."""
+    best, others = compressors
     pixels_3HW = crops(picture, settings.data, settings.encoder)[0]
     x_BNC = store.read("val", torch.tensor([number * settings.data.crops])).float()
     with torch.inference_mode():
         pooled = {n: c.unrecovered(x_BNC, grid.upsample(grid.pool(x_BNC, c.k), c.grid_size)) for n, c in best.items()}
-        found = {n: c.unrecovered(x_BNC) for n, c in best.items()}
-    return PictureErrorMaps(
-        picture.key,
-        (denormalised(pixels_3HW, settings.encoder) * 255).round().astype(np.uint8),
-        *({n: map_1gg[0].numpy() for n, map_1gg in maps.items()} for maps in (pooled, found)),
-    )
+        return PictureErrorMaps(
+            picture.key,
+            (denormalised(pixels_3HW, settings.encoder) * 255).round().astype(np.uint8),
+            pooled={n: map_1gg[0].numpy() for n, map_1gg in pooled.items()},
+            best={n: c.unrecovered(x_BNC)[0].numpy() for n, c in best.items()},
+            others={trial_id: c.unrecovered(x_BNC)[0].numpy() for trial_id, c in others.items()},
+        )
 
 
 def denormalised(pixels_3HW: torch.Tensor, encoder: Normalisation) -> np.ndarray:

@@ -48,9 +48,9 @@ def write_figures(folder: Path, results: Results, maps: ErrorMaps) -> list[Path]
     found: dict[str, Figure] = {}
     with rc_context(STYLE):
         for measured in results.measured:
-            found[f"front_{measured.name}"] = against_tokens(results, measured)
+            found[measured.file] = against_tokens(results, measured)
         for measured in results.against_distortion:
-            found[f"{measured.split.prefix}distortion_{measured.metric.name}"] = against_distortion(results, measured)
+            found[measured.panels_file] = against_distortion(results, measured)
         if maps.pictures:
             found["error_maps"] = error_maps(maps)
         return [path for name, figure in found.items() for path in _save(folder / name, figure)]

@@ -41,6 +41,21 @@ class Measured(NamedTuple):
     def words(self) -> str:
         return self.name.replace("_", " ")
 
+    @property
+    def across(self) -> str:
+        """The name of the distortion that it is drawn against, of the same pictures."""
+        return self.split.prefix + DISTORTION.name
+
+    @property
+    def file(self) -> str:
+        """What its figure against tokens is called."""
+        return f"front_{self.name}"
+
+    @property
+    def panels_file(self) -> str:
+        """What its figure against distortion is called."""
+        return f"{self.split.prefix}distortion_{self.metric.name}"
+
 
 @dataclass(frozen=True)
 class Results:
@@ -155,7 +170,7 @@ def tokens_plot(results: Results, measured: Measured) -> Plot:
 
 def panel_plot(results: Results, measured: Measured, tokens: int) -> Plot:
     """Trials, baselines and seed groups of so many tokens."""
-    across = Measured(measured.split, DISTORTION).name
+    across = measured.across
     here = ([r for r in records if r.tokens == tokens] for records in (results.complete, results.baselines))
     trials, baselines = (_points(records, across, measured.name) for records in here)
     means = _means((group for group in results.seed_groups if group.tokens == tokens), across, measured.name)

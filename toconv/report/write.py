@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from toconv.paths import write_atomic
-from toconv.redaction import redact
+from toconv.redaction import redact_each
 from toconv.report.content import Content, gather
 from toconv.report.figures import write_figures
 from toconv.report.page.page import page
@@ -21,5 +21,9 @@ def write_report(driver: Driver, facts: Mapping[str, Any]) -> None:
 
 
 def write_page(path: Path, content: Content) -> None:
+    write_atomic(path, text_of(content))
+
+
+def text_of(content: Content) -> str:
     """A report is passed on: no text of it holds a secret of an address."""
-    write_atomic(path, "".join(map(redact, re.split('([<>"])', page(content)))))
+    return "".join(redact_each(re.split('([<>"])', page(content))))

@@ -22,7 +22,8 @@ from toconv.report.front_data import (
     panel_plot,
     tokens_plot,
 )
-from toconv.report.page.html import View, details, figure, paragraphs, row, shown, table, views
+from toconv.report.page.csv_files import of_plots
+from toconv.report.page.html import View, details, figure, panels, paragraphs, row, shown, table, views
 from toconv.report.page.hypervolume import hypervolume
 from toconv.report.page.nested import nested
 from toconv.report.page.svg import Scale, around, bar, clipped, drawing, end_labels, frame, legend, line, point
@@ -54,7 +55,7 @@ def the_front(content: Content) -> str:
         parts += [f"<h3>Distortion against {' and '.join(titles)}</h3>", _by_distortion(content)]
     parts += [nested(content), hypervolume(content)]
     if content.measured:
-        parts.append(details("The numbers of these figures", _numbers(content, content.measured)))
+        parts.append(details("The numbers of these figures", _numbers(content, content.measured, "The metrics")))
     if content.folded:
         parts.append(details("What else was measured: more readers, and the hard half", _folded(content)))
     return "".join(parts)
@@ -102,7 +103,8 @@ def _by_tokens(content: Content, measured: Sequence[Measured]) -> str:
 
 def _folded(content: Content) -> str:
     views = _views("measure", content.folded, partial(_split_figure, content), closer=False)
-    return f"<p>{HARD_HALF}</p>{_tokens_legend(content)}{views}{_numbers(content, content.folded)}"
+    numbers = _numbers(content, content.folded, "What else was measured")
+    return f"<p>{HARD_HALF}</p>{_tokens_legend(content)}{views}{numbers}"
 
 
 def _by_own_measure(content: Content, measured: Sequence[Measured]) -> str:
@@ -120,17 +122,18 @@ def _split_figure(content: Content, measured: Measured, hidden: bool) -> str:
 
 def _tokens_figure(content: Content, measured: Measured, facts: str, hidden: bool) -> str:
     plot = tokens_plot(content, measured)
-    return figure(
-        against_tokens(content, plot, hidden), f"{facts}; {measured.metric.direction}. {summary(plot)}{_given(plot)}"
-    )
+    words = f"{facts}; {measured.metric.direction}. {summary(plot)}{_given(plot)}"
+    return figure(against_tokens(content, plot, hidden), words, of_plots(measured.file, [plot]))
 
 
 def _by_distortion(content: Content) -> str:
     def drawn(measured: Measured, hidden: bool) -> str:
-        panels = {n: panel(content, panel_plot(content, measured, n), n, hidden) for n in content.sizes}
-        figures = (f"<figure><figcaption>{n} tokens</figcaption>{svg}</figure>" for n, svg in panels.items())
+        plots = {n: panel_plot(content, measured, n) for n in content.sizes}
+        drawings = {n: panel(content, plot, n, hidden) for n, plot in plots.items()}
+        figures = (f"<figure><figcaption>{n} tokens</figcaption>{svg}</figure>" for n, svg in drawings.items())
         note = escape(_given(tokens_plot(content, measured)))
-        return f"<div class=panels>{''.join(figures)}</div>{f'<p>{note}</p>' if note else ''}"
+        found = panels(figures, of_plots(measured.panels_file, [*plots.values()], measured.across))
+        return f"{found}{f'<p>{note}</p>' if note else ''}"
 
     baselines = [(shape, f"baseline {name}", name) for name, shape in SHAPE_OF.items()]
     entries = [TRIAL, RECOMMENDED, *[SEEDS] * content.repeated, CURVE, *baselines]
@@ -167,7 +170,7 @@ def _note(content: Content) -> str:
     )
 
 
-def _numbers(content: Content, measured: Sequence[Measured]) -> str:
+def _numbers(content: Content, measured: Sequence[Measured], what: str) -> str:
     names = [m.name for m in measured]
     heads, rows = ["tokens", "name", "evidence", *names], []
     for n in content.sizes:
@@ -175,7 +178,8 @@ def _numbers(content: Content, measured: Sequence[Measured]) -> str:
             rows.append(row([n, group.name, group.evidence, *map(group.estimate, names)], heads))
         for r in baselines_at(content.baselines, n).values():
             rows.append(row([n, r.name, "baseline", *map(r.values.get, names)], heads, " class=baseline"))
-    return table(heads, rows, f"Mean over seeds ± half the {CONFIDENCE:.0%} interval, where there are several")
+    caption = f"{what}: mean over seeds ± half the {CONFIDENCE:.0%} interval, where there are several"
+    return table(heads, rows, caption)
 
 
 def against_tokens(content: Content, plot: Plot, hidden: bool) -> str:
@@ -229,7 +233,7 @@ def panel(content: Content, plot: Plot, tokens: int, hidden: bool) -> str:
     """`hidden`: without baselines, as near as trials allow."""
     hidden = hidden and bool(plot.trials or plot.means)
     x, y = around(plot.along("x", not hidden), 48, PANEL - 8), around(plot.along("y", not hidden), PANEL - 46, 30)
-    across = f"{plot.measured.split.prefix}{DISTORTION.name}".replace("_", " ")
+    across = plot.measured.across.replace("_", " ")
     parts = [
         frame(x, y, x.ticks(4), f"{across} (FVU)", plot.measured.words),
         clipped(x, y, line([(x(p.x), y(p.y)) for p in plot.curve], "mixing")),
@@ -243,8 +247,8 @@ def panel(content: Content, plot: Plot, tokens: int, hidden: bool) -> str:
 
 def reading(record: TrialRecord, label: str = "") -> str:
     """What is read at a point: its name, its metrics, its settings."""
-    given = {name: GIVEN if record.is_given(name) else "" for name in record.values}
-    values = ", ".join(f"{name} {record.values[name]:.4g}{given[name]}" for name in FIRST if name in given)
+    known = [name for name in FIRST if name in record.values]
+    values = ", ".join(f"{name} {record.values[name]:.4g}{GIVEN if record.is_given(name) else ''}" for name in known)
     baseline = record.kind == Kind.BASELINE
     settings = "" if baseline else f"; {settings_text(record.params)}"
     return f"{'baseline ' if baseline else ''}{record.name}{label}, {record.tokens} tokens: {values}{settings}"

@@ -66,8 +66,14 @@ def details(summary: str, content: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
-def figure(drawing: str, caption: str) -> str:
-    return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
+def figure(drawing: str, caption: str, link: Html) -> str:
+    """`link` leads to its numbers."""
+    return f"<figure>{drawing}<figcaption>{escape(caption)} {link}</figcaption></figure>"
+
+
+def panels(figures: Iterable[str], link: Html) -> str:
+    """Figures side by side, whose numbers are in one file."""
+    return f"<div class=plots><div class=panels>{''.join(figures)}</div><p class=data>{link}</p></div>"
 
 
 def paragraphs(lines: Iterable[str], style: str = "") -> str:

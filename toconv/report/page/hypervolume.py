@@ -3,6 +3,8 @@
 from html import escape
 
 from toconv.report.content import Content
+from toconv.report.page.csv_files import csv_link
+from toconv.report.page.html import Html, panels
 from toconv.report.page.svg import around, drawing, frame, line, series_mark
 from toconv.sweep.stopping import MARGIN, Course, StopWhen
 
@@ -21,7 +23,12 @@ def hypervolume(content: Content) -> str:
         f"{escape(asked.hypervolume_gain_below)} of it. The reference point is fixed by its first {asked.over_trials} "
         f"trials: of each objective their worst value, and {MARGIN:.0%} of their range beyond.</p>"
     )
-    return told + (f"<div class=panels>{''.join(drawn)}</div>" if drawn else "<p>No cell has that many yet.</p>")
+    return told + (panels(drawn, _numbers(content)) if drawn else "<p>No cell has that many yet.</p>")
+
+
+def _numbers(content: Content) -> Html:
+    rows = ([cell, of.first + i, value] for cell, of in content.courses.items() for i, value in enumerate(of.values))
+    return csv_link("hypervolume", ["cell", "complete_trials", "hypervolume"], rows)
 
 
 def _figure(cell: str, course: Course, asked: StopWhen) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 from toconv.analysis.records import TrialRecord
 from toconv.report.content import Content
 from toconv.report.front_data import TOKENS
+from toconv.report.page.csv_files import csv_link, of_trials
 from toconv.report.page.fronts import reading
-from toconv.report.page.html import Html, row, table
+from toconv.report.page.html import Html, panels, row, table
 from toconv.report.page.svg import Scale, Tick, around, drawing, frame, point, series_legend, series_mark
 from toconv.settings import GRID_SIZE, SEED
 
@@ -49,20 +50,26 @@ def _importances(content: Content) -> str:
     if not content.importances:
         return title + "<p>None: they need four complete trials in a cell, and a setting that is searched.</p>"
     heads = ["cell", "setting", f"share of the variance of {next(iter(content.sweep.file.objectives))}", "bar"]
-    rows = [
-        row([name, setting, share, Html(f'<span class=share style="--share:{share:.4f}"></span>')], heads)
-        for name, shares in content.importances.items()
-        for setting, share in shares.items()
+    found = [
+        (name, setting, share) for name, shares in content.importances.items() for setting, share in shares.items()
     ]
+    bars = [Html(f'<span class=share style="--share:{share:.4f}"></span>') for _, _, share in found]
+    rows = [row([*of, bar], heads) for of, bar in zip(found, bars, strict=True)]
+    link = csv_link("importances", heads[:-1], found)
     return (
         f"{title}<p>Share of the variance between a cell’s trials that each searched setting explains (fANOVA). "
-        "With few trials a hint, no finding.</p>" + table(heads, rows, "Importances", "fixed")
+        "With few trials a hint, no finding.</p>"
+        + table(heads, rows, "Importances", "fixed")
+        + f"<p class=data>{link}</p>"
     )
 
 
 def _slices(content: Content, settings: Sequence[str]) -> str:
-    every = [[f"<figure>{_slice(content, key, name)}</figure>" for key in settings] for name in _objectives(content)]
-    return series_legend(content.sizes) + "".join(f"<div class=panels>{''.join(some)}</div>" for some in every)
+    groups = []
+    for name in _objectives(content):
+        figures = (f"<figure>{_slice(content, key, name)}</figure>" for key in settings)
+        groups.append(panels(figures, of_trials(f"slices_{name}", content.complete, settings, [name])))
+    return series_legend(content.sizes) + "".join(groups)
 
 
 def _slice(content: Content, key: str, objective: str) -> str:
@@ -106,7 +113,9 @@ def _parallel(content: Content) -> str:
     title = f"Parallel coordinates of {len(drawn)} trials"
     width = AXIS_GAP * (len(axes) - 1) + 150
     svg = drawing(width, BOTTOM + 12, "".join(strands + rulers), title, "plot parallel")
-    return f'<figure class=scroll tabindex=0 role=region aria-label="Parallel coordinates">{svg}</figure>'
+    link = of_trials("parallel_coordinates", content.complete, settings, _objectives(content))
+    framed = f'<figure class=scroll tabindex=0 role=region aria-label="Parallel coordinates">{svg}</figure>'
+    return f"<div class=plots>{framed}<p class=data>{link}</p></div>"
 
 
 def _ruler(content: Content, name: str, x: float) -> tuple[str, Callable[[Any], tuple[float, float]]]:

@@ -10,6 +10,7 @@ from matplotlib.image import imsave
 
 from toconv.report.content import Content
 from toconv.report.error_maps import ErrorMaps, PictureErrorMaps
+from toconv.report.page.csv_files import of_maps
 from toconv.report.page.html import details, paragraphs, row, table
 
 COLOURS = "magma"  # its lightness rises all the way: it reads in grey too
@@ -26,7 +27,7 @@ def error_maps(content: Content) -> str:
         "the picture’s variance. The mean of a map is the picture’s distortion. One colour scale for all; average "
         "pooling on the left, the recommended compressor on the right.</p>"
     )
-    drawn = "".join(_picture(picture, maps.most) for picture in maps.pictures)
+    drawn = "".join(_picture(content, picture, number) for number, picture in enumerate(maps.pictures, 1))
     numbers = details("The numbers of these maps", _numbers(maps))
     return note + _scale(maps.most) + drawn + numbers + absent
 
@@ -43,24 +44,29 @@ def _scale(most: float) -> str:
     return f'<p class=scale><span>0</span><img src="{bar}" alt="from dark to light"><span>{most:.2g} or more</span></p>'
 
 
-def _picture(maps: PictureErrorMaps, most: float) -> str:
-    photograph = data_url(maps.image_HW3, "jpeg", pil_kwargs={"quality": 82})
+def _picture(content: Content, maps: PictureErrorMaps, number: int) -> str:
+    photograph, name = data_url(maps.image_HW3, "jpeg", pil_kwargs={"quality": 82}), escape(maps.name)
     pairs = []
     for tokens in maps.pooled:
-        pair = "".join(_map(kind, tokens, values[tokens], most, maps.name) for kind, values in maps.kinds.items())
-        pairs.append(f"<div><h4>{tokens} tokens</h4><div class=pair>{pair}</div></div>")
-    name = escape(maps.name)
+        pair = ""
+        for kind, values in maps.kinds.items():
+            words, caption = f"{kind}, {tokens} tokens, {maps.name}", f"{kind} {values[tokens].mean():.3f}"
+            trial = content.recommended[tokens].trial_id if values is maps.best else ""
+            image = map_image(values[tokens], content.error_maps.most, words, trial, maps.name)
+            pair += f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+        pairs.append(f"<div><h3>{tokens} tokens</h3><div class=pair>{pair}</div></div>")
     return (
-        f'<div class=maps><figure><img src="{photograph}" alt="{name}"><figcaption>{name}</figcaption></figure>'
-        f"<div class=pairs>{''.join(pairs)}</div></div>"
+        f'<div class=maps><figure><img src="{photograph}" alt="{name}" data-photograph="{name}"><figcaption>{name} '
+        f"{of_maps(f'error_maps_{number}', maps)}</figcaption></figure><div class=pairs>{''.join(pairs)}</div></div>"
     )
 
 
-def _map(kind: str, tokens: int, values_gg: np.ndarray, most: float, name: str) -> str:
-    url = data_url(values_gg, "png", cmap=COLOURS, vmin=0, vmax=most)
-    mean = values_gg.mean()
-    words = f"{kind}, {tokens} tokens, {escape(name)}: mean {mean:.3f}, highest {values_gg.max():.3f}"
-    return f'<figure><img class=map src="{url}" alt="{words}"><figcaption>{kind} {mean:.3f}</figcaption></figure>'
+def map_image(values_gg: np.ndarray, most: float, words: str, trial_id: str, picture: str) -> str:
+    """`trial_id` and `picture` are how side_by_side.js finds it; "" of what is no trial's."""
+    url, mean = data_url(values_gg, "png", cmap=COLOURS, vmin=0, vmax=most), values_gg.mean()
+    found = f' data-trial="{escape(trial_id)}" data-picture="{escape(picture)}"' if trial_id else ""
+    text = escape(f"{words}: mean {mean:.3f}, highest {values_gg.max():.3f}")
+    return f'<img class=map src="{url}" alt="{text}" data-mean="{mean:.3f}"{found}>'
 
 
 def _numbers(maps: ErrorMaps) -> str:

@@ -1,5 +1,6 @@
 """What the sweep is, and how to reproduce it."""
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 from html import escape
@@ -10,6 +11,7 @@ from toconv.analysis.records import Kind
 from toconv.progress import duration
 from toconv.report.content import Content
 from toconv.report.page.html import command
+from toconv.report.refreshing import EVERY_SECONDS
 from toconv.settings import SOURCES
 from toconv.sweep.budget import HOUR
 from toconv.sweep.feasible import listed, refusals
@@ -17,6 +19,18 @@ from toconv.sweep.own_measure import OwnMeasure
 from toconv.sweep.space import Distribution
 from toconv.tokens.listing import some
 from toconv.tracking.tracker import how_to_look
+
+
+def how_far(content: Content) -> str:
+    """ "" of a sweep that is at its end."""
+    if (now := content.unfinished) is None:
+        return ""
+    known = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now.known))
+    return (
+        f"<p class=unfinished role=note><strong>Unfinished.</strong> {now.left} of {now.planned} trials have not "
+        f"ended; this is what was known at {known}. While the sweep runs, the page is written anew as trials end, at "
+        f"most every {EVERY_SECONDS:g} s; a sweep that was stopped goes on with its own command.</p>"
+    )
 
 
 def overview(content: Content) -> str:

@@ -1,5 +1,6 @@
 "use strict";
-// What the page does beyond being read: choosing a figure, reading a point, sorting a table, copying a command.
+// What the page does beyond being read: choosing a figure, reading a point, copying a command. tables.js and
+// side_by_side.js follow in the same script.
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 document.documentElement.classList.add("js");
 
@@ -60,28 +61,6 @@ document.addEventListener("keydown", (event) => {
   points[(points.indexOf(point) + step + points.length) % points.length].focus({ preventScroll: true });
   event.preventDefault();
 });
-
-// Sorting a table: numbers by size, empty cells last, everything else by name.
-for (const head of all("table.sortable th")) {
-  const button = document.createElement("button"), column = head.cellIndex, table = head.closest("table");
-  button.type = "button";
-  button.append(...head.childNodes);
-  head.append(button);
-  head.setAttribute("aria-sort", "none");
-  const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
-  button.addEventListener("click", () => {
-    const way = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
-    for (const other of all("th", table)) other.setAttribute("aria-sort", "none");
-    head.setAttribute("aria-sort", way > 0 ? "ascending" : "descending");
-    const order = (a, b) => {
-      const [x, y] = [value(a), value(b)];
-      if (x === "" || y === "") return (x === "") - (y === "");
-      const difference = Number(x) - Number(y);
-      return way * (Number.isNaN(difference) ? x.localeCompare(y, undefined, { numeric: true }) : difference);
-    };
-    table.tBodies[0].append(...[...table.tBodies[0].rows].sort(order));
-  });
-}
 
 for (const place of all(".command")) {
   const button = document.createElement("button"), code = place.querySelector("code");

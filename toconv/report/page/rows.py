@@ -40,5 +40,8 @@ def _note(content: Content) -> str:
         NO_GRID: not all(r.gives_grid for r in content.records),
         SAVES: any(ENCODER_SHARE in r.values for r in content.baselines),
     }
-    front = "Bold: the front of the sweep’s objectives. A heading sorts."
+    front = (
+        "Bold: the front of the sweep’s objectives. A heading sorts; two trials that are chosen stand "
+        "<a href=#side-by-side>side by side</a>."
+    )
     return " ".join([front, *(note for note, holds in notes.items() if holds)])

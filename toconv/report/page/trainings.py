@@ -8,7 +8,8 @@ from toconv.analysis.records import Kind, State, TrialRecord, settings_text
 from toconv.evaluation.metrics import DIAGNOSTICS, VALIDATION, Place, shown_in
 from toconv.report.content import Content
 from toconv.report.front_data import DISTORTION, Results
-from toconv.report.page.html import Html, command, details, paragraphs, row, table
+from toconv.report.page.csv_files import of_epochs
+from toconv.report.page.html import Html, command, details, panels, paragraphs, row, table
 from toconv.report.page.svg import around, drawing, end_labels, frame, line, point, series_legend, series_mark
 from toconv.training.epochs import Epoch
 
@@ -34,8 +35,9 @@ def trainings(content: Content) -> str:
         "<h3>Diagnostics</h3><p>Means over an epoch’s steps, of the training itself: they are comparable within a "
         "training, not between settings, and rank nothing.</p>"
     )
-    top = f"<p>By epoch, the {who}.</p>{series_legend(_sizes(drawn))}" + _panels(drawn, HELD_OUT)
-    return top + note + _panels(drawn, DIAGNOSTICS) + details("The numbers of these curves", _numbers(drawn)) + longer
+    top = f"<p>By epoch, the {who}.</p>{series_legend(_sizes(drawn))}" + _panels(drawn, HELD_OUT, "curves")
+    numbers = details("The numbers of these curves", _numbers(drawn))
+    return top + note + _panels(drawn, DIAGNOSTICS, "diagnostics") + numbers + longer
 
 
 def extended(content: Content) -> str:
@@ -66,10 +68,10 @@ def _curve(epochs: Sequence[Epoch], name: str) -> list[tuple[int, float]]:
     return [(e.epoch, e.metrics[name]) for e in epochs if name in e.metrics]
 
 
-def _panels(drawn: Sequence[Training], names: Mapping[str, str]) -> str:
+def _panels(drawn: Sequence[Training], names: Mapping[str, str], file: str) -> str:
     known = [name for name in names if any(_curve(epochs, name) for _, epochs in drawn)]
     plots = [f"<figure><figcaption>{escape(names[n])}</figcaption>{_curves(drawn, n)}</figure>" for n in known]
-    return f"<div class=panels>{''.join(plots)}</div>"
+    return panels(plots, of_epochs(file, drawn, known))
 
 
 def _curves(drawn: Sequence[Training], name: str) -> str:
