@@ -152,10 +152,9 @@ def alive_nodes() -> dict[str, str]:
 def on_each_node(call: Callable[..., Result], given: Sequence[Any]) -> dict[str, Result]:
     """{machine: what the call gives there}; one of the machines is this one. Raises MachineryError where one does not
     answer in time."""
-    nodes = alive_nodes()
-    pinned = {node: NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes}
-    work = ray.remote(call).options(num_cpus=0, max_retries=WORKER_RETRIES)
-    asked = [work.options(scheduling_strategy=at).remote(*given) for at in pinned.values()]
+    nodes, work = alive_nodes(), ray.remote(call)
+    pinned = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+    asked = [work.options(num_cpus=0, scheduling_strategy=at).remote(*given) for at in pinned]
     names = [f"{name} ({node[:8]})" for node, name in nodes.items()]
     try:
         return dict(zip(names, ray.get(asked, timeout=ANSWER_SECONDS), strict=True))
