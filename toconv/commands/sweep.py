@@ -216,7 +216,7 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: An
         f"{driver.adopted} to go on with, {left - driver.adopted} to begin"
     )
     present = cluster().resources()
-    check_nodes([driver.store.folder, driver.paths.root])
+    check_nodes([driver.store, driver.paths.root])
     resources, driver.slots = usable(file.resources, present)
     steering.most_slots = driver.slots
     driver.spent.gpu = resources.gpu

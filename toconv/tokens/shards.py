@@ -151,6 +151,6 @@ def write_shard(
             note(folder / name, digests_[name])
         about = {"split": shard.split, "images": len(tokens), "width": tokens.shape[2], "shapes": list(shapes)}
         entry = {**about, "sha256": digests_}
-        content = json.dumps(entry)
-        write_atomic(folder / f"{shard.name}{ENTRY}", f"{hashlib.sha256(content.encode()).hexdigest()}\n{content}")
+        told = json.dumps(entry)
+        write_atomic(folder / f"{shard.name}{ENTRY}", f"{hashlib.sha256(told.encode()).hexdigest()}\n{told}")
     return entry
