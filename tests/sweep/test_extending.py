@@ -141,19 +141,16 @@ def test_extensions_stay_when_the_sweeps_file_changes(sweep):
     assert {t.state for t in after} == {State.COMPLETE, State.RUNNING}
 
 
-@pytest.mark.parametrize(
-    ("about", "told"),
-    [
+def test_what_breaks_a_rule_is_refused_by_whoever_asks_too(sweep):
+    known = [(t.proposal.name, t.proposal.trial_id, t.state) for t in sweep.trials()]
+    for about, told in (
         ({"count": 3, "trials": ("best:1",)}, "--epochs 3: must be more than the 3"),
         ({"count": 5, "trials": ("best:0",)}, "--trials best:0: must be best:N or complete trials, which are k=2/0"),
         ({"count": 5, "trials": ("k=2/9",)}, "--trials k=2/9: must be best:N"),
-    ],
-)
-def test_what_breaks_a_rule_is_refused_by_whoever_asks_too(sweep, about, told):
-    verdict, says = sweep.ask(**about)
-    assert verdict is Verdict.REFUSED and told in says
-    known = [(t.proposal.name, t.proposal.trial_id, t.state) for t in sweep.trials()]
-    assert told in refusal(request(Act.EXTEND, **about), sweep.driver.sweep, known)
+    ):
+        verdict, says = sweep.ask(**about)
+        assert verdict is Verdict.REFUSED and told in says
+        assert told in refusal(request(Act.EXTEND, **about), sweep.driver.sweep, known)
 
 
 def test_a_trial_whose_checkpoint_went_is_refused_and_may_begin_anew(sweep):
