@@ -266,7 +266,7 @@ def test_the_mean_of_a_map_is_the_pictures_distortion(sweep, results):
         key=lambda r: float(r["distortion"]),
     )
     record = trial(best["trial_id"], paths.trial(best["trial_id"]).folder)
-    found = compute_error_maps(settings, tokens, {9: record})
+    found = compute_error_maps(settings, tokens, {9: record}, [record])
     assert len(found.pictures) == 2 and not found.absent
     store = TokenStore(tokens)
     images = torch.cat(list(Batches(store, "val", 8, torch.device("cpu"))))
@@ -283,6 +283,7 @@ def test_the_mean_of_a_map_is_the_pictures_distortion(sweep, results):
         expected = Distortion()
         expected.add(x_1NC, compressor.standardised(compressor.decompress(compressor(raw_1NC))))
         assert maps.best[9].mean() == pytest.approx(expected.results()[0].item(), rel=1e-3)
+        assert (maps.others[record.trial_id] == maps.best[9]).all()
 
 
 def test_a_map_that_cannot_be_made_is_named_and_stops_nothing(sweep, tmp_path):

@@ -12,7 +12,7 @@ from toconv.paths import SweepPaths, write_atomic
 from toconv.redaction import redact
 from toconv.sweep.recorded import read_request
 
-NICENESS = 10  # below trials: a tenth of the share of a busy core
+NICENESS = 19  # below trials, whose workers Ray starts at 15
 REST = 9  # times as long as a refresh took it rests: a tenth of a core at most
 INPUT = 0  # the driver's words; it ends where the driver does, however that ends
 
