@@ -31,7 +31,8 @@ AFTER = {
     "tests/": "mirrors toconv/",
     "examples/": "evaluations of a user's own: a LLaVA of random weights, lmms-eval",
     "benchmarks/": "side-by-side measurements, `make bench`; gpu/ is `python -m benchmarks gpu`",
-    "docs/": "these pages; conf.py makes a site of them, draw_layers.py and screenshots.py draw",
+    "deploy/": "files that start a cluster or MLflow's server; docs/cluster.md lists them",
+    "docs/": "these pages; conf.py makes a site of them, draw_layers.py and screenshots.py draw, scale.py computes",
 }
 
 

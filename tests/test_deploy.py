@@ -1,0 +1,143 @@
+"""deploy/: each file by its tool's own validator, what it shares with the code, and the Slurm script's course."""
+
+import importlib.util
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from tests.repository import REPOSITORY
+from toconv.sweep.file import load_sweep
+
+DEPLOY = REPOSITORY / "deploy"
+SCHEMAS = {  # file: the package that has its schema, and where
+    "ray_cluster.yaml": ("ray", "autoscaler/ray-schema.json"),
+    "mlflow.compose.yaml": ("check_jsonschema", "builtin_schemas/vendor/compose-spec.json"),
+}
+STAND_INS = {
+    "srun": 'echo "$@" >> calls; exec sleep 60',
+    "ray": 'echo "ray $@" >> calls',
+    "python": "true",  # that waits for all machines
+    "scontrol": 'echo "scontrol $@" >> calls',
+    "toconv": """
+trap 'echo ended >> calls; exit 130' TERM
+echo "toconv $@ at $RAY_ADDRESS" >> calls
+if [[ $2 == failed.yaml ]]; then exit 3; fi
+echo begun
+for ((i = 0; i < 600; i++)); do sleep 0.1; done""",
+}
+ALLOCATION = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "3", "SLURM_CPUS_ON_NODE": "64", "SLURMD_NODENAME": "first"}
+
+
+def read(name):
+    return (DEPLOY / name).read_text()
+
+
+def tool(name, *arguments):
+    done = subprocess.run([Path(sys.executable).with_name(name), *map(str, arguments)], capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("name", "where"), SCHEMAS.items())
+def test_a_file_is_valid_by_its_schema_and_with_a_misspelt_key_is_not(name, where):
+    package, path = where
+    schema = json.loads((Path(importlib.util.find_spec(package).origin).parent / path).read_text())
+    content = yaml.safe_load(read(name))
+    jsonschema.validate(content, schema)
+    with pytest.raises(jsonschema.ValidationError, match="misspelt"):
+        jsonschema.validate({**content, "misspelt": 1}, schema)
+
+
+def test_the_dockerfile_is_taken_by_hadolint_and_copies_what_its_context_holds():
+    assert tool("hadolint", DEPLOY / "Dockerfile") == (0, "")
+    lines = read("Dockerfile").splitlines()
+    copied = {name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]}
+    assert {line[1:] for line in read("Dockerfile.dockerignore").splitlines() if line.startswith("!")} == copied
+    assert all((REPOSITORY / name).exists() for name in copied)
+
+
+def test_the_slurm_script_is_taken_by_bash_and_shellcheck():
+    assert tool("shellcheck", DEPLOY / "slurm.sh") == (0, "")
+    assert subprocess.run(["bash", "-n", DEPLOY / "slurm.sh"]).returncode == 0
+
+
+def test_each_file_says_how_it_was_checked_and_whether_it_was_run():
+    for path in DEPLOY.iterdir():
+        if path.name != "Dockerfile.dockerignore":
+            head = path.read_text().partition("\n\n")[0]
+            assert ("# Checked by " in head or "# Held against " in head) and "Not " in head, path.name
+
+
+def test_the_job_names_the_ray_that_is_installed():
+    ray = next(
+        Requirement(line) for line in (REPOSITORY / "requirements.txt").read_text().splitlines() if "ray" in line
+    )
+    assert f"=={yaml.safe_load(read('ray_job.yaml'))['spec']['rayClusterSpec']['rayVersion']}" == str(ray.specifier)
+
+
+def test_each_sweep_that_a_file_starts_is_a_valid_request(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    entrypoint = yaml.safe_load(read("ray_job.yaml"))["spec"]["entrypoint"]
+    cluster = next(line for line in read("ray_cluster.yaml").splitlines() if "toconv sweep" in line).strip("# '")
+    slurm = next(line for line in read("slurm.sh").splitlines() if "sbatch" in line)
+    for line, before in ((entrypoint, "sweep"), (cluster, "sweep"), (slurm, "deploy/slurm.sh")):
+        words = shlex.split(line, comments=False)
+        file, *overrides = words[words.index(before) + 1 :]
+        load_sweep(REPOSITORY / file.removeprefix("/toconv/"), overrides)
+
+
+def test_the_secrets_of_mlflow_come_from_the_environment_and_it_does_not_start_without():
+    services = yaml.safe_load(read("mlflow.compose.yaml"))["services"].values()
+    given = [(name, text) for service in services for name, text in service["environment"].items()]
+    secret = [text for name, text in given if "PASSWORD" in name or "SECRET" in name]
+    assert len(secret) == 4 and all(text.startswith("${") and text.endswith(":?}") for text in secret)
+
+
+@pytest.fixture
+def allocation(tmp_path):
+    """Starts the script in a folder whose commands are stand-ins that write down their arguments."""
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name, text in STAND_INS.items():
+        path = tmp_path / ".venv" / "bin" / name
+        path.write_text(f"#!/bin/bash\n{text}\n")
+        path.chmod(0o755)
+    started = []
+
+    def start(*arguments):
+        begun = {"env": {**os.environ, **ALLOCATION}, "cwd": tmp_path, "text": True, "start_new_session": True}
+        process = subprocess.Popen([DEPLOY / "slurm.sh", *arguments], stdout=subprocess.PIPE, **begun)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+def test_one_machine_is_the_head_the_others_join_it_and_the_sweep_s_exit_code_is_the_job_s(allocation, tmp_path):
+    assert allocation("failed.yaml", "name=mine").wait(20) == 3
+    calls = (tmp_path / "calls").read_text().splitlines()
+    steps = sorted(call for call in calls if "ray start" in call)
+    on_each = "--cpus-per-task=64"
+    assert steps[0].startswith(f"--nodes=1 --ntasks=1 {on_each} --nodelist=first ray start ") and "--head" in steps[0]
+    assert steps[1].startswith(f"--nodes=2 --ntasks=2 {on_each} --exclude=first ray start ") and len(steps) == 2
+    address = steps[1].partition("--address=")[2]
+    assert address.endswith(":6379") and f"ray health-check --address {address}" in calls
+    assert f"toconv sweep failed.yaml name=mine at {address}" in calls
+    assert not [call for call in calls if "scontrol" in call]
+
+
+def test_a_signal_before_the_time_is_over_ends_the_sweep_which_is_queued_again(allocation, tmp_path):
+    process = allocation("mine.yaml")
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 130
+    assert (tmp_path / "calls").read_text().splitlines()[-2:] == ["ended", "scontrol requeue 7"]
