@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -19,8 +19,9 @@ from toconv.report.refreshing import Refreshing
 from toconv.sweep.file import Sweep, load_sweep
 from toconv.sweep.lock import only_driver
 from toconv.sweep.notify import Event, Notifier, check_notify
-from toconv.sweep.preflight import before_ray, check_evaluation, check_fits, check_folders, check_ray, joined, usable
-from toconv.sweep.running import Announcement, Standing, running, standing
+from toconv.sweep.preflight import check_evaluation, check_fits, check_folders, check_ray, usable
+from toconv.sweep.ray_ahead import ray_ahead
+from toconv.sweep.running import Announcement
 
 if TYPE_CHECKING:
     from toconv.sweep.cluster import Cluster, Task
@@ -100,32 +101,6 @@ def _debug(asked: Sweep, paths: SweepPaths) -> ExitCode:
     if asked.file.evaluation:
         try_out(trial, asked.file.evaluation)
     return ExitCode.DONE
-
-
-@contextmanager
-def ray_ahead(paths: SweepPaths, listen: bool = False) -> Iterator[Callable[[], Cluster]]:
-    """Yields what gives the sweep's Ray cluster. It starts beside the imports and checks that come before trials;
-    where there is nothing left to run, as far as the last start told, it starts when it is asked for."""
-    found: list[Cluster] = []
-    for line in before_ray(listen):
-        console.print(line)
-
-    def cluster() -> Cluster:
-        if not found:
-            from toconv.sweep.cluster import Cluster  # start-up: Ray
-
-            found.append(Cluster())
-        return found[0]
-
-    try:
-        if standing(paths, running(paths)) is not Standing.DONE:
-            cluster()
-            if joined():
-                cluster().resources()  # one that is gone is told of before any work
-        yield cluster
-    finally:
-        for started in found:
-            started.stop()
 
 
 def _run(
