@@ -110,19 +110,19 @@ def state(paths: SweepPaths) -> Response:
 
 @contextmanager
 def end_is_said(paths: SweepPaths) -> Iterator[None]:
-    """Within, a line once the sweep is at work no more."""
+    """Within, a line once the sweep is at work no more, at once where it is not."""
     over = Event()
 
     def watch() -> None:
-        before = at_work(paths)
-        while not over.wait(LOOK_SECONDS):
+        before = True
+        while True:
             now = at_work(paths)
             if before and not now:
-                how = standing(paths, running(paths))
-                console.print(
-                    f"{paths.root.name}: the sweep runs no more ({how}); its last report is served until Ctrl-C"
-                )
+                how = f"{paths.root.name}: the sweep runs no more ({standing(paths, running(paths))})"
+                console.print(f"{how}; its last report is served until Ctrl-C")
             before = now
+            if over.wait(LOOK_SECONDS):
+                return
 
     Thread(target=watch, daemon=True, name="watch").start()
     try:
