@@ -116,9 +116,9 @@ def test_a_link_to_nothing_and_a_page_that_nobody_lists_fail_the_build(tmp_path)
 
 @pytest.mark.slow
 def test_the_notebook_goes_from_a_sweep_to_compressed_tokens(tiny_encoder, photographs, tmp_path, monkeypatch):
-    for key, value in ray_cluster.environment().items():
+    own = {"IPYTHONDIR": str(tmp_path / "ipython"), "PYTHONPATH": str(REPOSITORY)}
+    for key, value in {**ray_cluster.environment(), **own}.items():
         monkeypatch.setenv(key, value)
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     given = quick(tiny_encoder, photographs, tmp_path) | {"training.epochs": 1, "resources.cpu": 2}
     del given[GRID_SIZE]
     words = [config.override_text(key, value) for key, value in given.items()]
@@ -127,7 +127,7 @@ def test_the_notebook_goes_from_a_sweep_to_compressed_tokens(tiny_encoder, photo
     notebook = jupytext.read(DOCS / "notebook.md")
     (parameters,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
     parameters.source = f"name, grid_sizes, k = 'tiny', [3], 3\n{settings = }\n{encoder = }"
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     shown = "".join(str(output.get("text", output.get("data"))) for output in outputs)
     assert "torch.Size([9, 32])" in shown and "tiny: (36, 32) tokens from (9, 32)" in shown
