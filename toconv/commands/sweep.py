@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from toconv.sweep.driver import Driver
     from toconv.sweep.own_measure import OwnMeasure
     from toconv.sweep.search.earlier import Learnt
+    from toconv.sweep.terminal.display import Display
     from toconv.tokens.shards import Claims, Shard
     from toconv.tracking.delivery import BackgroundTracker
 
@@ -199,23 +200,30 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: An
         console.print(f"no GPU on this machine: gpu: {file.resources.gpu:g} counts as 0; trials run on the CPU")
     console.print(f"{driver.slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
     evaluating = Evaluating(driver, _evaluator(file.evaluation, present))
-    earlier = sum(trial.ended for trial in driver.ledger.trials())
     with (
         Utilization(in_use) as utilization,
         phase("trials run"),
         Refreshing(driver.paths.root) as refreshing,
         Display(driver, utilization) as display,
     ):
-
-        def step() -> None:
-            display.update()
-            announcement.tell_at_times(lambda: _facts(driver))
-            refreshing.poll(earlier + driver.handed_out - len(driver.open))
-
+        step = _each_step(driver, announcement, display, refreshing)
         run_trials(driver, resources, steering, evaluating, step, lambda: import_report(file.trials))
     announcement.tell(**_facts(driver))
     if not driver.left():
         steering.close()
+
+
+def _each_step(
+    driver: Driver, announcement: Announcement, display: Display, refreshing: Refreshing
+) -> Callable[[], None]:
+    earlier = sum(trial.ended for trial in driver.ledger.trials())
+
+    def step() -> None:
+        display.update()
+        announcement.tell_at_times(lambda: _facts(driver))
+        refreshing.poll(earlier + driver.handed_out - len(driver.open))
+
+    return step
 
 
 def _facts(driver: Driver) -> dict[str, int | bool]:
