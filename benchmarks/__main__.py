@@ -17,9 +17,11 @@ from toconv.paths import write_atomic
 
 RATIOS = ("token_reading", "training_step", "encoding", "start_up", "sweep_overhead", "second_trial", "downstream")
 FIGURES = ("growth", "leanness")
+COMMANDS = {"gpu": "benchmarks.gpu.command", "many_trials": "benchmarks.many_trials"}  # by themselves, with options
 USAGE = f"""python -m benchmarks [NAME ...]
 Measures all of {", ".join((*RATIOS, *FIGURES))}, or those named. All of them together write
-outputs/bench/bench.json and docs/performance.md with its figures. `python -m benchmarks gpu --help`: on a GPU."""
+outputs/bench/bench.json and docs/performance.md with its figures. `python -m benchmarks gpu --help`: on a GPU;
+`python -m benchmarks many_trials --help`: a sweep that grows to 2,000 trials."""
 
 
 def main(names: list[str]) -> ExitCode:
@@ -56,9 +58,9 @@ def figure_path(name: str) -> Path:
 
 
 def run(words: list[str]) -> int:
-    """`gpu` is a command of its own: it needs less than the others, and has options."""
-    if words[:1] == ["gpu"]:
-        return int(importlib.import_module("benchmarks.gpu.command").main(words[1:]))
+    """`gpu` needs less than what is imported below."""
+    if words and words[0] in COMMANDS:
+        return int(importlib.import_module(COMMANDS[words[0]]).main(words[1:]))
     from toconv.command_line import run_command
 
     return run_command(lambda: sys.modules[__name__], words)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
 from pathlib import Path
 from textwrap import fill
@@ -110,6 +111,11 @@ def work(sweep: Sweep) -> Work:
         base.data.train_pictures or 0,
         base.training.epochs,
     )
+
+
+@cache
+def of_the_sweep() -> Work:
+    return work(load_sweep(SWEEP, ["data.imagenet_root=ROOT"]))
 
 
 class Encoding(NamedTuple):
@@ -223,7 +229,7 @@ def of_the_driver(of: Work, m: Measured) -> str:
 
 def written() -> str:
     """What stands between the two marks."""
-    of, m, a = work(load_sweep(SWEEP, ["data.imagenet_root=ROOT"])), measured(), Assumed()
+    of, m, a = of_the_sweep(), measured(), Assumed()
     held = int(HELD_SHARE * a.gpu_memory / of.read)
     encoded = ("store", "hashing pictures", "forward passes alone", "encoding", "statistics", "in all", "most")
     read = ("tokens lie in", "a GPU gets", "it computes", "an epoch")

@@ -4,7 +4,6 @@ import pytest
 
 from docs import scale
 from docs.scale import Assumed, Encoding, Measured, Work, encoding, needed, step_seconds, supplies
-from toconv.sweep.file import load_sweep
 
 OF = Work(encoder_flops=1e12, stored=1e6, read=1e6, batch=100, step_flops={6: 1e12}, pictures=1000, epochs=2)
 ON = Measured(10e9, step_share=0.5, decode=8e-3, start=20, trial=0.5, sha256=1e9, finite=0.1e9, statistics=0.1e9)
@@ -34,7 +33,7 @@ def test_what_lies_in_memory_is_read_at_memory_s_rate_and_a_disk_is_shared():
 
 def test_the_encoder_s_operations_are_those_of_its_blocks_up_to_the_layer():
     """Linear layers of a block take 24·N·C² operations, attention 4·N²·C (arXiv 2010.11929), N with the class token."""
-    of = scale.work(load_sweep(scale.SWEEP, ["data.imagenet_root=ROOT"]))
+    of = scale.of_the_sweep()
     n, c, patch = 24**2 + 1, 1024, 14**2 * 3
     assert of.encoder_flops == pytest.approx(23 * (24 * n * c**2 + 4 * n**2 * c) + 2 * (n - 1) * patch * c)
     assert (of.stored, of.read) == (2 * n * c, 2 * (n - 1) * c)

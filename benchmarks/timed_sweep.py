@@ -1,0 +1,64 @@
+"""A sweep of this checkout whose driver's parts are timed: `python -m benchmarks.timed_sweep FOUND.json WORDS`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Clock = Callable[[], float]
+PROPOSAL, ENTERING, EPOCH, MLFLOW = "proposal", "entering", "epoch", "mlflow"
+TRIALS, DRIVER, REPORT, RESULTS = "trials", "driver", "report", "results"
+
+
+class Times:
+    """Seconds of each call, by part."""
+
+    def __init__(self) -> None:
+        self.found: defaultdict[str, list[float]] = defaultdict(list)
+
+    def of(self, holder: object, name: str, clocks: dict[str, Clock]) -> None:
+        """Have a function of a module or class tell what it takes, by each of the clocks."""
+        work = getattr(holder, name)
+
+        @functools.wraps(work)
+        def timed(*arguments: Any, **named: Any) -> Any:
+            start = {part: clock() for part, clock in clocks.items()}
+            try:
+                return work(*arguments, **named)
+            finally:
+                for part, clock in clocks.items():
+                    self.found[part].append(clock() - start[part])
+
+        setattr(holder, name, timed)
+
+
+def main(words: list[str]) -> int:
+    from toconv.__main__ import main as toconv
+    from toconv.report import write
+    from toconv.sweep import ray_tune
+    from toconv.sweep.driver import Driver
+    from toconv.sweep.search.ledger import Ledger
+    from toconv.tracking.mlflow_runs import MlflowTracker
+
+    times, wall = Times(), time.perf_counter
+    times.of(Ledger, "propose", {PROPOSAL: wall})
+    times.of(Driver, "completed", {ENTERING: wall})
+    times.of(Driver, "progressed", {EPOCH: wall})
+    times.of(MlflowTracker, "sync", {MLFLOW: wall})
+    times.of(ray_tune, "run_trials", {TRIALS: wall, DRIVER: time.process_time})
+    times.of(write, "write_report", {REPORT: wall})
+    times.of(Driver, "write_results", {RESULTS: wall})
+    try:
+        return toconv(["sweep", *words[1:]])
+    finally:
+        Path(words[0]).write_text(json.dumps(times.found))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
