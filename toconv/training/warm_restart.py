@@ -12,6 +12,7 @@ from toconv import checkpoint
 from toconv.errors import CheckpointError
 from toconv.training.epochs import TRAINED, Epoch, epochs_in
 from toconv.training.loop import Training, cosine_with_warmup
+from toconv.training.optimizers import rates_on_gpu
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ def restart_schedule(training: Training, epoch: int) -> None:
         group["lr"] = group["initial_lr"] = t.learning_rate
     steps = (t.epochs - epoch) * len(training.train)
     training.schedule = LambdaLR(training.optimizer, cosine_with_warmup(steps, t.warmup_fraction))
+    rates_on_gpu(training.optimizer, training.device)
 
 
 def begin_at_end(training: Training, extended: Extended) -> list[Epoch]:
