@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from toconv.report.refreshing import Refreshing
 from toconv.sweep.file import Sweep, load_sweep
 from toconv.sweep.lock import only_driver
 from toconv.sweep.notify import Event, Notifier, check_notify
-from toconv.sweep.preflight import check_evaluation, check_fits, check_folders, check_ray, usable
+from toconv.sweep.preflight import check_evaluation, check_folders, check_ray, usable
 from toconv.sweep.ray_ahead import ray_ahead
 from toconv.sweep.running import Announcement
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from toconv.sweep.own_measure import OwnMeasure
     from toconv.sweep.search.earlier import Learnt
     from toconv.sweep.terminal.display import Display
-    from toconv.tokens.shards import Claims, Shard
     from toconv.tracking.delivery import BackgroundTracker
 
 USAGE = """
@@ -109,24 +109,12 @@ def _run(
 ) -> ExitCode:
     from toconv.hardware import keep_freed_memory  # start-up: torch
     from toconv.sweep.baselines import baseline_records
-    from toconv.sweep.encoding_tasks import encoding_tasks
-    from toconv.sweep.nodes import check_nodes
+    from toconv.sweep.encoding_tasks import before_encoding
     from toconv.sweep.plan import check_trials_room
-    from toconv.sweep.request import check_request
     from toconv.sweep.search.earlier import learn
     from toconv.sweep.session import start_tracking, stop_tracking
     from toconv.tokens.encoding import prepare_store
     from toconv.tracking.tracker import check_access, say_store
-
-    def before_encoding(claims: Claims, missing: list[Shard]) -> list[Task]:
-        """Hours of encoding would be lost to a sweep that is refused, or to a Ray that does not start."""
-        check_request(asked, paths, claims.folder.name)
-        present = cluster().resources()
-        usable(asked.file.resources, present)
-        check_fits(asked.file.evaluation, present)
-        check_nodes([claims.folder, paths.root])
-        announcement.tell()
-        return encoding_tasks(asked.base, claims, missing)
 
     start = time.monotonic()
     say_store(asked.base.experiment)
@@ -134,7 +122,7 @@ def _run(
     check_trials_room(asked, paths)
     keep_freed_memory()
     learnt = learn(asked, paths.root.parent)
-    store = prepare_store(asked.base, before_encoding)
+    store = prepare_store(asked.base, partial(before_encoding, asked, paths, cluster, announcement))
     driver = _opened(asked, paths, store, learnt, announcement)
     driver.on_first_failure = lambda name, why: notifier.send(Event.FIRST_FAILURE, f"{name}: {why}")
     if asked.file.baselines:

@@ -1,15 +1,40 @@
 """Encoding on every device of a cluster: a Ray task each, which encodes what no other has claimed."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from toconv.hardware import limit_threads
+from toconv.paths import SweepPaths
 from toconv.progress import say
 from toconv.settings import Settings
-from toconv.sweep.cluster import Task, devices
+from toconv.sweep.cluster import Cluster, Task, devices
+from toconv.sweep.file import Sweep
+from toconv.sweep.nodes import check_nodes
+from toconv.sweep.preflight import check_fits, usable
+from toconv.sweep.request import check_request
+from toconv.sweep.running import Announcement
 from toconv.tokens.encode_shards import encode_share
 from toconv.tokens.manifest import SHARD_CROPS
 from toconv.tokens.shards import Claims, Shard
+
+
+def before_encoding(
+    asked: Sweep,
+    paths: SweepPaths,
+    cluster: Callable[[], Cluster],
+    announcement: Announcement,
+    claims: Claims,
+    missing: list[Shard],
+) -> list[Task]:
+    """Hours of encoding would be lost to a sweep that is refused, or to a Ray that does not start. Returns the tasks
+    that encode."""
+    check_request(asked, paths, claims.folder.name)
+    present = cluster().resources()
+    usable(asked.file.resources, present)
+    check_fits(asked.file.evaluation, present)
+    check_nodes([claims.folder, paths.root])
+    announcement.tell()
+    return encoding_tasks(asked.base, claims, missing)
 
 
 def encoding_tasks(settings: Settings, claims: Claims, missing: Sequence[Shard]) -> list[Task]:
