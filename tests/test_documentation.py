@@ -17,7 +17,8 @@ from tests.conftest import quick
 from tests.repository import REPOSITORY
 from toconv import config
 from toconv.__main__ import COMMANDS
-from toconv.settings import CHANGE_NO_NUMBER, GRID_SIZE
+from toconv.setting_names import CHANGE_NO_NUMBER
+from toconv.settings import GRID_SIZE
 from toconv.sweep.file import load_sweep
 
 DOCS = REPOSITORY / "docs"

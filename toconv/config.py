@@ -28,7 +28,8 @@ from toconv.paths import CONF
 from toconv.plain_values import DEEPEST, MOST_VALUES, depth_of, is_plain
 from toconv.redaction import secret_mistakes
 from toconv.rules import cross_field_mistakes
-from toconv.settings import OF_THIS_MACHINE, Settings, takes_text
+from toconv.setting_names import takes_text
+from toconv.settings import OF_THIS_MACHINE, Settings
 
 LONGEST = 10_000  # characters of a value that are read in Hydra's grammar
 SHOWN = 200  # characters of a value in a message

@@ -1,11 +1,9 @@
 """Typed settings with their ranges. Needs pydantic alone, so that a wrong request is refused at once."""
 
 from importlib import import_module
-from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from toconv.ranges import (
     Beta,
@@ -34,13 +32,6 @@ GRID_SIZES = "model.compressor.grid_sizes"
 SEED, TEST = "training.seed", "training.test"
 CRITIC_WEIGHT, AGREEMENT_WEIGHT = "loss.wgan_weight", "loss.agreement_weight"
 USED_PICTURES = ("data.unreadable", "data.max_pixels")  # decide which are used, and these are in the fingerprint
-CHANGE_NO_NUMBER = (  # settings, and groups of them, that no metric depends on
-    "hardware.",
-    "experiment.",
-    "resume",
-    *("data.tokens_dir", "data.workers", *USED_PICTURES),
-    *("training.micro_batch", "training.log_every", "training.checkpoint_every", "training.keep_last_n"),
-)
 OF_THIS_MACHINE: dict[str, Any] = {"experiment": True, "resume": True, "data": {"tokens_dir"}}  # in no checkpoint
 
 NESTED = "nested"  # the kind of compressor that serves several k
@@ -244,57 +235,3 @@ class Settings(Group):
 def width_step(kind: str, heads: int) -> int:
     """What `model.compressor.width` must be a multiple of."""
     return heads if kind in HEADED else CHANNELS_PER_GROUP if kind == "abstractor" else 1
-
-
-def changes_a_number(key: str) -> bool:
-    """Whether a metric of some training depends on the setting of this dotted name."""
-    return not key.startswith(CHANGE_NO_NUMBER)
-
-
-def parse_setting(key: str, text: str) -> Any:
-    """The value of a setting from its text, as `str` writes it; the type is the one that its group declares."""
-    adapter = TypeAdapter(_declared(key))
-    return adapter.validate_json(text) if text.startswith("[") else adapter.validate_strings(text)
-
-
-def takes_text(key: str) -> bool:
-    """Whether a setting is a text or a path that anybody may choose, so that `2024` is one too."""
-    try:
-        return bool({str, Path} & _alternatives(_declared(key)))
-    except KeyError:
-        return False
-
-
-def as_declared(key: str, value: Any) -> Any:
-    """The value as the setting of this dotted name holds it (1.0 is 1 where it is a whole number); `value` itself where
-    it is none of its values, or there is no such setting."""
-    try:
-        return TypeAdapter(_declared(key)).validate_python(value)
-    except (KeyError, ValidationError):
-        return value
-
-
-def number_type(key: str) -> type | None:
-    """int or float where the setting of this dotted name is a number, else None. Raises KeyError where there is none of
-    that name."""
-    kinds = _alternatives(_declared(key))
-    return next((kind for kind in (int, float) if kind in kinds), None)
-
-
-def _declared(key: str) -> Any:
-    """The type of a setting. Raises KeyError where there is none of that name."""
-    group: Any = Settings
-    for part in key.split("."):
-        if not (isinstance(group, type) and issubclass(group, Group)):
-            raise KeyError(key)
-        group = group.model_fields[part].annotation
-    return group
-
-
-def _alternatives(annotation: Any) -> set[Any]:
-    """The types that a value may have."""
-    if get_origin(annotation) is Annotated:
-        return _alternatives(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        return {kind for part in get_args(annotation) for kind in _alternatives(part)}
-    return {annotation}

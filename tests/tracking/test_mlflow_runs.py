@@ -16,7 +16,8 @@ from tests.repository import REPOSITORY
 from tests.running import mlflow_runs, rows, run
 from toconv.analysis.records import TrialRecord
 from toconv.paths import TrialPaths
-from toconv.settings import ExperimentSettings, changes_a_number
+from toconv.setting_names import changes_a_number
+from toconv.settings import ExperimentSettings
 from toconv.tracking.mlflow_runs import MlflowTracker
 from toconv.tracking.provenance import Provenance
 from toconv.training.epochs import read_epochs

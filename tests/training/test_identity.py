@@ -6,7 +6,8 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 
 from toconv import config
-from toconv.settings import Settings, changes_a_number
+from toconv.setting_names import changes_a_number
+from toconv.settings import Settings
 from toconv.training import identity
 from toconv.training.identity import trial_id
 

@@ -10,7 +10,7 @@ from toconv.analysis.records import Kind, State, TrialRecord
 from toconv.errors import DamagedFile, RequestError, told
 from toconv.evaluation.metrics import Place, names_in
 from toconv.paths import write_atomic
-from toconv.settings import parse_setting
+from toconv.setting_names import parse_setting
 from toconv.state_files import read_bytes
 
 FACTS = ("trial_id", "name", "kind", "state", "cell", "tokens")

@@ -13,7 +13,8 @@ from toconv.errors import CheckpointError, ExitCode, MachineryError, RequestErro
 from toconv.paths import TrialPaths, unwritable
 from toconv.progress import bar, console, phase
 from toconv.redaction import redact
-from toconv.settings import Settings, changes_a_number
+from toconv.setting_names import changes_a_number
+from toconv.settings import Settings
 
 if TYPE_CHECKING:
     from toconv.tokens.shards import Claims, Shard

@@ -18,7 +18,8 @@ from toconv.export.model_card import card_digest
 from toconv.export.module import CONFIG_NAME, SAFETENSORS_SINGLE_FILE, TokenCompressor, read_config
 from toconv.paths import SweepPaths, whole_folder
 from toconv.progress import console
-from toconv.settings import USED_PICTURES, Settings, changes_a_number
+from toconv.setting_names import changes_a_number
+from toconv.settings import USED_PICTURES, Settings
 from toconv.sweep.driver import Driver
 from toconv.sweep.recorded import read_request
 from toconv.tokens.manifest import SPLITS

@@ -9,7 +9,8 @@ from typing import Any
 
 from toconv.config import flat, shown
 from toconv.ranges import Moment
-from toconv.settings import Group, as_declared, changes_a_number
+from toconv.setting_names import as_declared, changes_a_number
+from toconv.settings import Group
 from toconv.sweep.file import OF_TOKENS, Cell, Sweep
 from toconv.sweep.schema import SweepFile
 from toconv.sweep.space import Distribution, Params

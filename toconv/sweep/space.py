@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 
 from toconv.config import shown
 from toconv.ranges import Real
-from toconv.settings import Group, as_declared, number_type
+from toconv.setting_names import as_declared, number_type
+from toconv.settings import Group
 
 MOST_VALUES = 10**5  # that are enumerated
 MOST_POINTS = 10**9  # of a range in steps

@@ -7,7 +7,8 @@ from typing import Any
 from toconv.code_version import code_version, within
 from toconv.evaluation.metrics import READ_BY
 from toconv.hardware import mixed_precision
-from toconv.settings import Settings, changes_a_number
+from toconv.setting_names import changes_a_number
+from toconv.settings import Settings
 
 TRAINING_CODE = (  # below the package
     "grid.py",
