@@ -183,9 +183,9 @@ def pretrained_tags(library: str, architecture: str) -> dict[str, Statistics]:
     return {tag: (tuple(c["mean"]), tuple(c["std"])) for tag, c in of_open_clip.items()}
 
 
-def fetched(library: str, architecture: str, tag: str) -> Path:
-    """The file of a tag's weights, from the hub or from where it was put before, which the library then loads. Raises
-    EncoderError where it is not to be had."""
+def fetched(library: str, architecture: str, tag: str, revision: str | None = None) -> Path:
+    """The file of a tag's weights, from the hub or from where it was put before: the hub's newest, which the library
+    then loads, or that of a commit. Raises EncoderError where it is not to be had."""
     where = f"encoder.weights={tag}: the weights of {library}'s {architecture}"
     try:
         if library == "timm":
@@ -194,11 +194,15 @@ def fetched(library: str, architecture: str, tag: str) -> Path:
 
             of_hub = timm.get_pretrained_cfg(f"{architecture}.{tag}")
             if of_hub is None or not of_hub.hf_hub_id:
-                raise EncoderError(f"{where} lie on no hub, so that encoder.sha256 cannot be held against them")
-            return Path(hf_hub_download(of_hub.hf_hub_id, of_hub.hf_hub_filename or SAFETENSORS))
+                raise EncoderError(f"{where} lie on no hub; neither encoder.sha256 nor encoder.revision can name them")
+            return Path(hf_hub_download(of_hub.hf_hub_id, of_hub.hf_hub_filename or SAFETENSORS, revision=revision))
         from open_clip import pretrained  # start-up: three seconds
 
-        return Path(pretrained.download_pretrained(pretrained.get_pretrained_cfg(architecture, tag)))
+        known = pretrained.get_pretrained_cfg(architecture, tag)
+        if revision is None:
+            return Path(pretrained.download_pretrained(known))
+        repository, _, file = known["hf_hub"].rpartition("/")
+        return Path(pretrained.download_pretrained_from_hf(repository, file or None, revision))
     except EncoderError:
         raise
     except Exception as error:  # the hub's and the network's many kinds

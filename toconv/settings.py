@@ -90,6 +90,7 @@ class EncoderSettings(Group):
     architecture: FileText  # the library's name of a model, or an open_clip model config (*.json)
     weights: FileText  # a tag of the library's, a local file, or package:MODULE/FILE
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None  # of the weights file; checked where it is given
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None  # a commit of the weights' hub
     layer: Annotated[Whole, Field(ge=-1000, le=999)]  # index of the block whose output is taken, -1 for the last
     image_size: Size  # pixels
     patch_size: Size  # pixels

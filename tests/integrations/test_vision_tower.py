@@ -1,16 +1,19 @@
 """A compressed vision tower: the interface that LLaVA's CLIP tower has, over encoders of both kinds."""
 
+import warnings
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from tests.compressors import compressor
 from tests.conftest import TINY, TINY_GRID
-from toconv.errors import EncoderMismatch, RequestError
+from toconv.errors import EncoderError, EncoderMismatch, RequestError
 from toconv.export.from_checkpoint import encoder_facts
+from toconv.integrations.hugging_face import load_clip
 from toconv.integrations.vision_tower import CompressedVisionTower, ImageProcessor, image_processor
 from toconv.tokens.encoders import load_encoder
 from toconv.tokens.images import Picture
@@ -176,3 +179,21 @@ def test_a_picture_of_16_bits_is_scaled_for_the_image_processor(facts):
     found = ImageProcessor(facts).preprocess(Image.fromarray(grey.numpy().astype("uint16")))["pixel_values"]
     expected = ImageProcessor(facts).preprocess((grey >> 8).to(torch.uint8).expand(3, -1, -1))["pixel_values"]
     assert torch.equal(found, expected)
+
+
+def test_a_hubs_clip_is_that_of_the_commit_that_is_named_or_warned_of(clip, tmp_path, monkeypatch):
+    commit = "3" * 40
+    clip.save_pretrained(tmp_path / "models--someone--clip" / "snapshots" / commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with warnings.catch_warnings(action="error"):
+        found = load_clip(f"someone/clip@{commit}", None)
+    assert all(torch.equal(found.state_dict()[name], weight) for name, weight in clip.state_dict().items())
+    with (
+        pytest.raises(EncoderError, match="someone/clip: no CLIP vision model"),
+        pytest.warns(match="@COMMIT names them"),
+    ):
+        load_clip("someone/clip", None)
+    clip.save_pretrained(tmp_path / "of@here")
+    with warnings.catch_warnings(action="error"):
+        load_clip(str(tmp_path / "of@here"), None)

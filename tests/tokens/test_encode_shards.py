@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.forked import PROCESSES
+from toconv.errors import MachineryError
 from toconv.tokens import encode_shards, shards
 from toconv.tokens.encode_shards import encode_share
 from toconv.tokens.encoding import prepare_store
@@ -118,4 +119,40 @@ def test_helpers_encode_between_them_and_what_they_leave_is_encoded_here(setting
     assert len(written) == len(set(written)) + 1, "the one that was lost is encoded again, and no other"
     told = capsys.readouterr().out.replace("\n", " ")
     assert "a device stopped encoding (the device is gone); its shard is encoded elsewhere" in told
-    assert "6 of them by others" in told
+    assert "9 of them by others" in told, "what it was at beside the lost one is written"
+
+
+def test_pictures_of_the_next_shard_are_encoded_while_the_last_one_is_written(settings, alone, monkeypatch):
+    write, encoded = shards.write_shard, threading.Semaphore(0)
+    encode = encode_shards._Encoder.__call__
+
+    def counted(encoder, pixels):
+        found = encode(encoder, pixels)
+        encoded.release()
+        return found
+
+    def slow(folder, shard, *tokens):
+        if shard.name == "train-00000":
+            assert all(encoded.acquire(timeout=30) for _ in range(2)), "its own batch, and the next shard's"
+        return write(folder, shard, *tokens)
+
+    monkeypatch.setattr(encode_shards._Encoder, "__call__", counted)
+    monkeypatch.setattr(encode_shards, "write_shard", slow)
+    assert contents(prepare_store(settings)) == alone
+
+
+def test_a_disk_that_is_full_for_one_shard_keeps_the_others_and_lets_all_go(settings, alone, monkeypatch):
+    write = shards.write_shard
+
+    def full(folder, shard, *tokens):
+        if shard.name == "train-00001":
+            raise MachineryError("no space left")
+        return write(folder, shard, *tokens)
+
+    monkeypatch.setattr(encode_shards, "write_shard", full)
+    with pytest.raises(MachineryError, match="no space left"):
+        prepare_store(settings)
+    (folder,) = [path for path in settings.data.tokens_dir.iterdir() if path.is_dir()]
+    assert (folder / "train-00000.entry").exists() and not (folder / "train-00001.entry").exists()
+    monkeypatch.setattr(encode_shards, "write_shard", write)
+    assert contents(prepare_store(settings)) == alone

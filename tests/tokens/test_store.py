@@ -8,14 +8,18 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 import pytest
+import safetensors.torch
+import timm
 import torch
 
 from tests.small_encoders import small_encoder
 from toconv import config
+from toconv.encoder_catalogue import fetched
 from toconv.errors import DataError, EncoderError, StoreError
 from toconv.paths import sha256
 from toconv.tokens import encode_shards
 from toconv.tokens.batches import Batches
+from toconv.tokens.encoder_models import load_visual
 from toconv.tokens.encoder_weights import unvouched
 from toconv.tokens.encoders import load_encoder
 from toconv.tokens.encoding import find_store, fingerprint_parts, prepare_store
@@ -241,6 +245,32 @@ def test_weights_of_a_hub_are_held_against_a_checksum_or_said_to_be_unknown(
     assert not unvouched(given.encoder) and "whatever the hub sends" in unvouched(config.compose(encoder).encoder)
     with pytest.raises(EncoderError, match=f"encoder.sha256=1+: .* has sha256:{digest}"):
         fingerprint_parts(config.compose({**encoder, "encoder.sha256": "1" * 64}), none)
-    (cache / "snapshots" / commit / file).unlink()
-    with pytest.raises(EncoderError, match=f"encoder.weights={given.encoder.weights}: .* were not fetched"):
-        fingerprint_parts(given, none)
+    (cache / "refs" / "main").unlink()
+    of_commit = config.compose({**encoder, "encoder.sha256": digest, "encoder.revision": commit})
+    assert fingerprint_parts(of_commit, none)["weights"].endswith(f":{given.encoder.weights}@{commit}")
+    assert f"are what the hub has at {commit}" in unvouched(of_commit.encoder.model_copy(update={"sha256": None}))
+    other = of_commit.encoder.model_copy(update={"revision": "1" * 40})
+    for encoder in (given.encoder, other):
+        with pytest.raises(EncoderError, match=f"encoder.weights={given.encoder.weights}: .* were not fetched"):
+            fingerprint_parts(given.model_copy(update={"encoder": encoder}), none)
+
+
+def test_weights_of_a_commit_are_the_ones_that_are_loaded(tmp_path, monkeypatch):
+    commit, name = "2" * 40, "vit_tiny_patch16_224"
+    found = timm.create_model(name, pretrained=False, num_classes=10)
+    folder = tmp_path / f"models--timm--{name}.augreg_in21k" / "snapshots" / commit
+    folder.mkdir(parents=True)
+    safetensors.torch.save_file(found.state_dict(), folder / "model.safetensors")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    asked = {"encoder": "timm", "encoder.architecture": name, "encoder.weights": "augreg_in21k", "encoder.layer": -2}
+    visual = load_visual(config.compose({**asked, "encoder.revision": commit}).encoder)
+    assert torch.equal(visual.trunk.blocks[3].attn.qkv.weight, found.blocks[3].attn.qkv.weight)
+
+
+def test_a_commit_of_weights_that_lie_on_no_hub_is_refused(settings):
+    encoder = settings.encoder.model_copy(update={"revision": "0" * 40})
+    with pytest.raises(EncoderError, match="encoder.revision=0+: encoder.weights=.* is a file; only a tag's"):
+        fingerprint_parts(settings.model_copy(update={"encoder": encoder}), {"train": [], "val": [], "test": []})
+    with pytest.raises(EncoderError, match="encoder.weights=in22k_ijepa: .* lie on no hub; neither encoder.sha256 nor"):
+        fetched("timm", "vit_giant_patch16_gap_224", "in22k_ijepa", "0" * 40)

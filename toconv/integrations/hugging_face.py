@@ -1,5 +1,7 @@
 """What of Hugging Face's transformers is used. The only module that knows it."""
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 from toconv.errors import EncoderError, RequestError, told
@@ -18,9 +20,17 @@ __all__ = ["BaseModelOutputWithPooling", "SubConfigSpec", "clip_image_processor"
 
 
 def load_clip(name: str, device_map: Any) -> transformers.CLIPVisionModel:
-    """CLIPVisionModel.from_pretrained. Raises EncoderError where there is none of that name."""
+    """CLIPVisionModel.from_pretrained of a folder, or of a repository of the hub, `name` or `name@commit`; without a
+    commit, that the weights are unknown is a warning. Raises EncoderError where there is none of that name."""
+    repository, _, commit = (name, "", "") if Path(name).is_dir() else name.partition("@")
+    if not commit and not Path(name).is_dir():
+        warnings.warn(
+            f"{name}: the weights are whatever the hub sends; {name}@COMMIT names them for ever", stacklevel=2
+        )
     try:
-        return transformers.CLIPVisionModel.from_pretrained(name, device_map=device_map)
+        return transformers.CLIPVisionModel.from_pretrained(
+            repository, device_map=device_map, revision=commit or "main"
+        )
     except (OSError, ValueError) as error:
         why = f"{type(error).__name__}: {told(error)}"
         raise EncoderError(f"{name}: no CLIP vision model that transformers can load ({why})") from error

@@ -1,13 +1,17 @@
 """Missing shards of a token store, encoded by whoever claims them: this process, others, or tasks on other devices."""
 
-# B batch, N tokens of an image, P prefix tokens beside them, C channels
+# B batch, I images of a shard, N tokens of an image, P prefix tokens beside them, C channels
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 
@@ -15,12 +19,15 @@ from toconv.hardware import resolve_device
 from toconv.progress import bar, say
 from toconv.settings import Settings
 from toconv.tokens.encoders import FrozenEncoder, load_encoder
+from toconv.tokens.images import Picture
 from toconv.tokens.shards import Claims, Shard, write_shard
+from toconv.tokens.standardisation import sums
 
 if TYPE_CHECKING:
     from toconv.tokens.pixels import Views
 
 POLL_SECONDS = 0.5
+WRITERS = 2  # threads that write shards: one hashes as many bytes a second as a GPU of 2023 makes
 
 Advance = Callable[[int], object]  # told of so many images more
 
@@ -66,42 +73,90 @@ def encode_share(settings: Settings, claims: Claims, missing: Sequence[Shard]) -
     encode_free(_Encoder(settings), claims, missing, lambda images: None)
 
 
+class _Encoded(NamedTuple):
+    """What an encoder made of images, on the host."""
+
+    tokens_INC: torch.Tensor  # fp16
+    prefix_IPC: torch.Tensor  # fp16, what stands before the tokens
+    sums_2C: torch.Tensor
+
+
 class _Encoder:
-    """Pictures → tokens and what stands before them, both in fp16 on the host; loaded by the first shard."""
+    """Loaded by the first batch."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self._device = settings, resolve_device(settings.hardware)
         self._encoder: FrozenEncoder | None = None
 
-    def __call__(self, pixels_B3HW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, pixels_B3HW: torch.Tensor) -> _Encoded:
         if self._encoder is None:
             self._encoder = load_encoder(self.settings.encoder, self._device)
-        tokens_BNC, prefix_BPC = self._encoder(pixels_B3HW.to(self._device))
-        return tokens_BNC.to(torch.float16).cpu(), prefix_BPC.to(torch.float16).cpu()
+        tokens_BNC, prefix_BPC = (x.to(torch.float16) for x in self._encoder(pixels_B3HW.to(self._device)))
+        return _Encoded(tokens_BNC.cpu(), prefix_BPC.cpu(), sums(tokens_BNC).cpu())
+
+
+class _Claimed(NamedTuple):
+    """A shard that is this process's alone to encode until it is let go."""
+
+    shard: Shard
+    release: ExitStack
 
 
 def encode_free(encoder: _Encoder, claims: Claims, shards: Sequence[Shard], advance: Advance) -> list[Shard]:
-    """Those that were free, which now are there."""
-    mine = []
-    for shard in shards:
-        with claims.claimed(shard) as is_mine:
-            if is_mine:
-                _encode(encoder, claims.folder, shard, advance)
-                mine.append(shard)
+    """Those that were free, which now are there. Beside the encoder the next one's pictures are decoded, and the last
+    one's tokens written."""
+    from toconv.tokens.pixels import pixels_at  # start-up: torchvision, where nothing is encoded
+
+    asked, ahead, mine = encoder.settings, deque[_Claimed](), list[Shard]()
+    with ExitStack() as held, ThreadPoolExecutor(WRITERS) as pool:
+        pictures = _pictures(_claimed(claims, shards, held), ahead)
+        views, writing = (
+            pixels_at(pictures, asked.data, asked.encoder, [asked.encoder.image_size]),
+            deque[Future[None]](),
+        )
+        for first in views:
+            claimed = ahead.popleft()
+            of_shard = itertools.chain([first], itertools.islice(views, len(claimed.shard.pictures) - 1))
+            encoded, shapes = _encoded(encoder, of_shard, advance)
+            if len(writing) == WRITERS:
+                writing.popleft().result()
+            writing.append(pool.submit(_write, claims.folder, claimed, encoded, shapes))
+            mine.append(claimed.shard)
+        for last in writing:
+            last.result()
     return mine
 
 
-def _encode(encoder: _Encoder, folder: Path, shard: Shard, advance: Advance) -> None:
-    from toconv.tokens.pixels import pixels_at  # start-up: torchvision, where nothing is encoded
+def _claimed(claims: Claims, shards: Sequence[Shard], held: ExitStack) -> Iterator[_Claimed]:
+    """`held` lets all of them go where somebody fails."""
+    for shard in shards:
+        release = held.enter_context(ExitStack())
+        if release.enter_context(claims.claimed(shard)):
+            yield _Claimed(shard, release)
+        else:
+            release.close()
 
-    asked, shapes = encoder.settings, list[tuple[int, int]]()
-    views = pixels_at(shard.pictures, asked.data, asked.encoder, [asked.encoder.image_size])
-    found = []
-    for pixels_B3HW in encoder_batches(_crops(views, shapes), asked.encoder.batch_size):
+
+def _pictures(shards: Iterable[_Claimed], ahead: deque[_Claimed]) -> Iterator[Picture]:
+    """Of all shards in a row; each is claimed, and stands in `ahead`, when its first picture is asked for."""
+    for claimed in shards:
+        ahead.append(claimed)
+        yield from claimed.shard.pictures
+
+
+def _encoded(encoder: _Encoder, of_shard: Iterable[Views], advance: Advance) -> tuple[_Encoded, list[tuple[int, int]]]:
+    """Of all pictures of a shard, and the pictures' shapes."""
+    shapes, found = list[tuple[int, int]](), list[_Encoded]()
+    for pixels_B3HW in encoder_batches(_crops(of_shard, shapes), encoder.settings.encoder.batch_size):
         found.append(encoder(pixels_B3HW))
         advance(len(pixels_B3HW))
-    tokens, prefixes = zip(*found, strict=True)
-    write_shard(folder, shard, torch.cat(tokens), torch.cat(prefixes), shapes)
+    tokens, prefixes, of_batches = zip(*found, strict=True)
+    return _Encoded(torch.cat(tokens), torch.cat(prefixes), torch.stack(of_batches).sum(0)), shapes
+
+
+def _write(folder: Path, claimed: _Claimed, encoded: _Encoded, shapes: list[tuple[int, int]]) -> None:
+    with claimed.release:
+        write_shard(folder, claimed.shard, encoded.tokens_INC, encoded.prefix_IPC, shapes, encoded.sums_2C)
 
 
 def _crops(pictures: Iterable[Views], shapes: list[tuple[int, int]]) -> Iterator[torch.Tensor]:

@@ -16,7 +16,7 @@ from torch import nn
 from toconv.encoder_catalogue import config_path, grid_of, timm_grid
 from toconv.errors import EncoderError, told
 from toconv.settings import EncoderSettings
-from toconv.tokens.encoder_weights import resolve_weights
+from toconv.tokens.encoder_weights import fetched_weights, resolve_weights
 
 CLASSES_AT_ONCE = 10  # of the zero-shot classifier; changes no number
 
@@ -96,7 +96,7 @@ def spoken(folders: Sequence[str]) -> list[str]:
 def _load_model(settings: EncoderSettings) -> Any:
     """The whole model of open_clip's, of which an ONNX file fills the vision tower alone."""
     open_clip = _open_clip()
-    name, weights = _known_name(settings), resolve_weights(settings)
+    name, weights = _known_name(settings), _loadable(settings)
     onnx_file = weights if isinstance(weights, Path) and weights.suffix == ".onnx" else None
     try:
         with _quiet():
@@ -123,7 +123,7 @@ def _load_timm(settings: EncoderSettings) -> TimmTower:
     from timm.models import eva, vision_transformer
 
     timm_grid(settings.architecture)  # or why it is none that serves
-    weights, size = resolve_weights(settings), settings.image_size
+    weights, size = _loadable(settings), settings.image_size
     name = f"{settings.architecture}.{weights}" if isinstance(weights, str) else settings.architecture
     try:
         model: Any = timm.create_model(name, pretrained=isinstance(weights, str), num_classes=0, img_size=size)
@@ -136,6 +136,11 @@ def _load_timm(settings: EncoderSettings) -> TimmTower:
     except Exception as error:  # the hub's, torch's and timm's many kinds
         raise _not_loaded(settings, error) from error
     return TimmTower(model)
+
+
+def _loadable(settings: EncoderSettings) -> Path | str:
+    """As `resolve_weights`; the file where a tag's weights are those of one of the hub's commits."""
+    return fetched_weights(settings) if settings.revision else resolve_weights(settings)
 
 
 def _not_loaded(settings: EncoderSettings, error: Exception) -> EncoderError:

@@ -16,7 +16,18 @@ TIMM = "timm:"  # before the name of an architecture that timm builds
 
 
 def resolve_weights(settings: EncoderSettings) -> Path | str:
-    """The weights' file, or their library's tag. Raises EncoderError that says what to do where it is missing."""
+    """The weights' file, or their library's tag. Raises EncoderError that says what to do where it is missing, or that
+    `encoder.revision` is given for a file."""
+    found = _resolved(settings)
+    if settings.revision and isinstance(found, Path):
+        raise EncoderError(
+            f"encoder.revision={settings.revision}: encoder.weights={settings.weights} is a file; only a tag's weights "
+            "lie on a hub, which has revisions"
+        )
+    return found
+
+
+def _resolved(settings: EncoderSettings) -> Path | str:
     weights = settings.weights
     if weights.startswith("package:"):
         module, _, rest = weights.removeprefix("package:").partition("/")
@@ -43,7 +54,8 @@ def weights_identity(settings: EncoderSettings) -> str:
     given and the file's differs."""
     weights = resolve_weights(settings)
     if isinstance(weights, str):
-        return f"{settings.library}:{settings.architecture}:{weights}"
+        commit = f"@{settings.revision}" if settings.revision else ""
+        return f"{settings.library}:{settings.architecture}:{weights}{commit}"
     digest = sha256(weights)
     if settings.sha256 and settings.weights.startswith("package:") and digest != settings.sha256:
         raise EncoderError(f"{weights}: sha256 is {digest}, expected {settings.sha256}; install the package again")
@@ -53,14 +65,17 @@ def weights_identity(settings: EncoderSettings) -> str:
 def fetched_weights(settings: EncoderSettings) -> Path:
     """The weights' file, from the hub where they are a library's tag. Raises EncoderError where there is none."""
     weights = resolve_weights(settings)
-    return weights if isinstance(weights, Path) else fetched(settings.library, settings.architecture, weights)
+    if isinstance(weights, Path):
+        return weights
+    return fetched(settings.library, settings.architecture, weights, settings.revision)
 
 
 def unvouched(settings: EncoderSettings) -> str:
     """What to say of weights that a hub gives and no checksum is known of; nothing of others."""
     if settings.sha256 or isinstance(resolve_weights(settings), Path):
         return ""
-    return f"; no checksum is given (encoder.sha256), so the weights {settings.weights} are whatever the hub sends"
+    sent = f"what the hub has at {settings.revision}" if settings.revision else "whatever the hub sends"
+    return f"; no checksum is given (encoder.sha256), so the weights {settings.weights} are {sent}"
 
 
 def architecture_identity(settings: EncoderSettings) -> str:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock
 
 from toconv.errors import DataError, EncoderError, MachineryError, disk
@@ -35,13 +34,12 @@ from toconv.tokens.manifest import SPLITS, is_complete, read_manifest, write_man
 from toconv.tokens.near_duplicates import keep_hashes
 from toconv.tokens.readable import keep_reasons, unreadable
 from toconv.tokens.shards import Claims, Shard, entries, intact, keep_shards, look_again_at_one, plan_shards
-from toconv.tokens.store import memory_map
+from toconv.tokens.standardisation import mean_and_std
 
 BeforeEncoding = Callable[[Claims, list[Shard]], Sequence[Helper]]
 
 FORMAT = 1
 FIRST_MINUTE = 300  # pictures that are encoded in it on a CPU
-SPREAD = 1e-6  # standard deviations below this are taken as it: a channel that never varies
 
 
 def fingerprint_parts(settings: Settings, splits: Splits) -> dict[str, Any]:
@@ -202,15 +200,7 @@ def _completed(settings: Settings, folder: Path, manifest: dict[str, Any], order
     manifest |= {"shards": shards, "encoder": encoder.name, "grid_size": encoder.grid_size}
     manifest |= {"blocks": count_blocks(encoder)}
     manifest["classes"] = class_names(manifest["parts"]["pictures"], settings.data.kind)
-    sums = torch.zeros(2, settings.encoder.width, dtype=torch.float64)
-    count = 0
-    for name, entry in manifest["shards"].items():
-        if entry["split"] == "train":
-            x = memory_map(folder / f"{name}.tokens.fp16", (-1, entry["width"])).double()
-            sums += torch.stack([x.sum(0), x.square().sum(0)])
-            count += len(x)
-    mean = sums[0] / count
-    std = (sums[1] / count - mean.square()).clamp(min=SPREAD**2).sqrt()
-    manifest |= {"mean": mean.tolist(), "std": std.tolist(), "complete": True}
+    mean_C, std_C = mean_and_std(folder, manifest, encoder.grid_size**2)
+    manifest |= {"mean": mean_C.tolist(), "std": std_C.tolist(), "complete": True}
     write_manifest(folder, manifest)
     return manifest

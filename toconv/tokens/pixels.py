@@ -3,7 +3,7 @@
 # K crops of a picture, H W pixels
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
@@ -42,14 +42,16 @@ def pixels(pictures: list[Picture], data: DataSettings, encoder: EncoderSettings
 
 
 def pixels_at(
-    pictures: list[Picture], data: DataSettings, encoder: EncoderSettings, sizes: Sequence[int]
+    pictures: Iterable[Picture], data: DataSettings, encoder: EncoderSettings, sizes: Sequence[int]
 ) -> Iterator[Views]:
-    """As `pixels`, the same crops at each of several sizes, of a picture that is decoded once."""
+    """As `pixels`, the same crops at each of several sizes, of a picture that is decoded once. While the encoder has a
+    batch, the next two are decoded."""
+    ahead = max(2 * data.workers, 2 * encoder.batch_size // data.crops)
     with ThreadPoolExecutor(data.workers) as pool:
         waiting: deque[Future[Views]] = deque()
         for picture in pictures:
             waiting.append(pool.submit(_crops_at, picture, data, encoder, sizes))
-            if len(waiting) > 2 * data.workers:
+            if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

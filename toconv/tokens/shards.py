@@ -25,6 +25,7 @@ from toconv.paths import write_atomic
 from toconv.settings import DataSettings
 from toconv.tokens.images import Picture, Splits
 from toconv.tokens.manifest import SHARD_CROPS, SPLITS, ShardEntry
+from toconv.tokens.standardisation import SUMS
 
 KNOWN = "known-files.json"  # of a store
 ENTRY = ".entry"  # behind the name of a finished shard: the sha256 of the entry, and in the next line the entry
@@ -122,7 +123,7 @@ class Claims:
     @contextmanager
     def claimed(self, shard: Shard) -> Iterator[bool]:
         """Whether the shard is now this process's alone to encode. The lock of a process that died is free."""
-        lock = FileLock(self.folder / f"{shard.name}.lock")
+        lock = FileLock(self.folder / f"{shard.name}.lock", thread_local=False)  # whoever writes the shard lets it go
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -137,19 +138,29 @@ class Claims:
 
 
 def write_shard(
-    folder: Path, shard: Shard, tokens: torch.Tensor, prefixes: torch.Tensor, shapes: Sequence[tuple[int, int]] = ()
+    folder: Path,
+    shard: Shard,
+    tokens_INC: torch.Tensor,
+    prefix_IPC: torch.Tensor,
+    shapes: Sequence[tuple[int, int]] = (),
+    sums_2C: torch.Tensor | None = None,
 ) -> dict[str, Any]:
-    """Its files, then its entry, which is returned. `shapes`: of its pictures, where they are to be known."""
-    if not (torch.isfinite(tokens).all() and torch.isfinite(prefixes).all()):
+    """Its files, then its entry, which is returned. `shapes`: of its pictures, where they are to be known. `sums_2C`:
+    of its tokens, which a store's mean is made of."""
+    checked = (tokens_INC if sums_2C is None else sums_2C, prefix_IPC)  # sums are finite where all tokens are
+    if not all(values.isfinite().all() for values in checked):
         raise EncoderError(f"{shard.name}: a token is not finite in fp16 (|x| <= 65504 must hold)")
+    files = {".tokens.fp16": tokens_INC, ".class.fp16": prefix_IPC}  # empty where there are none
+    if sums_2C is not None and shard.split == "train":
+        files[SUMS] = sums_2C
     digests_ = {}
     with disk(f"{folder}: shard {shard.name} not written", "; finished shards are kept"):
-        for kind, values in (("tokens", tokens), ("class", prefixes)):  # empty where there are none
-            name, content = f"{shard.name}.{kind}.fp16", values.contiguous().view(-1).numpy().data.cast("B")
+        for kind, values in files.items():
+            name, content = f"{shard.name}{kind}", values.contiguous().view(-1).numpy().data.cast("B")
             write_atomic(folder / name, content)
             digests_[name] = hashlib.sha256(content).hexdigest()
             note(folder / name, digests_[name])
-        about = {"split": shard.split, "images": len(tokens), "width": tokens.shape[2], "shapes": list(shapes)}
+        about = {"split": shard.split, "images": len(tokens_INC), "width": tokens_INC.shape[2], "shapes": list(shapes)}
         entry = {**about, "sha256": digests_}
         told = json.dumps(entry)
         write_atomic(folder / f"{shard.name}{ENTRY}", f"{hashlib.sha256(told.encode()).hexdigest()}\n{told}")
