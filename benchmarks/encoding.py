@@ -16,7 +16,7 @@ from toconv.tokens.encoding import prepare_store
 from toconv.tokens.images import list_splits
 from toconv.tokens.pixels import pixels
 
-PART = 6  # one batch of so many is enough to time the forward passes alone
+PART = 3  # one batch of so many is enough to time the forward passes alone
 
 
 def measure(rounds: int = 2) -> list[Ratio]:

@@ -24,7 +24,7 @@ FLOORS = {1024: 0.75, 384: 0.60}
 MIXED_FLOOR = 1.25
 
 
-def measure(rounds: int = 7) -> list[Ratio]:
+def measure(rounds: int = 5) -> list[Ratio]:
     keep_freed_memory()
     found = []
     with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +43,7 @@ def _of_width(store: TokenStore, channels: int, floor: float, rounds: int) -> li
         fp32.step(x_BNC, images_B)
     peak = matmuls(products.found)
     works = [lambda: fp32.step(x_BNC, images_B), peak, lambda: bf16.step(x_BNC, images_B), lambda: naive.step(x_BNC)]
-    ours, gemm, mixed, textbook = in_turns(*works, rounds=rounds)
+    ours, gemm, mixed, textbook = in_turns(*works, rounds=rounds, warm_up=1)
     middle = {
         name: median_and_spread(t)[0]
         for name, t in {"ours": ours, "gemm": gemm, "mixed": mixed, "naive": textbook}.items()
