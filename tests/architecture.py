@@ -45,7 +45,7 @@ WALLS: dict[str, tuple[str, ...]] = {  # an outside library: the modules, and th
     "mlflow": ("tracking.mlflow_runs",),
     "sqlalchemy": ("tracking.mlflow_runs",),
     "wandb": ("tracking.wandb_runs",),
-    "ray": ("sweep.cluster",),
+    "ray": ("sweep.cluster", "sweep.ray_client"),
     "ray.tune": ("sweep.tune",),
     "psutil": ("machine",),
     "pynvml": ("machine",),

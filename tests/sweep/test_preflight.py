@@ -180,7 +180,7 @@ def test_auto_needs_a_cluster_on_this_machine(monkeypatch):
         check_cluster()
 
 
-@pytest.mark.parametrize("address", ["ray://host:10001", "foo", "host:", ":6379", "host:99999", "http://host:6379"])
+@pytest.mark.parametrize("address", ["ray://host", "foo", "host:", ":6379", "host:99999", "http://host:6379"])
 def test_what_is_no_address_of_a_cluster_is_told_before_work(address, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(MachineryError, match="is no HOST:PORT of a Ray cluster; RAY_ADDRESS="):
@@ -255,7 +255,7 @@ def test_the_cluster_that_a_sweep_names_is_joined_whatever_the_environment_names
     assert joined() is None
 
 
-@pytest.mark.parametrize("address", ["host", "host:0", "host:70000", ":6379", "ray://host:10001", ""])
+@pytest.mark.parametrize("address", ["host", "host:0", "host:70000", ":6379", "ray://host", "grpc://host:10001", ""])
 def test_what_is_no_address_of_a_cluster_is_a_wrong_request(asked, address):
     with pytest.raises(RequestError, match=r"cluster.address.*must be HOST:PORT of a cluster's first machine"):
         asked(f"cluster.address={address}")

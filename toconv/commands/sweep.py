@@ -20,7 +20,7 @@ from toconv.report.refreshing import Refreshing
 from toconv.sweep.file import Sweep, load_sweep
 from toconv.sweep.lock import only_driver
 from toconv.sweep.notify import Event, Notifier, check_notify
-from toconv.sweep.preflight import check_evaluation, check_folders, check_ray, name_cluster, usable
+from toconv.sweep.preflight import by_client, check_evaluation, check_folders, check_ray, name_cluster, usable
 from toconv.sweep.ray_ahead import ray_ahead
 from toconv.sweep.running import Announcement
 
@@ -53,12 +53,16 @@ def main(arguments: list[str]) -> ExitCode:
     """Raises RequestError on a wrong request before any work starts."""
     flags, file, texts = _understood(arguments)
     asked = load_sweep(file, texts)
+    name_cluster(asked.file.cluster.address)
+    if not flags and (address := by_client()):
+        from toconv.sweep.ray_client import run_there  # start-up: Ray
+
+        return run_there(address, arguments)
     paths = SweepPaths.named(asked.file.name)
     check_sweep_folder(paths)
     check_folders(asked, paths)
     check_evaluation(asked.file.evaluation)
     check_notify(asked.file.notify)
-    name_cluster(asked.file.cluster.address)
     if "--debug" in flags:
         return _debug(asked, paths)
     check_ray()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # a worker imports this module too, and needs no request
 GCS = "gcs_server"  # the process that a cluster of Ray's has on its first machine
 ADDRESS = "RAY_ADDRESS"  # of a cluster to join; Ray's own, in the environment
 SETTING = "cluster.address"  # and of a sweep's, which beats it
+CLIENT = "ray://"  # before the address at which Ray's client reaches a cluster
 LOOPBACK = {"127.0.0.1", "localhost", "[::1]", "::1"}
 OWN_CLUSTER = {"", "local"}  # values of it that ask for one of our own
 AUTHENTICATION, TOKENS = "RAY_AUTH_MODE", ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")  # Ray's own too
@@ -206,6 +207,12 @@ def _said(address: str) -> str:
 _named_by = [ADDRESS]
 
 
+def by_client() -> str | None:
+    """The address of a cluster that is reached by Ray's client, on whose first machine the driver runs."""
+    address = joined()
+    return address if address and address.startswith(CLIENT) else None
+
+
 def show_token() -> None:
     """Have Ray, before it is imported, show its token to the cluster to join where this user has one: `ray start` then
     asks for it, `ray.init(address)` does not show it, and a cluster that asks for none takes it too. A cluster of our
@@ -254,10 +261,10 @@ def how_to_leave(address: str) -> str:
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
-    """Raises MachineryError where it is no HOST:PORT, the only addresses at which a driver joins (ray:// needs Ray's
-    client, which runs the driver elsewhere)."""
+    """Raises MachineryError where it is no HOST:PORT, the only addresses at which a driver joins."""
     host, _, port = address.rpartition(":")
-    if "://" in address or not port.isdecimal() or not host or not 0 < int(port) < 2**16:
+    host = host.removeprefix(CLIENT)
+    if "://" in host or not port.isdecimal() or not host or not 0 < int(port) < 2**16:
         raise MachineryError(f"{address}: is no HOST:PORT of a Ray cluster; {how_to_leave(address)}")
     return host.strip("[]"), int(port)
 

@@ -65,10 +65,10 @@ class Finalists(Group):
 
 def cluster_address(text: str) -> str:
     """`text` as it is. Raises ValueError where no cluster of Ray's has it for an address."""
-    host, _, port = text.rpartition(":")
-    if text in {"auto", "local"} or ("://" not in text and host and port.isdecimal() and 0 < int(port) < 2**16):
+    host, _, port = text.removeprefix("ray://").rpartition(":")
+    if text in {"auto", "local"} or ("://" not in host and host and port.isdecimal() and 0 < int(port) < 2**16):
         return text
-    raise ValueError('must be HOST:PORT of a cluster\'s first machine, "auto" or "local"')
+    raise ValueError('must be HOST:PORT of a cluster\'s first machine, ray://HOST:PORT, "auto" or "local"')
 
 
 class ClusterDoors(Group):

@@ -1,0 +1,79 @@
+"""A sweep from outside a cluster, by Ray's client, on a cluster that `ray start` began."""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.repository import REPOSITORY
+from tests.running import command, trial_rows, until, write_sweep
+
+pytestmark = pytest.mark.slow
+NOWHERE = (
+    "import os, sys; os.getcwd = lambda: '/nowhere'; from toconv.__main__ import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Its client's address, and what shows its token."""
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        gcs, client = (bound.getsockname()[1] for bound in (one, other))
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    shown = {**clean, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+    options = [f"--port={gcs}", f"--ray-client-server-port={client}", "--num-cpus=2", "--include-dashboard=false"]
+    ray = Path(sys.executable).with_name("ray")
+    process = subprocess.Popen(
+        [ray, "start", "--head", "--block", *options, "--disable-usage-stats"],
+        env=shown,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        until(lambda: socket.create_connection(("127.0.0.1", client), 1).close() is None)
+        yield f"ray://127.0.0.1:{client}", shown
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
+
+
+def test_a_sweep_runs_on_the_first_machine_and_prints_here(cluster, tiny, tmp_path):
+    address, shown = cluster
+    settings = {**tiny, "training.epochs": 60, "experiment.tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
+    file = write_sweep(tmp_path, settings, trials=1, sampler="random", baselines=False)
+    words = command(file, f"cluster.address={address}")
+    given = {"cwd": tmp_path, "env": shown, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    first = subprocess.Popen(words, **given)
+    metrics = tmp_path / "outputs" / "tiny" / "trials"
+    until(lambda: first.poll() is not None or [*metrics.glob("*/latest.pt")])
+    first.send_signal(signal.SIGINT)
+    said, _ = first.communicate(timeout=120)
+    assert first.returncode == 130 and "running trial(s) end their epoch and save" in said, said
+    done = subprocess.run(words, timeout=200, **given)
+    assert done.returncode == 0 and "to go on with" in done.stdout and "done in" in done.stdout, done.stdout
+    assert {row["state"] for row in trial_rows(tmp_path)} == {"complete"}
+
+
+def test_a_folder_that_the_first_machine_does_not_have_is_named(cluster, tiny, tmp_path):
+    address, shown = cluster
+    words = ["sweep", str(write_sweep(tmp_path, tiny)), f"cluster.address={address}"]
+    environment = {**shown, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-c", NOWHERE, *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert f"cluster.address={address}: /nowhere: its first machine has no such folder" in done.stderr
+
+
+def test_where_nobody_answers_the_address_is_named(tiny, tmp_path):
+    words = command(write_sweep(tmp_path, tiny), "cluster.address=ray://127.0.0.1:1")
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 4 and "cluster.address=ray://127.0.0.1:1 names it" in done.stderr, done.stderr

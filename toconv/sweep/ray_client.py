@@ -1,0 +1,103 @@
+"""A sweep asked for from outside a cluster, by Ray's client: its driver runs on the cluster's first machine.
+
+Tune and the ledger belong to one process, which Ray's client would part. So the whole command runs there, in the same
+folder on a disk that both see, and what it prints comes back."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from toconv.errors import ExitCode, MachineryError, RequestError, first_line
+from toconv.paths import PACKAGE, packed
+from toconv.sweep.cluster import RAY_ERRORS
+from toconv.sweep.preflight import SETTING, how_to_leave
+
+import ray  # isort: skip - `cluster` sets the environment that it reads
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # isort: skip
+
+HEAD = "node:__internal_head__"  # Ray's resource of the first machine
+WAIT_SECONDS = 1.0
+
+
+class DriverThere:
+    """The command on the machine that this actor is on."""
+
+    def __init__(self, words: Sequence[str], folder: str) -> None:
+        """Raises FileNotFoundError where there is no such folder."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_") or "AUTH" in key}
+        address = ray.get_runtime_context().gcs_address
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "toconv", "sweep", *words, f"{SETTING}={address}"],
+            cwd=folder,
+            env={**kept, "PYTHONPATH": str(PACKAGE.parent)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_heed_interrupts,
+        )
+        assert self._process.stdout
+        self._output = self._process.stdout.fileno()
+
+    def more(self) -> tuple[bytes, int | None]:
+        """What it printed since, and its exit code once it has ended and all is told; waits WAIT_SECONDS for either."""
+        if not select.select([self._output], [], [], WAIT_SECONDS)[0]:
+            return b"", None
+        said = os.read(self._output, 2**16)
+        return said, None if said else self._process.wait()
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+
+
+def _heed_interrupts() -> None:
+    """Ray's workers ignore or block SIGINT, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+
+
+def run_there(address: str, words: Sequence[str]) -> ExitCode:
+    """How `toconv sweep` with these words ended on the first machine of the cluster at ray://HOST:PORT. Ctrl-C
+    interrupts it there. Raises RequestError without the client, MachineryError where the cluster cannot be reached,
+    does not see this folder, or is lost."""
+    if importlib.util.find_spec("grpc") is None:
+        raise RequestError(f'{SETTING}={address}: needs Ray\'s client; run: pip install "toconv[client]"')
+    folder = os.getcwd()
+    try:
+        with packed() as package:
+            ray.init(address, runtime_env={"py_modules": [str(package)]}, logging_level="ERROR", log_to_driver=False)
+    except Exception as error:  # the client's and gRPC's many kinds
+        raise MachineryError(f"no Ray cluster answers ({first_line(error)}); {how_to_leave(address)}") from error
+    try:
+        (head,) = (node["NodeID"] for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"])
+        there = NodeAffinitySchedulingStrategy(head, soft=False)
+        driver = ray.remote(DriverThere).options(num_cpus=0, scheduling_strategy=there).remote([*words], folder)
+        return ExitCode(_told(driver))
+    except RAY_ERRORS as error:
+        lost = "its first machine has no such folder; run the command in one that all machines share"
+        why = lost if "FileNotFoundError" in str(error) else first_line(error)
+        raise MachineryError(f"{SETTING}={address}: {folder}: {why}") from error
+    finally:
+        ray.shutdown()
+
+
+def _told(driver: ray.actor.ActorHandle) -> int:
+    """Prints what the driver does; its exit code."""
+    interrupted = False
+    while True:
+        try:
+            said, code = ray.get(driver.more.remote())
+            sys.stdout.write(said.decode(errors="replace"))
+            sys.stdout.flush()
+            if code is not None:
+                return int(code)
+        except KeyboardInterrupt:
+            if interrupted:
+                raise
+            interrupted = True
+            ray.get(driver.interrupt.remote())
