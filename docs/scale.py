@@ -24,6 +24,7 @@ from toconv.sweep.file import Sweep, load_sweep
 from toconv.sweep.plan import trial_cost
 from toconv.tokens.batches import HELD_SHARE
 from toconv.tokens.encoding import estimated_bytes
+from toconv.tokens.stored import bytes_of_image
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "scale.md"
@@ -105,7 +106,7 @@ def work(sweep: Sweep) -> Work:
     return Work(
         first + (every - first) * run / shape.blocks,
         estimated_bytes(base, 1),
-        2 * base.encoder.grid_size**2 * base.encoder.width,
+        bytes_of_image(base.encoder.grid_size**2, base.encoder.width, base.store.dtype),
         base.training.batch_size,
         {k: trial_cost(base, k).step_flops for k in sweep.grid_sizes()},
         base.data.train_pictures or 0,
@@ -114,8 +115,8 @@ def work(sweep: Sweep) -> Work:
 
 
 @cache
-def of_the_sweep() -> Work:
-    return work(load_sweep(SWEEP, ["data.imagenet_root=ROOT"]))
+def of_the_sweep(dtype: str = "fp16") -> Work:
+    return work(load_sweep(SWEEP, ["data.imagenet_root=ROOT", f"store.dtype={dtype}"]))
 
 
 class Encoding(NamedTuple):
@@ -229,7 +230,7 @@ def of_the_driver(of: Work, m: Measured) -> str:
 
 def written() -> str:
     """What stands between the two marks."""
-    of, m, a = of_the_sweep(), measured(), Assumed()
+    (of, of_int8), m, a = map(of_the_sweep, ("fp16", "int8")), measured(), Assumed()
     held = int(HELD_SHARE * a.gpu_memory / of.read)
     encoded = ("store", "hashing pictures", "forward passes alone", "encoding", "statistics", "in all", "most")
     read = ("tokens lie in", "a GPU gets", "it computes", "an epoch")
@@ -242,6 +243,8 @@ def written() -> str:
         f"A split of at most {held:,} pictures stays on the GPU and is read once.",
         f"### Training at k = {SHOWN_K}, a trial on each GPU",
         table(("pictures", "GPUs", *read), reading_rows(of, m, a)),
+        f"With `store.dtype=int8` a picture leaves {of_int8.stored / 1e6:.2f} MB:",
+        table(("pictures", "GPUs", *read), reading_rows(of_int8, m, a)),
         "### The driver",
         of_the_driver(of, m),
     ]

@@ -37,6 +37,8 @@ def test_the_encoder_s_operations_are_those_of_its_blocks_up_to_the_layer():
     n, c, patch = 24**2 + 1, 1024, 14**2 * 3
     assert of.encoder_flops == pytest.approx(23 * (24 * n * c**2 + 4 * n**2 * c) + 2 * (n - 1) * patch * c)
     assert (of.stored, of.read) == (2 * n * c, 2 * (n - 1) * c)
+    of = scale.of_the_sweep("int8")
+    assert (of.stored, of.read) == ((n - 1) * c + 2 * 4 * c + 2 * c, (n - 1) * c + 2 * 4 * c)
 
 
 def test_the_page_is_as_its_script_writes_it():

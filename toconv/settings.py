@@ -134,6 +134,12 @@ class DataSettings(Group):
     max_pixels: Positive = MAX_PIXELS  # of a picture; a larger one is not read
 
 
+class StoreSettings(Group):
+    """How tokens are kept."""
+
+    dtype: Literal["fp16", "bf16", "int8"] = "fp16"  # older checkpoints name none of these
+
+
 class CompressorSettings(Group):
     kind: Annotated[str, one_of(COMPRESSORS)]
     output_grid_size: Positive  # k
@@ -225,6 +231,7 @@ class Settings(Group):
 
     encoder: EncoderSettings
     data: DataSettings
+    store: StoreSettings = StoreSettings()
     model: ModelSettings
     loss: LossSettings
     training: TrainingSettings

@@ -101,7 +101,7 @@ def test_a_setting_that_changes_no_number_names_the_same_trial(key):
     assert trial_id(changed(key), FINGERPRINT) == trial_id(BASE, FINGERPRINT)
 
 
-@pytest.mark.parametrize("key", [k for k in LEAVES if k.startswith(("encoder.", "data."))])
+@pytest.mark.parametrize("key", [k for k in LEAVES if k.startswith(("encoder.", "data.", "store."))])
 def test_of_encoder_and_pictures_the_fingerprint_of_their_tokens_counts(key):
     assert trial_id(changed(key), FINGERPRINT) == trial_id(BASE, FINGERPRINT) != trial_id(BASE, "fedcba9876543210")
 

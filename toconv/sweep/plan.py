@@ -153,7 +153,7 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     folder, images = _names(base) * max(cost.checkpoint_bytes for cost in costs.values()), sum(splits.values())
     smaller = estimated_bytes(base, images, sweep.grid_sizes()) / GIGABYTE
     console.print(
-        f"disk: tokens {estimated_bytes(base, images) / GIGABYTE:.2f} GB"
+        f"disk: tokens {estimated_bytes(base, images) / GIGABYTE:,.2f} GB in {base.store.dtype}"
         f" ({'already there' if stored else 'to be encoded first'}), "
         f"{f'those of smaller pictures {smaller:.2f} GB, ' if file.baselines else ''}"
         f"checkpoints at most {folder / GIGABYTE:.2f} GB a trial, which only running trials and those on the "

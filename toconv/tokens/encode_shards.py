@@ -22,6 +22,7 @@ from toconv.tokens.encoders import FrozenEncoder, load_encoder
 from toconv.tokens.images import Picture
 from toconv.tokens.shards import Claims, Shard, write_shard
 from toconv.tokens.standardisation import sums
+from toconv.tokens.stored import encoded_dtype, stored
 
 if TYPE_CHECKING:
     from toconv.tokens.pixels import Views
@@ -76,7 +77,7 @@ def encode_share(settings: Settings, claims: Claims, missing: Sequence[Shard]) -
 class _Encoded(NamedTuple):
     """What an encoder made of images, on the host."""
 
-    tokens_INC: torch.Tensor  # fp16
+    tokens_INC: torch.Tensor  # fp16, or bf16 where they are stored so
     prefix_IPC: torch.Tensor  # fp16, what stands before the tokens
     sums_2C: torch.Tensor
 
@@ -91,8 +92,9 @@ class _Encoder:
     def __call__(self, pixels_B3HW: torch.Tensor) -> _Encoded:
         if self._encoder is None:
             self._encoder = load_encoder(self.settings.encoder, self._device)
-        tokens_BNC, prefix_BPC = (x.to(torch.float16) for x in self._encoder(pixels_B3HW.to(self._device)))
-        return _Encoded(tokens_BNC.cpu(), prefix_BPC.cpu(), sums(tokens_BNC).cpu())
+        tokens_BNC, prefix_BPC = self._encoder(pixels_B3HW.to(self._device))
+        tokens_BNC = tokens_BNC.to(encoded_dtype(self.settings.store.dtype))
+        return _Encoded(tokens_BNC.cpu(), prefix_BPC.to(torch.float16).cpu(), sums(tokens_BNC).cpu())
 
 
 class _Claimed(NamedTuple):
@@ -120,7 +122,7 @@ def encode_free(encoder: _Encoder, claims: Claims, shards: Sequence[Shard], adva
             encoded, shapes = _encoded(encoder, of_shard, advance)
             if len(writing) == WRITERS:
                 writing.popleft().result()
-            writing.append(pool.submit(_write, claims.folder, claimed, encoded, shapes))
+            writing.append(pool.submit(_write, claims.folder, claimed, encoded, shapes, asked.store.dtype))
             mine.append(claimed.shard)
         for last in writing:
             last.result()
@@ -154,9 +156,10 @@ def _encoded(encoder: _Encoder, of_shard: Iterable[Views], advance: Advance) -> 
     return _Encoded(torch.cat(tokens), torch.cat(prefixes), torch.stack(of_batches).sum(0)), shapes
 
 
-def _write(folder: Path, claimed: _Claimed, encoded: _Encoded, shapes: list[tuple[int, int]]) -> None:
+def _write(folder: Path, claimed: _Claimed, encoded: _Encoded, shapes: list[tuple[int, int]], dtype: str) -> None:
     with claimed.release:
-        write_shard(folder, claimed.shard, encoded.tokens_INC, encoded.prefix_IPC, shapes, encoded.sums_2C)
+        tokens = stored(encoded.tokens_INC, dtype)
+        write_shard(folder, claimed.shard, tokens, encoded.prefix_IPC, shapes, encoded.sums_2C)
 
 
 def _crops(pictures: Iterable[Views], shapes: list[tuple[int, int]]) -> Iterator[torch.Tensor]:

@@ -1,7 +1,7 @@
 """Pictures → tokens: encoded once, shared by every trial, epoch and later sweep.
 
-A store is a folder named by its fingerprint: fp16 shards and a manifest with a sha256 for each. An interruption costs
-the shards in work."""
+A store is a folder named by its fingerprint: shards and a manifest with a sha256 for each. An interruption costs the
+shards in work."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from toconv.tokens.near_duplicates import keep_hashes
 from toconv.tokens.readable import keep_reasons, unreadable
 from toconv.tokens.shards import Claims, Shard, entries, intact, keep_shards, look_again_at_one, plan_shards
 from toconv.tokens.standardisation import mean_and_std
+from toconv.tokens.stored import bytes_of_image
 
 BeforeEncoding = Callable[[Claims, list[Shard]], Sequence[Helper]]
 
@@ -52,6 +53,7 @@ def fingerprint_parts(settings: Settings, splits: Splits) -> dict[str, Any]:
         **{name: getattr(encoder, name) for name in ("layer", "image_size", "mean", "std")},
         "dtype": str(resolve_dtype(encoder, resolve_device(settings.hardware))),
         **{name: getattr(data, name) for name in ("crops", "seed")},
+        **({} if settings.store.dtype == "fp16" else {"stored": settings.store.dtype}),  # stores of before name none
         "pictures": {
             name: [[p.key, d] for p, d in zip(pictures, digests(pictures, data.workers), strict=True)]
             for name, pictures in splits.items()
@@ -109,8 +111,8 @@ def prepare_store(settings: Settings, before_encoding: BeforeEncoding = lambda c
     others = f", {done - own} of them by others" if own < done else ""
     encoded = f"{done} encoded now in {duration(time.monotonic() - start)}{others}" if done else "none encoded now"
     console.print(
-        f"tokens: {total} images by {settings.encoder.name} in {parts['dtype'].removeprefix('torch.')}; {encoded}; "
-        f"{folder}"
+        f"tokens: {total} images by {settings.encoder.name} in {parts['dtype'].removeprefix('torch.')}, stored in "
+        f"{settings.store.dtype}; {encoded}; {folder}"
     )
     return folder
 
@@ -161,10 +163,11 @@ def _require_room(settings: Settings, folder: Path, missing: list[Shard]) -> Non
 
 
 def estimated_bytes(settings: Settings, images: int, sizes: Iterable[int] | None = None) -> int:
-    """Disk that so many images take: fp16 tokens of each, and as much as a class token beside them. `sizes`: sides of
-    the grids of smaller pictures' tokens, in place of the encoder's own."""
-    sides = [settings.encoder.grid_size] if sizes is None else sizes
-    return images * sum(side**2 + 1 for side in sides) * settings.encoder.width * 2
+    """Disk that so many images take: tokens of each, and as much as a class token beside them. `sizes`: sides of the
+    grids of smaller pictures' tokens, which are fp16, in place of the encoder's own."""
+    c, whole = settings.encoder.width, (settings.encoder.grid_size, settings.store.dtype)
+    grids = [whole] if sizes is None else [(side, "fp16") for side in sizes]
+    return images * sum(bytes_of_image(side**2, c, dtype) + bytes_of_image(1, c) for side, dtype in grids)
 
 
 def _encode(settings: Settings, claims: Claims, missing: list[Shard], helpers: Sequence[Helper]) -> int:
