@@ -163,9 +163,8 @@ def needed(k: int, of: Work, m: Measured, a: Assumed) -> float:
 def supplies(pictures: int, gpus: int, of: Work, m: Measured, a: Assumed) -> dict[str, float]:
     """Bytes a second for each GPU, by where the tokens lie."""
     lie = {"memory": m.read} if pictures * of.stored <= a.memory else {}
-    if gpus <= a.gpus:  # machines of several share the folder of tokens
-        lie["own disk"] = min(m.read, a.local_disk / gpus)
-    return {**lie, "shared disk": min(m.read, from_shared(gpus, a))}
+    own = min(m.read, a.local_disk / min(gpus, a.gpus))
+    return {**lie, "own disk": own, "shared disk": min(m.read, from_shared(gpus, a))}
 
 
 def table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
@@ -210,7 +209,8 @@ def assumptions(of: Work, m: Measured, a: Assumed) -> Iterator[str]:
         f"reach {a.share:g}, and {a.gpu_memory / 1e9:g} GB; machines of {a.gpus} of them, with {a.cores} cores for "
         f"each, {a.memory / 1e12:g} TB of memory for what was read, {a.local_disk / 1e9:g} GB/s from their own disks "
         f"and {a.network / 1e9:g} GB/s from a shared disk, which gives {a.shared_disk / 1e9:g} GB/s to all; JPEGs of "
-        f"{a.picture / 1e3:g} KB; `data.workers={a.workers}`; tokens written to the shared disk."
+        f"{a.picture / 1e3:g} KB; `data.workers={a.workers}`; tokens written to the shared disk, and read from it once "
+        "where several machines read them from their own (`store.local_cache_gb`)."
     )
     yield (
         f"Counted: the encoder takes {of.encoder_flops / 1e12:.2f} TFLOP a picture up to its layer, and leaves "

@@ -32,7 +32,12 @@ GRID_SIZES = "model.compressor.grid_sizes"
 SEED, TEST = "training.seed", "training.test"
 CRITIC_WEIGHT, AGREEMENT_WEIGHT = "loss.wgan_weight", "loss.agreement_weight"
 USED_PICTURES = ("data.unreadable", "data.max_pixels")  # decide which are used, and these are in the fingerprint
-OF_THIS_MACHINE: dict[str, Any] = {"experiment": True, "resume": True, "data": {"tokens_dir"}}  # in no checkpoint
+OF_THIS_MACHINE: dict[str, Any] = {  # in no checkpoint
+    "experiment": True,
+    "resume": True,
+    "data": {"tokens_dir"},
+    "store": {"local_cache_gb"},
+}
 
 NESTED = "nested"  # the kind of compressor that serves several k
 COMPRESSORS = {  # model.compressor.kind: module and class
@@ -138,6 +143,7 @@ class StoreSettings(Group):
     """How tokens are kept."""
 
     dtype: Literal["fp16", "bf16", "int8"] = "fp16"  # older checkpoints name none of these
+    local_cache_gb: Annotated[Real, Field(gt=0, le=10**6)] | None = None  # of this machine's copies of tokens
 
 
 class CompressorSettings(Group):

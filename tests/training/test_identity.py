@@ -31,6 +31,7 @@ WHERE_NONE = {
     "model.compressor.grid_sizes": (4, 6),
     "loss.log_ratio": -1.5,
     "hardware.threads": 3,
+    "store.local_cache_gb": 2.5,
     "experiment.name": "another",
     "experiment.tracking_uri": "sqlite:///other.db",
     "resume": Path("latest.pt"),

@@ -16,6 +16,7 @@ from toconv.redaction import redact
 from toconv.settings import Settings
 from toconv.sweep.file import Sweep
 from toconv.sweep.watchdog import Watchdog
+from toconv.tokens.local_cache import LocalCache
 from toconv.tokens.store import TokenStore
 from toconv.training.epochs import Epoch
 from toconv.training.loop import OnLog, Training
@@ -67,7 +68,8 @@ class RunningTrial:
         limit_threads(settings.hardware, inputs.threads)
         set_tf32(settings.hardware)
         keep_freed_memory()
-        training = Training(settings, TokenStore(Path(inputs.store)), resolve_device(settings.hardware))
+        store = TokenStore(Path(inputs.store), LocalCache.asked(settings.store))
+        training = Training(settings, store, resolve_device(settings.hardware))
         self.stated = training.stated  # what the machine decided of it
         extends = Extended(Path(inputs.extends[0]), inputs.extends[1]) if inputs.extends else None
         try:

@@ -4,12 +4,15 @@
 
 import itertools
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from toconv.errors import StoreError
 from toconv.tokens.crop_boxes import Box, crop_box
+from toconv.tokens.local_cache import Copies, LocalCache
 from toconv.tokens.manifest import SPLITS, read_manifest
 from toconv.tokens.stored import DTYPES, SCALES, Stored
 
@@ -22,10 +25,18 @@ def memory_map(path: Path, shape: tuple[int, ...], dtype: torch.dtype = torch.fl
     return torch.from_file(str(path), shared=False, size=size, dtype=dtype).view(shape)
 
 
+def _map(path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    expected = math.prod(shape) * dtype.itemsize
+    if not path.is_file() or path.stat().st_size != expected:
+        raise StoreError(f"{path}: must hold {expected} bytes; run the same command again to encode it anew")
+    return memory_map(path, shape, dtype)
+
+
 class TokenStore:
     """A complete store, read by memory map. Tokens are raw, (N, C) an image, in the pictures' order."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cache: LocalCache | None = None) -> None:
+        """With a `cache` tokens are read from its copies, which stay as long as the store is open."""
         manifest = read_manifest(folder)
         if not manifest or not manifest.get("complete"):
             raise StoreError(f"{folder}: not a complete token store")
@@ -47,29 +58,33 @@ class TokenStore:
             split: [(name, e["images"]) for name, e in manifest["shards"].items() if e["split"] == split]
             for split in SPLITS
         }
-        self._stored = {split: self._open(split) for split in SPLITS}
+        self._copies = {s: cache.copies(self._files(s, manifest)) if cache else None for s in SPLITS}
+        self._stored = {split: self._open(split, self._copies[split]) for split in SPLITS}
         self._rows_of = {split: [self._rows(of_shard) for of_shard in found] for split, found in self._stored.items()}
         counts = {split: [0, *(images for _, images in shards)] for split, shards in self._shards.items()}
         self._starts = {split: torch.tensor(images).cumsum(0) for split, images in counts.items()}
 
-    def _open(self, split: str) -> list[Stored]:
-        found = []
+    def _files(self, split: str, manifest: Mapping[str, Any]) -> dict[Path, str]:
+        """Of all tokens of a split, with the sha256 of each."""
+        kinds = (f".tokens.{self.dtype}", *((SCALES,) if self._has_scales else ()))
+        digests = {name: manifest["shards"][name]["sha256"] for name, _ in self._shards[split]}
+        return {self.folder / f"{n}{kind}": of.get(f"{n}{kind}", "") for n, of in digests.items() for kind in kinds}
+
+    def _open(self, split: str, copies: Copies | None) -> list[Stored]:
+        folder, found = copies.folder if copies else self.folder, []
         for name, images in self._shards[split]:
-            shape = (images, self.grid_size**2, self.width)
-            values_INC = self._map(f"{name}.tokens.{self.dtype}", shape, DTYPES[self.dtype])
-            scales = self._map(f"{name}{SCALES}", (images, 2, self.width), torch.float32) if self._has_scales else None
-            found.append(Stored(values_INC, scales))
+            values_INC = _map(
+                folder / f"{name}.tokens.{self.dtype}", (images, self.grid_size**2, self.width), DTYPES[self.dtype]
+            )
+            scales_I2C = None
+            if self._has_scales:
+                scales_I2C = _map(folder / f"{name}{SCALES}", (images, 2, self.width), torch.float32)
+            found.append(Stored(values_INC, scales_I2C))
         return found
 
     @property
     def _has_scales(self) -> bool:
         return self.dtype == "int8"
-
-    def _map(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        path, expected = self.folder / name, math.prod(shape) * dtype.itemsize
-        if not path.is_file() or path.stat().st_size != expected:
-            raise StoreError(f"{path}: must hold {expected} bytes; run the same command again to encode it anew")
-        return memory_map(path, shape, dtype)
 
     @property
     def derived(self) -> Path:
