@@ -17,11 +17,15 @@ from toconv.paths import write_atomic
 
 RATIOS = ("token_reading", "training_step", "encoding", "start_up", "sweep_overhead", "second_trial", "downstream")
 FIGURES = ("growth", "leanness")
-COMMANDS = {"gpu": "benchmarks.gpu.command", "many_trials": "benchmarks.many_trials"}  # by themselves, with options
+COMMANDS = {  # by themselves, with options
+    "gpu": "benchmarks.gpu.command",
+    "many_trials": "benchmarks.many_trials",
+    "large_store": "benchmarks.large_store",
+}
 USAGE = f"""python -m benchmarks [NAME ...]
 Measures all of {", ".join((*RATIOS, *FIGURES))}, or those named. All of them together write
 outputs/bench/bench.json and docs/performance.md with its figures. `python -m benchmarks gpu --help`: on a GPU;
-`python -m benchmarks many_trials --help`: a sweep that grows to 2,000 trials."""
+`many_trials --help`: a sweep that grows to 2,000 trials; `large_store --help`: a start on a million pictures."""
 
 
 def main(names: list[str]) -> ExitCode:

@@ -33,8 +33,8 @@ def draw(path: Path) -> list[str]:
     keep_freed_memory()
     default = compose({})
     store, device = TokenStore(prepare_store(default)), resolve_device(default.hardware)
+    free = baselines(store, device, default.model.compressor.output_grid_size)  # and the linear code, once a store
     curves = {width: [trained(store, device, width, epochs) for epochs in EPOCHS] for width in WIDTHS}
-    free = baselines(store, device, default.model.compressor.output_grid_size)
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     axes = figure.subplots()
     for mark, (width, curve) in zip(MARKS, curves.items(), strict=False):

@@ -41,9 +41,9 @@ class Times:
 def main(words: list[str]) -> int:
     from toconv.__main__ import main as toconv
     from toconv.report import write
-    from toconv.sweep import ray_tune
     from toconv.sweep.driver import Driver
     from toconv.sweep.search.ledger import Ledger
+    from toconv.sweep.tune import run
     from toconv.tracking.mlflow_runs import MlflowTracker
 
     times, wall = Times(), time.perf_counter
@@ -51,7 +51,7 @@ def main(words: list[str]) -> int:
     times.of(Driver, "completed", {ENTERING: wall})
     times.of(Driver, "progressed", {EPOCH: wall})
     times.of(MlflowTracker, "sync", {MLFLOW: wall})
-    times.of(ray_tune, "run_trials", {TRIALS: wall, DRIVER: time.process_time})
+    times.of(run, "run_trials", {TRIALS: wall, DRIVER: time.process_time})
     times.of(write, "write_report", {REPORT: wall})
     times.of(Driver, "write_results", {RESULTS: wall})
     try:

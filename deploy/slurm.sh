@@ -3,9 +3,9 @@
 #   sbatch deploy/slurm.sh sweeps/imagenet_vit_l_14_336.yaml data.imagenet_root=DIR data.tokens_dir=DIR
 # The arguments are those of `toconv sweep`. Run it in the repository, on a disk that all machines share, after `make
 # install`; the home folder must be shared too, for Ray's token. MLFLOW_TRACKING_URI and the like are taken along.
-# Ten minutes before its time is over, Slurm sends SIGTERM to this script alone. It passes it on to the sweep, whose
-# trials end their epoch and save, and has the job queued again, where the same command goes on. Where an epoch takes
-# longer than that, raise the number: what is unsaved then is trained again.
+# Two minutes before its time is over, Slurm sends SIGTERM to this script alone. It passes it on to the sweep, whose
+# trials save at their next step, and has the job queued again, where the same command goes on. A trial that measures its
+# epoch just then ends that first: where it takes longer than that, raise the number.
 # Checked by bash -n and shellcheck 0.11.0, and run with stand-ins for Slurm, Ray and toconv (tests/test_deploy.py).
 # Not run under Slurm.
 #SBATCH --job-name=toconv
@@ -14,7 +14,7 @@
 #SBATCH --exclusive
 #SBATCH --gpus-per-node=8
 #SBATCH --time=24:00:00
-#SBATCH --signal=B:TERM@600
+#SBATCH --signal=B:TERM@120
 #SBATCH --requeue
 #SBATCH --open-mode=append
 set -euo pipefail

@@ -23,6 +23,7 @@ from toconv.progress import duration
 from toconv.sweep.file import Sweep, load_sweep
 from toconv.sweep.plan import trial_cost
 from toconv.tokens.batches import HELD_SHARE
+from toconv.tokens.encode_shards import WRITERS
 from toconv.tokens.encoding import estimated_bytes
 from toconv.tokens.stored import bytes_of_image
 
@@ -31,7 +32,7 @@ PAGE = DOCS / "scale.md"
 BEGIN, END = "<!-- written by python docs/scale.py -->\n", "<!-- until here -->\n"
 SWEEP = DOCS.parent / "sweeps" / "imagenet_vit_l_14_336.yaml"
 PICTURES, GPUS = (100_000, 1_280_000), (1, 8, 64)
-SHOWN_K = 6
+SHOWN_K, ENCODER = 6, "the encoder"
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,6 @@ class Measured:
     trial: float  # seconds that a trial adds to it, of one tiny step
     # CPU time of one thread on 28 MB of fp16, C = 1024, 2026-11-29, other work beside; the CPU has SHA instructions
     sha256: float = 1.1e9
-    finite: float = 0.28e9  # torch.isfinite of a shard, before it is written
-    statistics: float = 0.16e9  # the channels' mean and variance, in fp64
 
 
 @dataclass(frozen=True)
@@ -123,25 +122,29 @@ class Encoding(NamedTuple):
     """Seconds of one part after the other."""
 
     hashing: float  # of all pictures, by the driver
-    forward: float  # of that which follows, the encoder's alone
-    encoding: float
-    statistics: float  # of training tokens, by the driver
+    parts: dict[str, float]  # of that which follows, each beside the others
+
+    @property
+    def longest(self) -> str:
+        return max(self.parts, key=lambda name: self.parts[name])
 
     @property
     def whole(self) -> float:
-        return self.hashing + self.encoding + self.statistics
+        return self.hashing + self.parts[self.longest]
 
 
 def encoding(pictures: int, gpus: int, of: Work, m: Measured, a: Assumed) -> Encoding:
-    """A device takes pictures by the slower of its encoder and its decoders, then checks, hashes and writes."""
-    forward = of.encoder_flops / (a.flops * a.share)
-    fed = max(forward, m.decode / a.workers)
-    kept = of.stored * (1 / (a.cores * m.finite) + 1 / m.sha256 + 1 / from_shared(gpus, a))
+    """A device takes pictures by the slowest of its encoder, its decoders and its writers, each of which hashes a
+    shard, then writes it. The sums of a shard's tokens, on the GPU, are not counted."""
+    written = 1 / from_shared(gpus, a)
+    each = {
+        ENCODER: of.encoder_flops / (a.flops * a.share),
+        "decoding": m.decode / a.workers,
+        "writing": of.stored * max(written, (1 / m.sha256 + written) / WRITERS),
+    }
     return Encoding(
         pictures * a.picture / min(m.sha256 * a.workers, a.network),
-        pictures * forward / gpus,
-        pictures * (fed + kept) / gpus,
-        pictures * of.stored / min(a.cores * m.statistics, a.network),
+        {name: pictures * seconds / gpus for name, seconds in each.items()},
     )
 
 
@@ -176,10 +179,9 @@ def encoding_rows(of: Work, m: Measured, a: Assumed) -> Iterator[Sequence[str]]:
     for pictures in PICTURES:
         for gpus in GPUS:
             found = encoding(pictures, gpus, of, m, a)
-            parts = {"the GPUs' machines": found.encoding, "the driver's statistics": found.statistics}
-            seconds = (found.hashing, found.forward, found.encoding, found.statistics, found.whole)
-            most = max(parts, key=lambda name: parts[name])
-            yield (f"{pictures:,}", str(gpus), f"{pictures * of.stored / 1e9:,.0f} GB", *map(duration, seconds), most)
+            seconds = (found.hashing, *found.parts.values(), found.whole)
+            stored = f"{pictures * of.stored / 1e9:,.0f} GB"
+            yield (f"{pictures:,}", str(gpus), stored, *map(duration, seconds), found.longest)
 
 
 def step_rows(of: Work, m: Measured, a: Assumed) -> Iterator[Sequence[str]]:
@@ -202,15 +204,16 @@ def assumptions(of: Work, m: Measured, a: Assumed) -> Iterator[str]:
     yield (
         f"Measured: a process reads {m.read / 1e9:g} GB/s of tokens from memory; {m.step_share:g} of a step is its "
         f"matrix products; a photograph takes {1e3 * m.decode:.1f} ms of a core to decode; a thread hashes "
-        f"{m.sha256 / 1e9:g}, checks {m.finite / 1e9:g} and sums up {m.statistics / 1e9:g} GB/s."
+        f"{m.sha256 / 1e9:g} GB/s."
     )
     yield (
         f"Assumed: an H100 with {a.flops / 1e12:g} TFLOP/s in bf16 (dense, its data sheet), of which matrix products "
         f"reach {a.share:g}, and {a.gpu_memory / 1e9:g} GB; machines of {a.gpus} of them, with {a.cores} cores for "
         f"each, {a.memory / 1e12:g} TB of memory for what was read, {a.local_disk / 1e9:g} GB/s from their own disks "
         f"and {a.network / 1e9:g} GB/s from a shared disk, which gives {a.shared_disk / 1e9:g} GB/s to all; JPEGs of "
-        f"{a.picture / 1e3:g} KB; `data.workers={a.workers}`; tokens written to the shared disk, and read from it once "
-        "where several machines read them from their own (`store.local_cache_gb`)."
+        f"{a.picture / 1e3:g} KB; `data.workers={a.workers}`; tokens written to the shared disk, {WRITERS} shards of "
+        "a GPU at a time, and read from it once where several machines read them from their own "
+        "(`store.local_cache_gb`)."
     )
     yield (
         f"Counted: the encoder takes {of.encoder_flops / 1e12:.2f} TFLOP a picture up to its layer, and leaves "
@@ -232,7 +235,7 @@ def written() -> str:
     """What stands between the two marks."""
     (of, of_int8), m, a = map(of_the_sweep, ("fp16", "int8")), measured(), Assumed()
     held = int(HELD_SHARE * a.gpu_memory / of.read)
-    encoded = ("store", "hashing pictures", "forward passes alone", "encoding", "statistics", "in all", "most")
+    encoded = ("store", "hashing pictures", ENCODER, "decoding", "writing", "in all", "held up by")
     read = ("tokens lie in", "a GPU gets", "it computes", "an epoch")
     parts = [
         *assumptions(of, m, a),

@@ -46,7 +46,7 @@ WALLS: dict[str, tuple[str, ...]] = {  # an outside library: the modules, and th
     "sqlalchemy": ("tracking.mlflow_runs",),
     "wandb": ("tracking.wandb_runs",),
     "ray": ("sweep.cluster",),
-    "ray.tune": ("sweep.ray_tune",),
+    "ray.tune": ("sweep.tune",),
     "psutil": ("machine",),
     "pynvml": ("machine",),
     "transformers": ("integrations.hugging_face",),

@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from importlib import import_module
 
 MODULES = (  # those of ours first: some set what a library reads when it is imported
-    "toconv.sweep.ray_tune",
+    "toconv.sweep.tune.run",
     "toconv.tracking.mlflow_runs",
     "toconv.commands.export",
     "toconv.commands.sweep",

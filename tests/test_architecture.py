@@ -263,8 +263,8 @@ def test_two_circles_are_two(plant):
         ("import optuna", "optuna; optuna is for sweep.search"),
         ("def f():\n    from optuna.trial import Trial", "optuna.trial.Trial; optuna is for sweep.search"),
         ("import importlib\nimportlib.import_module('optuna.trial')", "optuna.trial; optuna is for sweep.search"),
-        ("from ray import tune", "ray.tune; ray.tune is for sweep.ray_tune"),
-        ("import ray.tune.search", "ray.tune.search; ray.tune is for sweep.ray_tune"),
+        ("from ray import tune", "ray.tune; ray.tune is for sweep.tune"),
+        ("import ray.tune.search", "ray.tune.search; ray.tune is for sweep.tune"),
         ("import ray", "ray; ray is for sweep.cluster"),
         ("import sklearn.decomposition", "sklearn.decomposition; sklearn is for nobody"),
     ],
@@ -278,12 +278,12 @@ def test_a_second_importer_of_a_library_is_named(plant, source, told):
 
 
 def test_the_home_of_a_library_is_the_module_itself_or_all_of_a_folder(plant):
-    files = {"sweep/cluster.py": "import ray", "sweep/cluster_two.py": "import ray", "sweep/ray_tune.py": "import ray"}
+    files = {"sweep/cluster.py": "import ray", "sweep/cluster_two.py": "import ray", "sweep/tune/run.py": "import ray"}
     folder = {"sweep/terminal/table.py": "import rich", "report/page/svg.py": "import matplotlib.axes"}
     found = breaches(plant(**files, **folder))
     assert [f.partition(" imports ")[0].rpartition(": ")[2] for f in found] == [
         "toconv.sweep.cluster_two",
-        "toconv.sweep.ray_tune",
+        "toconv.sweep.tune.run",
     ]
 
 

@@ -3,21 +3,24 @@
 import pytest
 
 from docs import scale
-from docs.scale import Assumed, Encoding, Measured, Work, encoding, needed, step_seconds, supplies
+from docs.scale import Assumed, Measured, Work, encoding, needed, step_seconds, supplies
 
 OF = Work(encoder_flops=1e12, stored=1e6, read=1e6, batch=100, step_flops={6: 1e12}, pictures=1000, epochs=2)
-ON = Measured(10e9, step_share=0.5, decode=8e-3, start=20, trial=0.5, sha256=1e9, finite=0.1e9, statistics=0.1e9)
+ON = Measured(10e9, step_share=0.5, decode=8e-3, start=20, trial=0.5, sha256=1e9)
 AT = Assumed(
     flops=1e15, share=0.5, cores=10, memory=1e9, local_disk=4e9, network=8e9, shared_disk=10e9, picture=1e5, workers=2
 )
 
 
-def test_encoding_is_the_slower_of_two_and_then_what_is_done_to_a_shard():
-    """A picture: 2 ms in the encoder, 4 ms from two decoders; 1 ms to check, 1 ms to hash, and with two machines at a
-    disk of 10 GB/s, 5/8 GB/s for each GPU, 1.6 ms to write: 7.6 ms."""
+def test_encoding_is_the_slowest_of_what_is_done_side_by_side():
+    """A picture: 2 ms in the encoder, 4 ms from two decoders; 1 ms to hash, and with two machines at a disk of 10 GB/s,
+    5/8 GB/s for each GPU, 1.6 ms to write, which two writers do in 1.6 ms; with eight machines 6.4 ms."""
     found = encoding(1000, 16, OF, ON, AT)
-    assert found == pytest.approx(Encoding(hashing=0.05, forward=2 / 16, encoding=7.6 / 16, statistics=1.0))
-    assert found.whole == pytest.approx(0.05 + 0.475 + 1.0)
+    assert found.hashing == pytest.approx(0.05)
+    assert list(found.parts.values()) == pytest.approx([2 / 16, 4 / 16, 1.6 / 16])
+    assert found.longest == "decoding" and found.whole == pytest.approx(0.05 + 4 / 16)
+    assert encoding(1000, 64, OF, ON, AT).parts["writing"] == pytest.approx(6.4 / 64)
+    assert encoding(1000, 1, OF, ON, AT).parts["writing"] == pytest.approx((1 + 1 / 8) / 2)
 
 
 def test_a_step_takes_its_products_over_their_share_and_reads_its_batch_meanwhile():

@@ -55,6 +55,8 @@ class TrialPaths:
     config, metrics = Below("config.yaml"), Below("metrics.jsonl")
     machine = Below("machine.jsonl")  # what the machine did in each epoch, where experiment.system_metrics asks for it
     latest, best = Below("latest.pt"), Below("best_model.pt")
+    interrupted = Below("interrupted.pt")  # from within the epoch after the latest, where the training was to leave
+    leave = Below("leave")  # there while the driver wants the training to leave at its next step
     worker = Below("worker.json")  # which process trained here, and which GPUs it saw
     error = Below("error.txt")  # the stack trace of a trial that failed unforeseen
     overdue = Below("overdue.txt")  # where a trial was when its time was over, for its next worker
@@ -73,7 +75,8 @@ class TrialPaths:
 
     def checkpoints(self) -> list[Path]:
         """Those that are there, latest first; a file of any other name is not ours."""
-        return [path for path in (self.latest, self.best, *self.by_epoch().values()) if path.exists()]
+        kept = (self.latest, self.best, self.interrupted, *self.by_epoch().values())
+        return [path for path in kept if path.exists()]
 
 
 @dataclass(frozen=True)

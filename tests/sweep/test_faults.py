@@ -30,13 +30,15 @@ def test_the_driver_is_killed_twenty_times_at_random_moments(long_settings, tmp_
     disturbed.ends_as(reference)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_once_trials_end_their_epoch_and_the_same_command_goes_on(disturbed, number):
+@pytest.mark.parametrize(
+    ("number", "what"), [(signal.SIGINT, "end their epoch and save"), (signal.SIGTERM, "save at their next step")]
+)
+def test_interrupted_once_trials_save_and_the_same_command_goes_on(disturbed, number, what):
     process = disturbed.start(start_alone)
     trial = disturbed.trial_after(process, 2)
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
     code, stdout, stderr = ended(process)
-    assert code == 130 and "to go on: python" in stderr.splitlines()[-1] and "end their epoch and save" in stdout
+    assert code == 130 and "to go on: python" in stderr.splitlines()[-1] and what in stdout
     assert all(run.info.status in {"FINISHED", "KILLED", "RUNNING"} for run in mlflow_runs(disturbed.uri)[1])
     saved = epochs_of(trial)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -99,43 +100,58 @@ def test_a_trial_that_is_over_its_time_ends_with_its_worker_and_is_drawn_anew_on
         assert "critic" in (tmp_path / "outputs" / "tiny" / "trials" / row["trial_id"] / "error.txt").read_text()
 
 
-def test_trials_of_a_removed_node_go_on_at_the_other(long_settings, tmp_path):
-    """Trials of 100 epochs, so that one worker cannot have run them all before the other node has one."""
-    disturbed = Disturbed(tmp_path, {**long_settings, "training.epochs": 100})
-    code = """
+TWO_NODES = """
 import sys, threading, time, json, pathlib
-import toconv.sweep.ray_tune, ray
+import toconv.sweep.tune.run, ray
 from ray.cluster_utils import Cluster
 from toconv.commands.sweep import main
 cluster = Cluster(initialize_head=True, head_node_args=dict(num_cpus=1, include_dashboard=False))
 other = cluster.add_node(num_cpus=1)
 ray.init(cluster.address, include_dashboard=False, log_to_driver=False)
 def remove():
+    cluster.remove_node(other, allow_graceful=False)
+def drain():
+    reason, deadline = ray.core.generated.autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION, 1000 * (time.time() + 600)
+    gcs = ray._raylet.GcsClient(address=cluster.address)
+    assert gcs.drain_node(bytes.fromhex(other.node_id), reason, "a test", int(deadline))[0]
+def disturb():
     trials = pathlib.Path("outputs/tiny/trials")
     while True:
         nodes = [json.loads(p.read_text())["node"] for p in trials.glob("*/worker.json")
                  if not (p.parent / "finished").exists() and len(list(p.parent.glob("checkpoint_epoch_*.pt"))) > 0]
         if other.node_id in nodes:
-            cluster.remove_node(other, allow_graceful=False)
-            print("REMOVED", flush=True)
+            {"remove": remove, "drain": drain}[sys.argv[2]]()
+            print("DISTURBED", other.node_id, flush=True)
             return
         time.sleep(0.05)
-threading.Thread(target=remove, daemon=True).start()
+threading.Thread(target=disturb, daemon=True).start()
 try:
     sys.exit(main([sys.argv[1]]))
 finally:
     ray.shutdown()
     cluster.shutdown()
 """
+
+
+@pytest.mark.parametrize("what", ["remove", "drain"])
+def test_trials_of_a_node_that_goes_go_on_at_the_other(long_settings, tmp_path, what):
+    """Trials of 100 epochs, so that one worker cannot have run them all before the other node has one."""
+    disturbed = Disturbed(tmp_path, {**long_settings, "training.epochs": 100})
     done = subprocess.run(
-        [sys.executable, "-c", code, str(disturbed.file)],
+        [sys.executable, "-c", TWO_NODES, str(disturbed.file), what],
         cwd=disturbed.folder,
         capture_output=True,
         text=True,
         timeout=300,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
-    assert done.returncode == 0 and "REMOVED" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    (node,) = re.findall(r"DISTURBED (\w+)", done.stdout)
     found = trial_rows(tmp_path)
     assert len(found) == 4 and all(len(epochs_of(disturbed.trial(row))) == 100 for row in found)
     assert_as_undisturbed(tmp_path, found, disturbed.uri)
+    if what == "drain":
+        assert f"node {node[:8]} is drained; trials that save at their next step and go on elsewhere: k=" in done.stdout
+        workers = [json.loads((disturbed.trial(row) / "worker.json").read_text()) for row in found]
+        assert sum(worker["node"] == node for worker in workers) <= 2, "of those that had ended by then"
+        assert not list(disturbed.trials.glob("*/interrupted.pt"))

@@ -14,8 +14,10 @@ from toconv.sweep.driver import Driver
 from toconv.sweep.evaluating import Evaluating
 from toconv.sweep.file import load_sweep
 from toconv.sweep.inbox import Act, Inbox, Verdict, request
-from toconv.sweep.ray_tune import CellScheduler, LedgerSearcher
+from toconv.sweep.leaving import Leaving
 from toconv.sweep.steering import Steering
+from toconv.sweep.tune.scheduler import CellScheduler
+from toconv.sweep.tune.searcher import LedgerSearcher
 from toconv.training.epochs import Epoch
 
 K, LAMBDA = "model.compressor.output_grid_size", "loss.lambda_gp"
@@ -69,7 +71,9 @@ class Sweep:
         row = Epoch(epoch, 1000 * epoch, float(epoch), {"distortion": 0.5, "perception": 0.1}).as_row()
         self.step(proposal, epoch)
         result = {"outcome": json.dumps({"row": row, "complete": epoch == EPOCHS})}
-        decision = CellScheduler(searcher).on_trial_result(None, SimpleNamespace(trial_id="tune's"), result)
+        decision = CellScheduler(searcher, Leaving(self.driver, set)).on_trial_result(
+            None, SimpleNamespace(trial_id="tune's"), result
+        )
         if decision == TrialScheduler.STOP or epoch == EPOCHS:
             searcher.on_trial_complete("tune's", result)
         self.steering.poll(now=True)

@@ -20,7 +20,7 @@ from toconv.report.refreshing import Refreshing
 from toconv.sweep.file import Sweep, load_sweep
 from toconv.sweep.lock import only_driver
 from toconv.sweep.notify import Event, Notifier, check_notify
-from toconv.sweep.preflight import check_evaluation, check_folders, check_ray, usable
+from toconv.sweep.preflight import check_evaluation, check_folders, check_ray, name_cluster, usable
 from toconv.sweep.ray_ahead import ray_ahead
 from toconv.sweep.running import Announcement
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from toconv.sweep.cluster import Cluster, Task
     from toconv.sweep.driver import Driver
     from toconv.sweep.own_measure import OwnMeasure
+    from toconv.sweep.room import Room
     from toconv.sweep.search.earlier import Learnt
     from toconv.sweep.terminal.display import Display
     from toconv.tracking.delivery import BackgroundTracker
@@ -57,6 +58,7 @@ def main(arguments: list[str]) -> ExitCode:
     check_folders(asked, paths)
     check_evaluation(asked.file.evaluation)
     check_notify(asked.file.notify)
+    name_cluster(asked.file.cluster.address)
     if "--debug" in flags:
         return _debug(asked, paths)
     check_ray()
@@ -171,18 +173,19 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: An
         return
     from toconv.sweep.cluster import in_use  # start-up: Ray
     from toconv.sweep.nodes import check_nodes
-    from toconv.sweep.ray_tune import run_trials
+    from toconv.sweep.room import Room
     from toconv.sweep.terminal.display import Display
     from toconv.sweep.terminal.utilization import Utilization
+    from toconv.sweep.tune.run import run_trials
 
     console.print(
         f"{file.name}: {planned} trials in {len(driver.sweep.cells())} cell(s); {planned - left} done, "
         f"{driver.adopted} to go on with, {left - driver.adopted} to begin"
     )
-    present = cluster().resources()
+    present = cluster().resources(file.resources.accelerator)
     check_nodes([driver.store, driver.paths.root])
-    resources, driver.slots = usable(file.resources, present)
-    steering.most_slots = driver.slots
+    resources, slots = usable(file.resources, present)
+    steering.has_room(slots)
     driver.spent.gpu = resources.gpu
     if resources.gpu != file.resources.gpu:
         console.print(f"no GPU on this machine: gpu: {file.resources.gpu:g} counts as 0; trials run on the CPU")
@@ -194,7 +197,7 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: An
         Refreshing(driver.paths.root) as refreshing,
         Display(driver, utilization) as display,
     ):
-        step = _each_step(driver, announcement, display, refreshing)
+        step = _each_step(driver, announcement, display, refreshing, Room(file.resources, cluster(), steering))
         run_trials(driver, resources, steering, evaluating, step, lambda: import_report(file.trials))
     announcement.tell(**_facts(driver))
     if not driver.left():
@@ -202,11 +205,12 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: An
 
 
 def _each_step(
-    driver: Driver, announcement: Announcement, display: Display, refreshing: Refreshing
+    driver: Driver, announcement: Announcement, display: Display, refreshing: Refreshing, room: Room
 ) -> Callable[[], None]:
     earlier = sum(trial.ended for trial in driver.ledger.trials())
 
     def step() -> None:
+        room.look()
         display.update()
         announcement.tell_at_times(lambda: _facts(driver))
         refreshing.poll(earlier + driver.handed_out - len(driver.open))

@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from toconv.command_line import collect_seldom
-from toconv.errors import MachineryError, first_line
+from toconv.errors import MachineryError, RequestError, first_line
 from toconv.paths import packed
 from toconv.progress import phase
 from toconv.settings import HardwareSettings
@@ -46,6 +47,7 @@ PROBE_SECONDS = 10.0
 JOIN_SECONDS, START_SECONDS = 30.0, 300.0  # that a cluster which is there has to answer, and one of our own to start
 STOP_SECONDS = 30.0
 ANSWER_SECONDS = 120.0  # that a machine has to start a worker and to answer
+KIND = "accelerator_type:"
 WORKER_RETRIES = 2  # of a worker that died; what failed by itself is not run again
 
 
@@ -96,12 +98,14 @@ class Cluster:
             with packed() as package:
                 ray.init(self._joined, runtime_env={"py_modules": [str(package)]}, **quiet)
 
-    def resources(self) -> dict[str, float]:
-        """What the cluster has, once it runs. Raises MachineryError where it does not answer in time."""
+    def resources(self, accelerator: str | None = None) -> dict[str, float]:
+        """What the cluster has, once it runs, or its machines with such an `accelerator`. Raises MachineryError where
+        it does not answer in time, RequestError where no machine has that."""
         with phase(f"waiting for the Ray cluster at {self._joined}" if self._joined else "Ray starts"):
             answered = self._started.wait(max(0.0, self._end - time.monotonic()))
         if answered and not self._error:
-            return within(JOIN_SECONDS, ray.cluster_resources, "Ray did not say what its cluster has")
+            what = partial(_having, accelerator) if accelerator else ray.cluster_resources
+            return within(JOIN_SECONDS, what, "Ray did not say what its cluster has")
         why = first_line(self._error) if self._error else "no answer in time"
         if self._joined:
             raise MachineryError(f"no Ray cluster answers ({why}); {how_to_leave(self._joined)}") from self._error
@@ -115,6 +119,22 @@ class Cluster:
         self._stopped.set()
         if begun:
             self._thread.join(STOP_SECONDS)
+
+
+def _having(accelerator: str) -> dict[str, float]:
+    """CPU and GPU of the machines with it."""
+    of_nodes: list[dict[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    having = [found for found in of_nodes if kind_of(accelerator) in found]
+    if not having:
+        kinds = {name.removeprefix(KIND) for found in of_nodes for name in found if name.startswith(KIND)}
+        there = f"has {', '.join(sorted(kinds))}" if kinds else "has none that Ray has a name for"
+        raise RequestError(f"resources.accelerator={accelerator}: the cluster {there}")
+    return {name: sum(found.get(name, 0.0) for found in having) for name in ("CPU", "GPU")}
+
+
+def kind_of(accelerator: str) -> str:
+    """Ray's resource of which each machine with it has 1."""
+    return f"{KIND}{accelerator}"
 
 
 def within(seconds: float, call: Callable[[], dict[str, float]], otherwise: str) -> dict[str, float]:
@@ -131,6 +151,8 @@ def within(seconds: float, call: Callable[[], dict[str, float]], otherwise: str)
     thread = threading.Thread(target=work, daemon=True, name="ray-call")
     thread.start()
     thread.join(seconds)
+    if errors and isinstance(errors[0], RequestError):
+        raise errors[0]
     if not found:
         why = first_line(errors[0]) if errors else f"no answer within {seconds:.0f} s"
         raise MachineryError(f"{otherwise} ({why})") from (errors[0] if errors else None)
@@ -147,6 +169,11 @@ def devices(hardware: HardwareSettings) -> list[float]:
 def alive_nodes() -> dict[str, str]:
     """{id: name of the machine} of the cluster."""
     return {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+
+
+def draining() -> set[str]:
+    """Ids of the nodes that are to go: drained by `ray drain-node`, an autoscaler or whoever takes them back."""
+    return set(ray._private.state.state.get_draining_nodes())
 
 
 def on_each_node(call: Callable[..., Result], given: Sequence[Any]) -> dict[str, Result]:

@@ -29,9 +29,8 @@ def before_encoding(
     """Hours of encoding would be lost to a sweep that is refused, or to a Ray that does not start. Returns the tasks
     that encode."""
     check_request(asked, paths, claims.folder.name)
-    present = cluster().resources()
-    usable(asked.file.resources, present)
-    check_fits(asked.file.evaluation, present)
+    usable(asked.file.resources, cluster().resources(asked.file.resources.accelerator))
+    check_fits(asked.file.evaluation, cluster().resources())
     check_nodes([claims.folder, paths.root])
     announcement.tell()
     return encoding_tasks(asked.base, claims, missing)

@@ -19,11 +19,12 @@ LAST_SECONDS = 45.0  # that a process whose machinery went away has left to say 
 
 
 class Interrupt:
-    """The first SIGINT or SIGTERM asks for a stop (`asked`), the second raises KeyboardInterrupt at once."""
+    """The first SIGINT or SIGTERM asks for a stop (`asked`), SIGTERM for a `soon` one, since whoever sends it gives a
+    process little time; the second raises KeyboardInterrupt at once."""
 
     def __init__(self, on_first: Callable[[], None]) -> None:
         self._on_first = on_first
-        self.asked = False
+        self.asked = self.soon = False
         self._lost: str | None = None
         self._raised: BaseException | None = None
 
@@ -49,7 +50,7 @@ class Interrupt:
         if self._lost or self.asked:
             self._raised = MachineryError(self._lost) if self._lost else KeyboardInterrupt()
             raise self._raised
-        self.asked = True
+        self.asked, self.soon = True, number == signal.SIGTERM
         self._on_first()
 
     def _watch(self, lost: Callable[[], str | None], done: threading.Event) -> None:

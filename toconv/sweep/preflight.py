@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # a worker imports this module too, and needs no request
 
 GCS = "gcs_server"  # the process that a cluster of Ray's has on its first machine
 ADDRESS = "RAY_ADDRESS"  # of a cluster to join; Ray's own, in the environment
+SETTING = "cluster.address"  # and of a sweep's, which beats it
 LOOPBACK = {"127.0.0.1", "localhost", "[::1]", "::1"}
 OWN_CLUSTER = {"", "local"}  # values of it that ask for one of our own
 AUTHENTICATION, TOKENS = "RAY_AUTH_MODE", ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")  # Ray's own too
@@ -185,9 +186,24 @@ def moved() -> str | None:
 
 
 def joined() -> str | None:
-    """The address of the Ray cluster that the environment names; None where a sweep starts one of its own."""
+    """The address of the Ray cluster that the sweep or the environment names; None where a sweep starts one of its
+    own."""
     address = os.environ.get(ADDRESS, "")
     return None if address in OWN_CLUSTER else address
+
+
+def name_cluster(address: str | None) -> None:
+    """Have the cluster that a sweep names be the one to join, whatever the environment names; None: that one."""
+    if address is not None:
+        os.environ[ADDRESS] = address
+        _named_by.append(SETTING)
+
+
+def _said(address: str) -> str:
+    return f"{_named_by[-1]}={address}"
+
+
+_named_by = [ADDRESS]
 
 
 def show_token() -> None:
@@ -222,7 +238,7 @@ def open_doors(listen: bool) -> Iterator[str]:
     """What lets others run code as this user by Ray, a line each."""
     address, mode = joined(), os.environ.get(AUTHENTICATION)
     if address and not _has_token():
-        yield f"{ADDRESS}={address}: joined without a token: whoever reaches that cluster runs code as its user"
+        yield f"{_said(address)}: joined without a token: whoever reaches that cluster runs code as its user"
     elif mode not in (None, "token"):
         yield f"{AUTHENTICATION}={mode}: whoever reaches this sweep's Ray cluster runs code as its user"
     file = Path(os.environ.get(TOKENS[1]) or TOKEN_FILE).expanduser()
@@ -233,7 +249,8 @@ def open_doors(listen: bool) -> Iterator[str]:
 
 
 def how_to_leave(address: str) -> str:
-    return f"{ADDRESS}={address} names it; to have a cluster of this sweep's own: unset {ADDRESS}"
+    own = f"unset {ADDRESS}" if _named_by[-1] == ADDRESS else f"{SETTING}=local"
+    return f"{_said(address)} names it; to have a cluster of this sweep's own: {own}"
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

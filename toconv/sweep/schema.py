@@ -47,6 +47,7 @@ class EarlyStopping(Group):
 class Resources(Group):
     gpu: Annotated[Countable, Field(ge=0, le=1024)] = 1
     cpu: Annotated[Countable, Field(ge=SMALLEST_SHARE, le=10_000)] = 1
+    accelerator: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None  # the GPU's kind, by Ray's name
 
 
 class Budget(Group):
@@ -62,8 +63,17 @@ class Finalists(Group):
     seeds: Annotated[Whole, Field(ge=1, le=1000)]
 
 
+def cluster_address(text: str) -> str:
+    """`text` as it is. Raises ValueError where no cluster of Ray's has it for an address."""
+    host, _, port = text.rpartition(":")
+    if text in {"auto", "local"} or ("://" not in text and host and port.isdecimal() and 0 < int(port) < 2**16):
+        return text
+    raise ValueError('must be HOST:PORT of a cluster\'s first machine, "auto" or "local"')
+
+
 class ClusterDoors(Group):
     listen: bool = False  # a Ray cluster of the sweep's own, on all addresses of the machine
+    address: Annotated[str, AfterValidator(cluster_address)] | None = None  # of one to join; null: RAY_ADDRESS
 
 
 class SweepFile(Group):

@@ -50,6 +50,12 @@ class Steering:
             self._settle()
             self._looked = time.monotonic()
 
+    def has_room(self, slots: int) -> None:
+        """So many trials fit into the cluster as it is now; they run unless somebody asked for another number."""
+        self.most_slots = slots
+        if self._slots is None:
+            self._driver.slots = slots
+
     def close(self) -> None:
         """The sweep is at its end: what was in force is no longer."""
         self.poll(now=True)

@@ -20,6 +20,7 @@ from toconv.tokens.local_cache import LocalCache
 from toconv.tokens.store import TokenStore
 from toconv.training.epochs import Epoch
 from toconv.training.loop import OnLog, Training
+from toconv.training.partial_epoch import LeftEpoch
 from toconv.training.resumable import ResumableTraining
 from toconv.training.warm_restart import Extended
 
@@ -60,6 +61,7 @@ class RunningTrial:
             self._lock.acquire(timeout=LOCK_SECONDS)
         except Timeout as error:
             raise MachineryError(f"{self.paths.folder}: another process trains in this folder") from error
+        self.paths.leave.unlink(missing_ok=True)  # meant for an earlier worker
         self.epochs_asked, self.stated = settings.training.epochs, ""  # nothing of one that is overdue
         self._watchdog = Watchdog(self.paths, inputs.minutes)
         self.overdue, self.cannot_begin = self._watchdog.barked, ""
@@ -74,7 +76,7 @@ class RunningTrial:
         extends = Extended(Path(inputs.extends[0]), inputs.extends[1]) if inputs.extends else None
         try:
             self._resumable = ResumableTraining.adopt(training, self.paths, extends)
-            self._epochs = self._resumable.epochs(on_log)
+            self._epochs = self._resumable.epochs(on_log, self.paths.leave.exists)
         except CheckpointError as error:
             self.cannot_begin = str(error)
 
@@ -91,13 +93,16 @@ class RunningTrial:
 
 def step(trial: RunningTrial) -> dict[str, Any]:
     """An epoch's outcome as plain values: `row` and `complete`, or `failed` with the reason. A machine that gave way
-    (`machinery`) is no verdict on the trial: it goes on at the next start."""
+    (`machinery`) and a driver that wants the worker back (`left`) are no verdict on the trial: it goes on elsewhere or
+    at the next start."""
     if trial.overdue:
         return {"failed": f"over limits.trial_minutes; where it was: {trial.paths.error}", "overdue": True}
     if trial.cannot_begin:
         return {"failed": trial.cannot_begin}
     try:
         epoch = trial.next_epoch()
+    except LeftEpoch:
+        return {"left": True}
     except TrainingFailed as error:
         return {"failed": str(error)}
     except MachineryError as error:

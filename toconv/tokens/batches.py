@@ -36,12 +36,12 @@ class Batches:
     def __len__(self) -> int:
         return -(-self.images // self.batch_size)
 
-    def shuffled(self, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Every image once, in batches drawn with `generator`, each with its images' indices (B,); the last batch may
-        be smaller. Within a batch the images stand in the store's order: nothing depends on it, and each shard is read
-        at once."""
+    def shuffled(self, generator: torch.Generator, done: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Every image once, in batches drawn with `generator`, each with its images' indices (B,), but for the first
+        `done` batches; the last one may be smaller. Within a batch the images stand in the store's order: nothing
+        depends on it, and each shard is read at once."""
         order = torch.randperm(self.images, generator=generator)
-        batches = [indices.sort().values for indices in order.split(self.batch_size)]
+        batches = [indices.sort().values for indices in order.split(self.batch_size)[done:]]
         return zip(batches, self._standardised(batches), strict=True)
 
     def __iter__(self) -> Iterator[torch.Tensor]:

@@ -34,6 +34,7 @@ from toconv.training.critic_samples import draw_critic_samples
 from toconv.training.gradients import Batch, Gradients
 from toconv.training.micro_batches import CompressedBatch
 from toconv.training.optimizers import Adam, AdamW, portable_state, rates_on_gpu
+from toconv.training.partial_epoch import PARTIAL, Leave, LeftEpoch, PartialEpoch, never
 
 PARTS = ("compressor", "decoder", "critic", "optimizer", "critic_optimizer", "schedule")  # of a checkpoint
 REACHED = ("epoch", "best_epoch", "best_distortion")
@@ -49,7 +50,7 @@ class EpochResult:
 
 
 class Training:
-    """Compressor, decoder and critic with their optimizers, at an epoch boundary between two calls."""
+    """Compressor, decoder and critic with their optimizers, between two steps."""
 
     def __init__(self, settings: Settings, store: TokenStore, device: torch.device) -> None:
         self.settings, self.store, self.device = settings, store, device
@@ -80,6 +81,7 @@ class Training:
         self.size_draws = torch.Generator().manual_seed(t.seed)  # on the host, where k is needed
         self.draws = torch.Generator(device).manual_seed(t.seed)
         self.epoch, self.best_epoch, self.best_distortion = 0, 0, math.inf
+        self.partial: PartialEpoch | None = None  # of the epoch that is at work
 
     @property
     def stated(self) -> str:
@@ -115,11 +117,12 @@ class Training:
     def _optimizers(self) -> tuple[AdamW, Adam]:
         return self.optimizer, self.critic_optimizer
 
-    def epochs(self, on_log: OnLog | None = None) -> Iterator[EpochResult]:
-        """Train to `training.epochs`, yielding after each. Raises TrainingFailed on a value that is not finite.
-        `on_log(step, steps, losses)` is told every `training.log_every` steps of an epoch."""
+    def epochs(self, on_log: OnLog | None = None, leave: Leave = never) -> Iterator[EpochResult]:
+        """Train to `training.epochs`, yielding after each. Raises TrainingFailed on a value that is not finite, and
+        LeftEpoch where `leave` says so before a step. `on_log(step, steps, losses)` is told every `training.log_every`
+        steps of an epoch."""
         while self.epoch < self.settings.training.epochs:
-            diagnostics = self._train_epoch(on_log)
+            diagnostics = self._train_epoch(on_log, leave)
             metrics = self._evaluated(self._measured)
             self.epoch += 1
             if self.epoch == self.settings.training.epochs:
@@ -159,21 +162,25 @@ class Training:
             metrics |= zip(MATCHED, match(asked, store.width, store.grid_size), strict=True)
         return metrics | compressor_cost(compressor, held_numbers(compressor), store.grid_size**2, store.width)
 
-    def _train_epoch(self, on_log: OnLog | None) -> dict[str, float]:
+    def _train_epoch(self, on_log: OnLog | None, leave: Leave) -> dict[str, float]:
         every, steps = self.settings.training.log_every, len(self.train)
-        total = torch.zeros(len(DIAGNOSTICS), device=self.device)
-        pending, means = total.clone(), {}
-        for step, (images_B, x_BNC) in enumerate(self.train.shuffled(self.shuffle), 1):
-            pending += self._launched(x_BNC, images_B)
+        at = self.partial = self.partial or PartialEpoch.begin(self.shuffle, self.device)
+        self.shuffle.set_state(at.order)
+        for step, (images_B, x_BNC) in enumerate(self.train.shuffled(self.shuffle, at.steps), at.steps + 1):
+            if leave():
+                raise LeftEpoch
+            at.pending += self._launched(x_BNC, images_B)
+            at.steps = step
             if step % every == 0 or step == steps:
-                total += pending
+                at.total += at.pending
                 count = (step - 1) % every + 1
-                means = dict(zip(DIAGNOSTICS, (pending / count).tolist(), strict=True))  # the host sync
+                means = dict(zip(DIAGNOSTICS, (at.pending / count).tolist(), strict=True))  # the host sync
                 _must_be_finite(means, f"epoch {self.epoch + 1}, steps {step - count + 1} to {step}")
-                pending.zero_()
+                at.pending.zero_()
                 if on_log:
                     on_log(step, steps, means)
-        return dict(zip(DIAGNOSTICS, (total / steps).tolist(), strict=True))
+        self.partial = None
+        return dict(zip(DIAGNOSTICS, (at.total / steps).tolist(), strict=True))
 
     def _launched(self, x_BNC: torch.Tensor, images_B: torch.Tensor) -> torch.Tensor:
         """A step; of a whole batch as one graph where that is asked for."""
@@ -240,6 +247,7 @@ class Training:
             "critic_optimizer": portable_state(self.critic_optimizer),
             "schedule": {**self.schedule.state_dict(), "_last_lr": [*map(float, self.schedule.get_last_lr())]},
             "random": {name: generator.get_state() for name, generator in self._generators().items()},
+            **({PARTIAL: self.partial.state_dict()} if self.partial else {}),
         }
 
     def _generators(self) -> dict[str, torch.Generator]:
@@ -262,6 +270,7 @@ class Training:
                 generator.set_state(state["random"][name])
         for name in REACHED:
             setattr(self, name, state[name])
+        self.partial = PartialEpoch.of(state[PARTIAL], self.device) if PARTIAL in state else None
         self.micro_batches.go_on_with(state.get(MICRO_BATCH))  # older checkpoints never divided
 
 

@@ -17,8 +17,11 @@ from toconv.machine import EpochMeter
 from toconv.paths import TrialPaths, append_line, link, write_atomic
 from toconv.training.epochs import TRAINED, Epoch, epochs_in
 from toconv.training.folder import differences
-from toconv.training.loop import OnLog, Training
+from toconv.training.loop import EpochResult, OnLog, Training
+from toconv.training.partial_epoch import Leave, LeftEpoch, never
 from toconv.training.warm_restart import Extended, begin_at_end, restart_schedule
+
+SECONDS = "seconds"  # of a checkpoint from within an epoch: how long that had taken
 
 
 class ResumableTraining:
@@ -30,11 +33,12 @@ class ResumableTraining:
         self.training, self.paths = training, paths
         self.notes: list[str] = []
         self._epochs: list[Epoch] = []
+        self._seconds = 0.0  # that the epoch had taken in which an earlier process left
         paths.folder.mkdir(parents=True, exist_ok=True)
         if resume:
             state = checkpoint.load(resume, TRAINED)
             training.load_state_dict(state)
-            self._epochs = epochs_in(state, resume)
+            self._epochs, self._seconds = epochs_in(state, resume), state.get(SECONDS, 0.0)
             if resume == paths.latest:
                 self._name_checkpoint()  # an interruption may have come between a save and its names
         elif extends:
@@ -50,7 +54,7 @@ class ResumableTraining:
         notes: list[str] = []
         if extends:
             restart_schedule(training, extends.epoch)
-        for candidate in [paths.latest, *reversed(epoch_checkpoints(paths))]:
+        for candidate in [*_interrupted(paths), paths.latest, *reversed(epoch_checkpoints(paths))]:
             try:
                 if candidate.exists():
                     _check_owner(candidate, training)
@@ -68,16 +72,31 @@ class ResumableTraining:
         """The epochs so far."""
         return list(self._epochs)
 
-    def epochs(self, on_log: OnLog | None = None) -> Generator[Epoch]:
-        """Train on, yielding each epoch once its metrics and checkpoint are on disk."""
+    def epochs(self, on_log: OnLog | None = None, leave: Leave = never) -> Generator[Epoch]:
+        """Train on, yielding each epoch once its metrics and checkpoint are on disk. Raises LeftEpoch where `leave`
+        says so before a step; what was trained by then is on disk, and the next process goes on there."""
         is_measured = self.training.settings.experiment.system_metrics
         with EpochMeter(self.paths.machine) if is_measured else nullcontext() as machine:
-            yield from self._epochs_beside(machine, on_log)
+            before = self._seconds + (self._epochs[-1].seconds if self._epochs else 0.0)
+            start = time.perf_counter() - before
+            try:
+                yield from self._epochs_beside(machine, self.training.epochs(on_log, leave), start)
+            except LeftEpoch:
+                self._keep_partial(time.perf_counter() - start)
+                raise
 
-    def _epochs_beside(self, machine: EpochMeter | None, on_log: OnLog | None) -> Iterator[Epoch]:
-        before, start = (self._epochs[-1].seconds if self._epochs else 0.0), time.perf_counter()
-        for result in self.training.epochs(on_log):
-            seconds = round(before + time.perf_counter() - start, 3)
+    def _keep_partial(self, seconds: float) -> None:
+        """`seconds`: of the whole training so far."""
+        if self.training.partial and self.training.partial.steps:
+            done, rows = (self._epochs[-1].seconds if self._epochs else 0.0), [e.as_row() for e in self._epochs]
+            state = {**self.training.state_dict(), "epochs": rows, SECONDS: max(0.0, seconds - done)}
+            checkpoint.save(self.paths.interrupted, state)
+
+    def _epochs_beside(
+        self, machine: EpochMeter | None, results: Iterator[EpochResult], start: float
+    ) -> Iterator[Epoch]:
+        for result in results:
+            seconds = round(time.perf_counter() - start, 3)
             epoch = Epoch(result.epoch, time.time_ns() // 1_000_000, seconds, result.metrics)
             self._epochs.append(epoch)
             rows = [known.as_row() for known in self._epochs]
@@ -87,6 +106,7 @@ class ResumableTraining:
                 machine.note(epoch.epoch)
             with disk(f"{self.paths.metrics}: not written"):
                 append_line(self.paths.metrics, epoch.as_row())
+            self.paths.interrupted.unlink(missing_ok=True)
             yield epoch
 
     def _name_checkpoint(self) -> None:
@@ -106,6 +126,18 @@ class ResumableTraining:
 def epoch_checkpoints(paths: TrialPaths) -> list[Path]:
     """checkpoint_epoch_N.pt of the folder, by rising N."""
     return list(paths.by_epoch().values())
+
+
+def _interrupted(paths: TrialPaths) -> list[Path]:
+    """The checkpoint from within an epoch, unless that epoch is done."""
+    if not paths.interrupted.exists():
+        return []
+    try:
+        began = checkpoint.glance(paths.interrupted, TRAINED)["epoch"]
+        is_done = paths.latest.exists() and checkpoint.glance(paths.latest, TRAINED)["epoch"] > began
+    except CheckpointError:  # of whichever cannot be read the one that tries it tells
+        is_done = False
+    return [] if is_done else [paths.interrupted]
 
 
 def _check_owner(path: Path, training: Training) -> None:

@@ -1,0 +1,30 @@
+"""How many trials fit into a cluster that others join and leave while the sweep runs."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from toconv.errors import RequestError
+from toconv.sweep.cluster import Cluster
+from toconv.sweep.preflight import joined, usable
+from toconv.sweep.schema import Resources
+from toconv.sweep.steering import Steering
+
+LOOK_SECONDS = 5.0
+
+
+class Room:
+    """Call `look` as often as you like. A cluster of the sweep's own stays as it is."""
+
+    def __init__(self, asked: Resources, cluster: Cluster, steering: Steering) -> None:
+        self._asked, self._cluster, self._steering = asked, cluster, steering
+        self._looked = time.monotonic()
+
+    def look(self) -> None:
+        """Raises MachineryError where the cluster does not answer."""
+        if joined() and time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            with suppress(RequestError):  # not one fits just now: those that run wait for a machine
+                present = self._cluster.resources(self._asked.accelerator)
+                self._steering.has_room(usable(self._asked, present)[1])

@@ -1,0 +1,115 @@
+"""Tune's view of the ledger: hands out proposals, takes outcomes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.search import Searcher
+
+from toconv.progress import console
+from toconv.sweep.cluster import WORKER_RETRIES
+from toconv.sweep.interrupt import Interrupt
+from toconv.training.epochs import Epoch
+
+if TYPE_CHECKING:  # start-up: a worker unpickles what is of this package
+    from toconv.sweep.driver import Driver
+    from toconv.sweep.evaluating import Evaluating
+    from toconv.sweep.proposals import Proposal
+
+
+class LedgerSearcher(Searcher):
+    def __init__(self, driver: Driver, evaluating: Evaluating, on_last: Callable[[], None]) -> None:
+        """`on_last` is called once, at the first epoch that ends after the last trial has begun."""
+        super().__init__(metric=None, mode=None)
+        self.driver, self._evaluating = driver, evaluating
+        self._on_last: Callable[[], None] | None = on_last
+        self._last_begun = False
+        self.proposals: dict[str, Proposal] = {}  # by Tune's trial id
+        self.stopped_early: set[str] = set()
+        self.broken: str | None = None
+        self.shares_gpu = False  # whether a trial has others beside it on its GPU
+        self.crowded: list[Proposal] = []  # those whose memory ran out there
+        self.interrupt = Interrupt(self._say_interrupted)
+
+    def _say_interrupted(self) -> None:
+        if self.driver.open:
+            when = "save at their next step" if self.interrupt.soon else "end their epoch and save"
+            console.print(
+                f"interrupted: {len(self.driver.open)} running trial(s) {when}, evaluations stop; "
+                "once more stops at once"
+            )
+
+    def stopping(self) -> bool:
+        """Whether nothing more is to begin, and what runs ends at its epoch."""
+        return bool(self.interrupt.asked or self.broken or self.driver.budget_spent())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles it for a restore that is not used
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # as its docstring has it
+        if self.stopping():
+            return Searcher.FINISHED
+        self._evaluating.poll()
+        proposal = None
+        if len(self.driver.open) < self.driver.slots:
+            proposal = self.driver.next_proposal()
+            self._last_begun = self.driver.left() <= len(self.driver.open)
+        if proposal is None:  # Tune, which holds workers while it waits, waits for trials alone
+            return None if self.proposals else Searcher.FINISHED
+        self.proposals[trial_id] = proposal
+        return {"inputs": asdict(self.driver.inputs(proposal))}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self.take(trial_id, result)
+
+    def take(self, trial_id: str, result: dict[str, Any]) -> dict[str, Any]:
+        """Tell the driver of an epoch; returns the worker's outcome."""
+        outcome = json.loads(result["outcome"])
+        if self._last_begun and self._on_last:
+            self._on_last()
+            self._on_last = None
+        if "row" in outcome:
+            self.driver.progressed(self.proposals[trial_id], Epoch(**outcome["row"]))
+        return outcome
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        proposal = self.proposals.pop(trial_id, None)
+        if proposal is None:
+            return
+        if error or not result or "outcome" not in result:
+            self.driver.failed(proposal, f"its worker died more than {WORKER_RETRIES} times")
+            return
+        self.proposals[trial_id] = proposal
+        outcome = self.take(trial_id, result)
+        del self.proposals[trial_id]
+        if outcome.get("infeasible") and self.shares_gpu:
+            self.driver.released(proposal)
+            self.crowded.append(proposal)
+            console.print(f"{proposal.name}: {outcome['failed']}; it is tried once more, alone on a GPU")
+        elif "failed" in outcome:
+            self.driver.failed(
+                proposal, outcome["failed"], outcome.get("infeasible", False), outcome.get("overdue", False)
+            )
+        elif "machinery" in outcome:
+            self.broken = outcome["machinery"]
+            self.driver.released(proposal)
+        elif "left" in outcome:
+            self.driver.released(proposal)
+            self.driver.begin_next(proposal)
+        elif outcome["complete"]:
+            self.driver.completed(proposal)
+        elif proposal.trial_id in self.driver.ending:
+            self.driver.end(proposal, self.driver.ending[proposal.trial_id])
+        elif trial_id in self.stopped_early:
+            self.driver.pruned(proposal)
+        else:  # the budget is spent or Tune was told to stop: it goes on at the next start
+            self.driver.released(proposal)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is on disk."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is on disk."""
