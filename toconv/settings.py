@@ -36,7 +36,7 @@ OF_THIS_MACHINE: dict[str, Any] = {  # in no checkpoint
     "experiment": True,
     "resume": True,
     "data": {"tokens_dir"},
-    "store": {"local_cache_gb"},
+    "store": {"local_cache_gb", "url"},
 }
 
 NESTED = "nested"  # the kind of compressor that serves several k
@@ -143,6 +143,7 @@ class StoreSettings(Group):
     """How tokens are kept."""
 
     dtype: Literal["fp16", "bf16", "int8"] = "fp16"  # older checkpoints name none of these
+    url: FileText | None = None  # of an object store that tokens and checkpoints are kept in too
     local_cache_gb: Annotated[Real, Field(gt=0, le=10**6)] | None = None  # of this machine's copies of tokens
 
 

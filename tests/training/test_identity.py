@@ -32,6 +32,7 @@ WHERE_NONE = {
     "loss.log_ratio": -1.5,
     "hardware.threads": 3,
     "store.local_cache_gb": 2.5,
+    "store.url": "file:///elsewhere",
     "experiment.name": "another",
     "experiment.tracking_uri": "sqlite:///other.db",
     "resume": Path("latest.pt"),

@@ -15,6 +15,7 @@ from toconv.hardware import memory_of, mixed_precision, resolve_device
 from toconv.models.cost import forward_flops, parameters
 from toconv.models.critic import build_critic
 from toconv.models.families import build_networks, match, matched_text
+from toconv.object_store import ObjectStore
 from toconv.paths import SweepPaths, free_bytes
 from toconv.progress import console, duration
 from toconv.settings import BLOCK_NEEDED, GRID_SIZE, NESTED, CompressorSettings, Settings
@@ -107,6 +108,8 @@ def _check(sweep: Sweep, paths: SweepPaths, pictures: Splits) -> tuple[bool, Seq
     say_store(base.experiment)
     check_access(base.experiment)
     check_cluster()
+    if remote := ObjectStore.asked(base.store):
+        remote.check()
     check_alone(paths)
     if joined() is None:
         present: dict[str, float] = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}

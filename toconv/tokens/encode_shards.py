@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import torch
 
 from toconv.hardware import resolve_device
+from toconv.object_store import ObjectStore
 from toconv.progress import bar, say
-from toconv.settings import Settings
+from toconv.settings import Settings, StoreSettings
 from toconv.tokens.encoders import FrozenEncoder, load_encoder
 from toconv.tokens.images import Picture
+from toconv.tokens.remote import send_shard
 from toconv.tokens.shards import Claims, Shard, write_shard
 from toconv.tokens.standardisation import sums
 from toconv.tokens.stored import encoded_dtype, stored
@@ -122,7 +124,7 @@ def encode_free(encoder: _Encoder, claims: Claims, shards: Sequence[Shard], adva
             encoded, shapes = _encoded(encoder, of_shard, advance)
             if len(writing) == WRITERS:
                 writing.popleft().result()
-            writing.append(pool.submit(_write, claims.folder, claimed, encoded, shapes, asked.store.dtype))
+            writing.append(pool.submit(_write, claims.folder, claimed, encoded, shapes, asked.store))
             mine.append(claimed.shard)
         for last in writing:
             last.result()
@@ -156,10 +158,14 @@ def _encoded(encoder: _Encoder, of_shard: Iterable[Views], advance: Advance) -> 
     return _Encoded(torch.cat(tokens), torch.cat(prefixes), torch.stack(of_batches).sum(0)), shapes
 
 
-def _write(folder: Path, claimed: _Claimed, encoded: _Encoded, shapes: list[tuple[int, int]], dtype: str) -> None:
+def _write(
+    folder: Path, claimed: _Claimed, encoded: _Encoded, shapes: list[tuple[int, int]], asked: StoreSettings
+) -> None:
     with claimed.release:
-        tokens = stored(encoded.tokens_INC, dtype)
+        tokens = stored(encoded.tokens_INC, asked.dtype)
         write_shard(folder, claimed.shard, tokens, encoded.prefix_IPC, shapes, encoded.sums_2C)
+    if remote := ObjectStore.asked(asked):
+        send_shard(remote, folder, claimed.shard.name)
 
 
 def _crops(pictures: Iterable[Views], shapes: list[tuple[int, int]]) -> Iterator[torch.Tensor]:

@@ -17,6 +17,7 @@ from filelock import FileLock
 from toconv.errors import DataError, EncoderError, MachineryError, disk
 from toconv.hardware import resolve_device
 from toconv.known_files import known_sha256
+from toconv.object_store import ObjectStore
 from toconv.paths import free_bytes
 from toconv.progress import console, duration, phase, say
 from toconv.settings import DataSettings, EncoderSettings, Settings
@@ -33,6 +34,7 @@ from toconv.tokens.images import Picture, Splits, class_names, digests, keep_pic
 from toconv.tokens.manifest import SPLITS, is_complete, read_manifest, write_manifest
 from toconv.tokens.near_duplicates import keep_hashes
 from toconv.tokens.readable import keep_reasons, unreadable
+from toconv.tokens.remote import fetch_shards, send_store
 from toconv.tokens.shards import Claims, Shard, entries, intact, keep_shards, look_again_at_one, plan_shards
 from toconv.tokens.standardisation import mean_and_std
 from toconv.tokens.stored import bytes_of_image
@@ -84,6 +86,8 @@ def prepare_store(settings: Settings, before_encoding: BeforeEncoding = lambda c
     that do this at the same time encode each shard once between them. Raises EncoderError, DataError (all pictures that
     cannot be read) or MachineryError (a full disk); shards finished before stay."""
     console.print(settings.encoder.stated + unvouched(settings.encoder))
+    if remote := ObjectStore.asked(settings.store):
+        remote.check()
     with phase("listing and hashing pictures"):
         splits = _splits(settings.data)
         parts = fingerprint_parts(settings, splits)
@@ -99,15 +103,19 @@ def prepare_store(settings: Settings, before_encoding: BeforeEncoding = lambda c
     start, own = time.monotonic(), 0
     if missing:
         _require_room(settings, folder, missing)
-        own = _encode(settings, claims, missing, before_encoding(claims, missing))
+    fetched = fetch_shards(remote, folder, missing) if remote and missing else []
+    if unknown := [shard for shard in missing if shard.name not in fetched]:
+        own = _encode(settings, claims, unknown, before_encoding(claims, unknown))
     if missing or not manifest.get("complete"):
         with phase(f"waiting for {folder}, which another process completes"):
             lock = FileLock(folder / ".lock").acquire()
         with lock:
             manifest = _completed(settings, folder, _manifest(folder, parts), [shard.name for shard in shards])
     keep_shards(folder, manifest)
+    if remote:
+        send_store(remote, folder, manifest)
     total = sum(shard["images"] for shard in manifest["shards"].values())
-    done = sum(len(shard.pictures) for shard in missing) * settings.data.crops
+    done = sum(len(shard.pictures) for shard in unknown) * settings.data.crops
     others = f", {done - own} of them by others" if own < done else ""
     encoded = f"{done} encoded now in {duration(time.monotonic() - start)}{others}" if done else "none encoded now"
     console.print(

@@ -96,12 +96,18 @@ def entries(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """{name: entry} of the shards that are finished; one that is damaged is none."""
     found = dict(manifest["shards"])
     for path in folder.glob(f"*{ENTRY}"):
-        digest, _, content = path.read_bytes().partition(b"\n")
-        with suppress(ValidationError):
-            if digest.decode(errors="replace") == hashlib.sha256(content).hexdigest():
-                entry = ShardEntry.model_validate_json(content)
-                found[path.name.removesuffix(ENTRY)] = entry.model_dump(exclude_unset=True)
+        if entry := entry_in(path.read_bytes()):
+            found[path.name.removesuffix(ENTRY)] = entry
     return found
+
+
+def entry_in(written: bytes) -> dict[str, Any] | None:
+    """None where they are damaged."""
+    digest, _, content = written.partition(b"\n")
+    with suppress(ValidationError):
+        if digest.decode(errors="replace") == hashlib.sha256(content).hexdigest():
+            return ShardEntry.model_validate_json(content).model_dump(exclude_unset=True)
+    return None
 
 
 class Claims:
