@@ -55,7 +55,7 @@ lock:  ## requirements.lock anew for Python 3.11 to 3.13, with checksums; needs 
 	$(LOCK) --no-deps requirements-samples.txt --output-file requirements-samples.lock
 
 audit:  ## known advisories of what is pinned; needs pip-audit, and its database over the network
-	pip-audit --disable-pip --requirement requirements.lock --requirement requirements-samples.lock
+	pip-audit --strict --disable-pip --requirement requirements.lock --requirement requirements-samples.lock
 
 wheel: $(PACKAGE)  ## dist/: the wheel, and what it needs as CycloneDX; needs cyclonedx-py
 	$(RUN) -m pip wheel --quiet --no-deps --wheel-dir dist .

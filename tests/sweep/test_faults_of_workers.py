@@ -113,7 +113,7 @@ def remove():
 def drain():
     reason, deadline = ray.core.generated.autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION, 1000 * (time.time() + 600)
     gcs = ray._raylet.GcsClient(address=cluster.address)
-    assert gcs.drain_node(bytes.fromhex(other.node_id), reason, "a test", int(deadline))[0]
+    assert gcs.drain_node(other.node_id, reason, "a test", int(deadline))[0]
 def disturb():
     trials = pathlib.Path("outputs/tiny/trials")
     while True:
@@ -134,7 +134,7 @@ finally:
 
 
 @pytest.mark.parametrize("what", ["remove", "drain"])
-def test_trials_of_a_node_that_goes_go_on_at_the_other(long_settings, tmp_path, what):
+def test_trials_of_a_node_that_goes_go_on_at_another(long_settings, tmp_path, what):
     """Trials of 100 epochs, so that one worker cannot have run them all before the other node has one."""
     disturbed = Disturbed(tmp_path, {**long_settings, "training.epochs": 100})
     done = subprocess.run(
@@ -153,5 +153,5 @@ def test_trials_of_a_node_that_goes_go_on_at_the_other(long_settings, tmp_path, 
     if what == "drain":
         assert f"node {node[:8]} is drained; trials that save at their next step and go on elsewhere: k=" in done.stdout
         workers = [json.loads((disturbed.trial(row) / "worker.json").read_text()) for row in found]
-        assert sum(worker["node"] == node for worker in workers) <= 2, "of those that had ended by then"
+        assert sum(worker["node"] == node for worker in workers) <= 1, "of one that had ended by then"
         assert not list(disturbed.trials.glob("*/interrupted.pt"))

@@ -238,3 +238,30 @@ def test_a_cluster_of_ones_own_listens_at_the_loopback_address_unless_asked(
     said = before_ray(listen)
     assert os.environ.get(LISTENING) == listening and any("all addresses" in line for line in said) == listen
     monkeypatch.delenv(LISTENING, raising=False)
+
+
+def test_the_cluster_that_a_sweep_names_is_joined_whatever_the_environment_names(asked, monkeypatch):
+    monkeypatch.setattr(preflight, "_named_by", [preflight.ADDRESS])
+    monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
+    preflight.name_cluster(asked().file.cluster.address)
+    assert joined() == "elsewhere:6379"
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        preflight.name_cluster(asked(f"cluster.address={address}").file.cluster.address)
+        with pytest.raises(MachineryError, match=f"cluster.address={address} names it; .*: cluster.address=local$"):
+            check_cluster()
+    preflight.name_cluster(asked("cluster.address=local").file.cluster.address)
+    assert joined() is None
+
+
+@pytest.mark.parametrize("address", ["host", "host:0", "host:70000", ":6379", "ray://host:10001", ""])
+def test_what_is_no_address_of_a_cluster_is_a_wrong_request(asked, address):
+    with pytest.raises(RequestError, match=r"cluster.address.*must be HOST:PORT of a cluster's first machine"):
+        asked(f"cluster.address={address}")
+
+
+@pytest.mark.parametrize("kind", ["", "H100 80GB", "a" * 65, "NVIDIA,A100"])
+def test_what_is_no_kind_of_accelerator_is_a_wrong_request(asked, kind):
+    with pytest.raises(RequestError, match="resources.accelerator"):
+        asked(f"resources.accelerator='{kind}'")

@@ -14,6 +14,8 @@ from toconv.tokens.images import list_splits
 from toconv.tokens.known_images import KnownImages
 from toconv.tokens.manifest import SPLITS, read_manifest
 from toconv.tokens.shards import Shard, write_shard
+from toconv.tokens.smaller_picture import encode_smaller
+from toconv.tokens.smaller_store import SmallerPictures, smaller_store
 from toconv.tokens.store import TokenStore
 from toconv.tokens.stored import bytes_of_image, stored
 
@@ -79,6 +81,17 @@ def test_the_images_of_an_int8_store_are_known_by_their_tokens(of):
     store = TokenStore(prepare_store(of("int8")))
     x = torch.cat(list(Batches(store, "val", 4, CPU)))
     assert (KnownImages(store, CPU)(x) - store.count("train")).tolist() == list(range(len(x)))
+
+
+def test_smaller_pictures_tokens_are_fp16_beside_an_int8_store(of):
+    settings = of("int8")
+    store = TokenStore(prepare_store(settings))
+    encode_smaller(settings, store, [3])
+    smaller = smaller_store(store, 3)
+    assert smaller.dtype == "fp16"
+    x = torch.cat(list(Batches(store, "val", 4, CPU)))
+    expected = (smaller.read("val", torch.arange(len(x))).float() - store.mean_C) / store.std_C
+    torch.testing.assert_close(SmallerPictures(store, smaller, CPU)(x), expected)
 
 
 def test_each_dtype_has_a_store_of_its_own_and_that_of_fp16_keeps_its_name(of):
