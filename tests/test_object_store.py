@@ -40,6 +40,14 @@ def test_a_bucket_that_is_not_there_is_told_at_once(s3):
         ObjectStore("s3://no-such-bucket/x").check()
 
 
+@pytest.mark.slow
+def test_a_network_that_is_gone_is_told(s3, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    with pytest.raises(MachineryError, match="store.url=s3://.*NETWORK_CONNECTION"):
+        ObjectStore(s3.url).check()
+
+
 def test_a_folder_that_cannot_be_written_is_told_at_once(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(MachineryError, match="store.url=file://.*/file/x: "):

@@ -26,8 +26,10 @@ class ObjectStore:
         self.url = url
         try:
             self._files, root = FileSystem.from_uri(url)
-        except (OSError, ValueError, NotImplementedError) as error:
+        except (ValueError, NotImplementedError) as error:
             raise RequestError(f"store.url={url}: cannot be used ({redact(told(error))})") from error
+        except OSError as error:  # S3 is asked for the bucket's region
+            raise MachineryError(f"store.url={url}: {redact(told(error))}") from error
         self._root, self._is_disk = root.rstrip("/"), isinstance(self._files, LocalFileSystem)
 
     @classmethod

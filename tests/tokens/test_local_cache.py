@@ -77,6 +77,7 @@ def fetch(folder, files, written):
     written.put(content(copies.folder))
 
 
+@pytest.mark.slow
 def test_two_processes_copy_each_file_once(tmp_path, files):
     asked, written = files("a"), SPAWN.Queue()
     processes = [SPAWN.Process(target=fetch, args=(tmp_path / "cache", asked, written)) for _ in range(2)]
@@ -124,6 +125,7 @@ def hold_and_die(folder, files):
     os._exit(9)
 
 
+@pytest.mark.slow
 def test_what_a_process_that_died_has_used_is_free(tmp_path, files, cache):
     dead = SPAWN.Process(target=hold_and_die, args=(tmp_path / "cache", files("a")))
     dead.start()
