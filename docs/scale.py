@@ -25,6 +25,7 @@ from toconv.sweep.plan import trial_cost
 from toconv.tokens.batches import HELD_SHARE
 from toconv.tokens.encode_shards import WRITERS
 from toconv.tokens.encoding import estimated_bytes
+from toconv.tokens.stored import bytes_of_image
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "scale.md"
@@ -104,7 +105,7 @@ def work(sweep: Sweep) -> Work:
     return Work(
         first + (every - first) * run / shape.blocks,
         estimated_bytes(base, 1),
-        2 * base.encoder.grid_size**2 * base.encoder.width,
+        bytes_of_image(base.encoder.grid_size**2, base.encoder.width, base.store.dtype),
         base.training.batch_size,
         {k: trial_cost(base, k).step_flops for k in sweep.grid_sizes()},
         base.data.train_pictures or 0,
@@ -113,8 +114,8 @@ def work(sweep: Sweep) -> Work:
 
 
 @cache
-def of_the_sweep() -> Work:
-    return work(load_sweep(SWEEP, ["data.imagenet_root=ROOT"]))
+def of_the_sweep(dtype: str = "fp16") -> Work:
+    return work(load_sweep(SWEEP, ["data.imagenet_root=ROOT", f"store.dtype={dtype}"]))
 
 
 class Encoding(NamedTuple):
@@ -165,9 +166,8 @@ def needed(k: int, of: Work, m: Measured, a: Assumed) -> float:
 def supplies(pictures: int, gpus: int, of: Work, m: Measured, a: Assumed) -> dict[str, float]:
     """Bytes a second for each GPU, by where the tokens lie."""
     lie = {"memory": m.read} if pictures * of.stored <= a.memory else {}
-    if gpus <= a.gpus:  # machines of several share the folder of tokens
-        lie["own disk"] = min(m.read, a.local_disk / gpus)
-    return {**lie, "shared disk": min(m.read, from_shared(gpus, a))}
+    own = min(m.read, a.local_disk / min(gpus, a.gpus))
+    return {**lie, "own disk": own, "shared disk": min(m.read, from_shared(gpus, a))}
 
 
 def table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
@@ -212,7 +212,8 @@ def assumptions(of: Work, m: Measured, a: Assumed) -> Iterator[str]:
         f"each, {a.memory / 1e12:g} TB of memory for what was read, {a.local_disk / 1e9:g} GB/s from their own disks "
         f"and {a.network / 1e9:g} GB/s from a shared disk, which gives {a.shared_disk / 1e9:g} GB/s to all; JPEGs of "
         f"{a.picture / 1e3:g} KB; `data.workers={a.workers}`; tokens written to the shared disk, {WRITERS} shards of "
-        "a GPU at a time."
+        "a GPU at a time, and read from it once where several machines read them from their own "
+        "(`store.local_cache_gb`)."
     )
     yield (
         f"Counted: the encoder takes {of.encoder_flops / 1e12:.2f} TFLOP a picture up to its layer, and leaves "
@@ -232,7 +233,7 @@ def of_the_driver(of: Work, m: Measured) -> str:
 
 def written() -> str:
     """What stands between the two marks."""
-    of, m, a = of_the_sweep(), measured(), Assumed()
+    (of, of_int8), m, a = map(of_the_sweep, ("fp16", "int8")), measured(), Assumed()
     held = int(HELD_SHARE * a.gpu_memory / of.read)
     encoded = ("store", "hashing pictures", ENCODER, "decoding", "writing", "in all", "held up by")
     read = ("tokens lie in", "a GPU gets", "it computes", "an epoch")
@@ -245,6 +246,8 @@ def written() -> str:
         f"A split of at most {held:,} pictures stays on the GPU and is read once.",
         f"### Training at k = {SHOWN_K}, a trial on each GPU",
         table(("pictures", "GPUs", *read), reading_rows(of, m, a)),
+        f"With `store.dtype=int8` a picture leaves {of_int8.stored / 1e6:.2f} MB:",
+        table(("pictures", "GPUs", *read), reading_rows(of_int8, m, a)),
         "### The driver",
         of_the_driver(of, m),
     ]

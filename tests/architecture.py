@@ -48,6 +48,7 @@ WALLS: dict[str, tuple[str, ...]] = {  # an outside library: the modules, and th
     "ray": ("sweep.cluster", "sweep.ray_client"),
     "ray.tune": ("sweep.tune",),
     "psutil": ("machine",),
+    "pyarrow": ("object_store",),
     "pynvml": ("machine",),
     "transformers": ("integrations.hugging_face",),
     "huggingface_hub": ("export.module", "encoder_catalogue"),

@@ -4,6 +4,7 @@ tests share."""
 import json
 import os
 import pickle
+import secrets
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -241,3 +242,32 @@ def finalists(tiny_encoder, photographs, shared, once):
         return Recorded(folder, file, done)
 
     return once("finalists", make)
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """The address of a server of S3's interface."""
+    import logging
+
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", port=0)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """A bucket of its own for each test, with the login of the environment."""
+    import boto3
+
+    from tests.object_stores import S3
+
+    login = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in {**login, "AWS_ENDPOINT_URL": s3_server, "AWS_EC2_METADATA_DISABLED": "true"}.items():
+        monkeypatch.setenv(name, value)
+    found = S3(f"s3://bucket-{secrets.token_hex(8)}/some/prefix", boto3.client("s3", endpoint_url=s3_server))
+    found.make_bucket()
+    return found

@@ -31,7 +31,7 @@ def test_a_step_takes_its_products_over_their_share_and_reads_its_batch_meanwhil
 def test_what_lies_in_memory_is_read_at_memory_s_rate_and_a_disk_is_shared():
     assert supplies(1000, 1, OF, ON, AT) == {"memory": 10e9, "own disk": 4e9, "shared disk": 8e9}
     assert supplies(1001, 8, OF, ON, AT) == {"own disk": 0.5e9, "shared disk": 1e9}
-    assert supplies(1001, 16, OF, ON, AT) == {"shared disk": 0.625e9}
+    assert supplies(1001, 16, OF, ON, AT) == {"own disk": 0.5e9, "shared disk": 0.625e9}
 
 
 def test_the_encoder_s_operations_are_those_of_its_blocks_up_to_the_layer():
@@ -40,6 +40,8 @@ def test_the_encoder_s_operations_are_those_of_its_blocks_up_to_the_layer():
     n, c, patch = 24**2 + 1, 1024, 14**2 * 3
     assert of.encoder_flops == pytest.approx(23 * (24 * n * c**2 + 4 * n**2 * c) + 2 * (n - 1) * patch * c)
     assert (of.stored, of.read) == (2 * n * c, 2 * (n - 1) * c)
+    of = scale.of_the_sweep("int8")
+    assert (of.stored, of.read) == ((n - 1) * c + 2 * 4 * c + 2 * c, (n - 1) * c + 2 * 4 * c)
 
 
 def test_the_page_is_as_its_script_writes_it():

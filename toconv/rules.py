@@ -5,10 +5,14 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from toconv.ranges import MOST_ON_A_SIDE, MOST_WEIGHT
 from toconv.settings import AGREEMENT_WEIGHT, BLOCK_NEEDED, GRID_SIZE, GRID_SIZES, HEADED, NESTED, SOURCES, width_step
 from toconv.tracking_address import address_mistake
+
+OBJECT_STORES = ("s3", "gs", "file")
+PARAMETERS = {"endpoint_override", "region", "scheme"}  # of the address of one
 
 
 def cross_field_mistakes(raw: dict[str, Any]) -> list[str]:
@@ -17,7 +21,7 @@ def cross_field_mistakes(raw: dict[str, Any]) -> list[str]:
     mistakes = []
     for rule in (
         *(_grid_mistakes, _nested_mistakes, _compressor_mistakes, _decoder_mistakes),
-        *(_picture_mistakes, _loss_mistakes, _graph_mistakes, _experiment_mistakes),
+        *(_picture_mistakes, _store_mistakes, _loss_mistakes, _graph_mistakes, _experiment_mistakes),
     ):
         with suppress(KeyError, TypeError, ValueError, ArithmeticError):
             mistakes += list(rule(raw))
@@ -86,6 +90,19 @@ def _picture_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     val, test = data["val_fraction"], data["test_fraction"]
     if val + test >= 1 and data["kind"] != "imagenet":
         yield f"data.val_fraction + data.test_fraction must be below 1, got {val} + {test}"
+
+
+def _store_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    url = raw["store"]["url"]
+    if not isinstance(url, str):
+        return
+    parts = urlsplit(url)
+    if parts.scheme not in OBJECT_STORES:
+        yield f"store.url: must begin with {', '.join(f'{kind}://' for kind in OBJECT_STORES)}"
+    elif bool(parts.netloc) == (parts.scheme == "file"):
+        yield f"store.url: must read file:///FOLDER, or {parts.scheme}://BUCKET/PREFIX"
+    elif unknown := sorted({key for key, _ in parse_qsl(parts.query, keep_blank_values=True)} - PARAMETERS):
+        yield f"store.url: its parameters may be {', '.join(sorted(PARAMETERS))}; it has {', '.join(unknown)}"
 
 
 def _loss_mistakes(raw: dict[str, Any]) -> Iterator[str]:

@@ -13,6 +13,7 @@ CHANGE_NO_NUMBER = (  # settings, and groups of them, that no metric depends on
     "experiment.",
     "resume",
     *("data.tokens_dir", "data.workers", *USED_PICTURES),
+    *("store.local_cache_gb", "store.url"),
     *("training.micro_batch", "training.log_every", "training.checkpoint_every", "training.keep_last_n"),
 )
 

@@ -32,7 +32,12 @@ GRID_SIZES = "model.compressor.grid_sizes"
 SEED, TEST = "training.seed", "training.test"
 CRITIC_WEIGHT, AGREEMENT_WEIGHT = "loss.wgan_weight", "loss.agreement_weight"
 USED_PICTURES = ("data.unreadable", "data.max_pixels")  # decide which are used, and these are in the fingerprint
-OF_THIS_MACHINE: dict[str, Any] = {"experiment": True, "resume": True, "data": {"tokens_dir"}}  # in no checkpoint
+OF_THIS_MACHINE: dict[str, Any] = {  # in no checkpoint
+    "experiment": True,
+    "resume": True,
+    "data": {"tokens_dir"},
+    "store": {"local_cache_gb", "url"},
+}
 
 NESTED = "nested"  # the kind of compressor that serves several k
 COMPRESSORS = {  # model.compressor.kind: module and class
@@ -134,6 +139,14 @@ class DataSettings(Group):
     max_pixels: Positive = MAX_PIXELS  # of a picture; a larger one is not read
 
 
+class StoreSettings(Group):
+    """How tokens are kept."""
+
+    dtype: Literal["fp16", "bf16", "int8"] = "fp16"  # older checkpoints name none of these
+    url: FileText | None = None  # of an object store that tokens and checkpoints are kept in too
+    local_cache_gb: Annotated[Real, Field(gt=0, le=10**6)] | None = None  # of this machine's copies of tokens
+
+
 class CompressorSettings(Group):
     kind: Annotated[str, one_of(COMPRESSORS)]
     output_grid_size: Positive  # k
@@ -225,6 +238,7 @@ class Settings(Group):
 
     encoder: EncoderSettings
     data: DataSettings
+    store: StoreSettings = StoreSettings()
     model: ModelSettings
     loss: LossSettings
     training: TrainingSettings

@@ -26,6 +26,7 @@ from toconv.tokens.manifest import SPLITS
 from toconv.tokens.onnx_weights import read_geometry, read_timm_state
 from toconv.tokens.shards import ENTRY, Shard, entries, intact, write_shard
 from toconv.tokens.store import TokenStore
+from toconv.tokens.stored import Stored
 
 TIMES = int(os.environ.get("TOCONV_FUZZ", 300))  # of each kind of file; docs/security.md says of how many it was tried
 STATE = {"settings": {"a": 1}, "weights": {"w": torch.arange(40.0)}, "epochs": [{"epoch": 1}]}
@@ -207,7 +208,7 @@ def test_a_damaged_manifest_of_tokens_is_the_same_or_refused(tmp_path):
 
 def test_a_damaged_shard_is_seen_or_is_of_the_same_bytes(tmp_path):
     values, draw = torch.randn(3, 4, 8).half(), random.Random(4)
-    entry = write_shard(tmp_path, Shard("train-00000", "train", []), values, values[:, :1])
+    entry = write_shard(tmp_path, Shard("train-00000", "train", []), Stored(values), values[:, :1])
     for name in entry["sha256"]:
         content = (tmp_path / name).read_bytes()
         for _ in range(TIMES // 2):

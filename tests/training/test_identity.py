@@ -31,6 +31,8 @@ WHERE_NONE = {
     "model.compressor.grid_sizes": (4, 6),
     "loss.log_ratio": -1.5,
     "hardware.threads": 3,
+    "store.local_cache_gb": 2.5,
+    "store.url": "file:///elsewhere",
     "experiment.name": "another",
     "experiment.tracking_uri": "sqlite:///other.db",
     "resume": Path("latest.pt"),
@@ -101,7 +103,7 @@ def test_a_setting_that_changes_no_number_names_the_same_trial(key):
     assert trial_id(changed(key), FINGERPRINT) == trial_id(BASE, FINGERPRINT)
 
 
-@pytest.mark.parametrize("key", [k for k in LEAVES if k.startswith(("encoder.", "data."))])
+@pytest.mark.parametrize("key", [k for k in LEAVES if k.startswith(("encoder.", "data.", "store."))])
 def test_of_encoder_and_pictures_the_fingerprint_of_their_tokens_counts(key):
     assert trial_id(changed(key), FINGERPRINT) == trial_id(BASE, FINGERPRINT) != trial_id(BASE, "fedcba9876543210")
 

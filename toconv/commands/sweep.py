@@ -187,7 +187,7 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: An
         f"{driver.adopted} to go on with, {left - driver.adopted} to begin"
     )
     present = cluster().resources(file.resources.accelerator)
-    check_nodes([driver.store, driver.paths.root])
+    check_nodes([*([] if driver.sweep.base.store.url else [driver.store]), driver.paths.root])
     resources, slots = usable(file.resources, present)
     steering.has_room(slots)
     driver.spent.gpu = resources.gpu

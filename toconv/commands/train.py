@@ -56,6 +56,7 @@ def main(arguments: list[str]) -> ExitCode:
 def _train(settings: Settings, paths: TrialPaths) -> ExitCode:
     from toconv.hardware import describe, resolve_device  # start-up: torch
     from toconv.tokens.encoding import prepare_store
+    from toconv.tokens.local_cache import LocalCache
     from toconv.tokens.store import TokenStore
     from toconv.tracking.provenance import provenance
     from toconv.tracking.tracker import trackers
@@ -73,7 +74,7 @@ def _train(settings: Settings, paths: TrialPaths) -> ExitCode:
         check_tokens(claims.folder.name)
         return ()
 
-    store = TokenStore(prepare_store(settings, before_encoding))
+    store = TokenStore(prepare_store(settings, before_encoding), LocalCache.asked(settings.store))
     check_tokens(store.fingerprint)
     training = Training(settings, store, device)
     asked = trackers(settings.experiment, provenance("", paths.folder, store.folder))

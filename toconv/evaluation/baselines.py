@@ -29,7 +29,7 @@ MEASURED_BY = (  # below the package
     *READ_BY,
     *within("models", "baselines", "cost", "frequencies", "linear_code", "linear_fit", "token_sets"),
     *within("tokens", "batches", "class_attention", "codes", "encoder_models", "encoders", "known_images"),
-    *within("tokens", "crop_boxes", "last_layer", "saliency", "smaller_store"),
+    *within("tokens", "crop_boxes", "last_layer", "saliency", "smaller_store", "stored"),
 )
 BATCH = 32  # images at a time; changes no number
 SMALLER = "smaller_picture"

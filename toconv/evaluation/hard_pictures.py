@@ -15,7 +15,7 @@ from toconv.tokens.smaller_store import SmallerPictures, smaller_store
 
 SCORED_BY = (
     *within("evaluation", "embedding_agreement", "hard_pictures"),
-    *within("tokens", "batches", "encoder_models", "encoders", "known_images", "smaller_store"),
+    *within("tokens", "batches", "encoder_models", "encoders", "known_images", "smaller_store", "stored"),
 )
 
 

@@ -22,6 +22,7 @@ from toconv.settings import GRID_SIZE, Group
 from toconv.state_files import read_bytes, read_json
 from toconv.sweep.file import Sweep
 from toconv.sweep.proposals import Trial
+from toconv.tokens.local_cache import LocalCache
 from toconv.tokens.smaller_store import smaller_store
 from toconv.tokens.store import TokenStore
 
@@ -39,7 +40,7 @@ def baseline_records(sweep: Sweep, store: Path, trials: Sequence[Trial] = ()) ->
     sizes = _sizes(sweep, trials)
     missing, smaller = ([k for k in sizes if _measured(_path(store, k, *of)) is None] for of in ((), (SMALLER,)))
     if missing or smaller:
-        tokens = TokenStore(store)
+        tokens = TokenStore(store, LocalCache.asked(sweep.base.store))
         smaller = _encoded(sweep, tokens, smaller)
         evaluation = Evaluation(tokens, sweep.base.encoder, BATCH, resolve_device(sweep.base.hardware))
         steps = [(measure, _path(store, k), k) for k in missing]

@@ -20,7 +20,7 @@ from toconv.sweep.schema import SECTIONS, SweepFile, readable
 from toconv.sweep.space import condition_mistakes, size, start_mistakes, twice_mistakes
 from toconv.sweep.yaml_text import read_document
 
-OF_TOKENS = ("data", "encoder")  # groups of settings
+OF_TOKENS = ("data", "encoder", "store")  # groups of settings
 OF_TOCONV = ("tokens", "bench")  # folders of outputs/: token stores, and what benchmarks write
 
 

@@ -15,6 +15,7 @@ from toconv.hardware import memory_of, mixed_precision, resolve_device
 from toconv.models.cost import forward_flops, parameters
 from toconv.models.critic import build_critic
 from toconv.models.families import build_networks, match, matched_text
+from toconv.object_store import ObjectStore
 from toconv.paths import SweepPaths, free_bytes
 from toconv.progress import console, duration
 from toconv.settings import BLOCK_NEEDED, GRID_SIZE, NESTED, CompressorSettings, Settings
@@ -107,6 +108,8 @@ def _check(sweep: Sweep, paths: SweepPaths, pictures: Splits) -> tuple[bool, Seq
     say_store(base.experiment)
     check_access(base.experiment)
     check_cluster()
+    if remote := ObjectStore.asked(base.store):
+        remote.check()
     check_alone(paths)
     if joined() is None:
         present: dict[str, float] = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
@@ -153,7 +156,7 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     folder, images = _names(base) * max(cost.checkpoint_bytes for cost in costs.values()), sum(splits.values())
     smaller = estimated_bytes(base, images, sweep.grid_sizes()) / GIGABYTE
     console.print(
-        f"disk: tokens {estimated_bytes(base, images) / GIGABYTE:.2f} GB"
+        f"disk: tokens {estimated_bytes(base, images) / GIGABYTE:,.2f} GB in {base.store.dtype}"
         f" ({'already there' if stored else 'to be encoded first'}), "
         f"{f'those of smaller pictures {smaller:.2f} GB, ' if file.baselines else ''}"
         f"checkpoints at most {folder / GIGABYTE:.2f} GB a trial, which only running trials and those on the "

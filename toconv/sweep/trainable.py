@@ -11,11 +11,15 @@ from filelock import FileLock, Timeout
 
 from toconv.errors import CheckpointError, MachineryError, TrainingFailed, first_line, out_of_memory
 from toconv.hardware import keep_freed_memory, limit_threads, resolve_device, set_tf32
+from toconv.object_store import ObjectStore
 from toconv.paths import TrialPaths, write_atomic
 from toconv.redaction import redact
 from toconv.settings import Settings
 from toconv.sweep.file import Sweep
+from toconv.sweep.remote_trials import fetch_trial, send_trial
 from toconv.sweep.watchdog import Watchdog
+from toconv.tokens.local_cache import LocalCache
+from toconv.tokens.remote import have_here
 from toconv.tokens.store import TokenStore
 from toconv.training.epochs import Epoch
 from toconv.training.loop import OnLog, Training
@@ -69,7 +73,12 @@ class RunningTrial:
         limit_threads(settings.hardware, inputs.threads)
         set_tf32(settings.hardware)
         keep_freed_memory()
-        training = Training(settings, TokenStore(Path(inputs.store)), resolve_device(settings.hardware))
+        self._remote = ObjectStore.asked(settings.store)
+        if self._remote:
+            have_here(self._remote, Path(inputs.store))
+            fetch_trial(self._remote, self.paths)
+        store = TokenStore(Path(inputs.store), LocalCache.asked(settings.store))
+        training = Training(settings, store, resolve_device(settings.hardware))
         self.stated = training.stated  # what the machine decided of it
         extends = Extended(Path(inputs.extends[0]), inputs.extends[1]) if inputs.extends else None
         try:
@@ -80,7 +89,10 @@ class RunningTrial:
 
     def next_epoch(self) -> Epoch:
         """The next epoch, or the last one again where all are done."""
-        return next(self._epochs, None) or self._resumable.done[-1]
+        epoch = next(self._epochs, None)
+        if epoch and self._remote:
+            send_trial(self._remote, self.paths)
+        return epoch or self._resumable.done[-1]
 
     def close(self) -> None:
         self._watchdog.stop()

@@ -4,13 +4,14 @@
 
 import torch
 
+from toconv.code_version import within
 from toconv.models.linear_code import LinearCode
 from toconv.models.linear_fit import LinearCodes, Shrinkage, fit_linear_codes
 from toconv.tokens.batches import Batches
 from toconv.tokens.derived import derived
 from toconv.tokens.store import TokenStore
 
-FITTED_BY = ("grid.py", "models/linear_code.py", "models/linear_fit.py", "tokens/batches.py", "tokens/codes.py")
+FITTED_BY = ("grid.py", *within("models", "linear_code", "linear_fit"), *within("tokens", "batches", "codes", "stored"))
 BATCH = 32  # images at a time; changes no number but by rounding
 FOLDS = 4  # of the training pictures, by which the shrinkage is chosen
 

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import torch
 
 from toconv.hardware import resolve_device
+from toconv.object_store import ObjectStore
 from toconv.progress import bar, say
-from toconv.settings import Settings
+from toconv.settings import Settings, StoreSettings
 from toconv.tokens.encoders import FrozenEncoder, load_encoder
 from toconv.tokens.images import Picture
+from toconv.tokens.remote import send_shard
 from toconv.tokens.shards import Claims, Shard, write_shard
 from toconv.tokens.standardisation import sums
+from toconv.tokens.stored import encoded_dtype, stored
 
 if TYPE_CHECKING:
     from toconv.tokens.pixels import Views
@@ -76,7 +79,7 @@ def encode_share(settings: Settings, claims: Claims, missing: Sequence[Shard]) -
 class _Encoded(NamedTuple):
     """What an encoder made of images, on the host."""
 
-    tokens_INC: torch.Tensor  # fp16
+    tokens_INC: torch.Tensor  # fp16, or bf16 where they are stored so
     prefix_IPC: torch.Tensor  # fp16, what stands before the tokens
     sums_2C: torch.Tensor
 
@@ -91,8 +94,9 @@ class _Encoder:
     def __call__(self, pixels_B3HW: torch.Tensor) -> _Encoded:
         if self._encoder is None:
             self._encoder = load_encoder(self.settings.encoder, self._device)
-        tokens_BNC, prefix_BPC = (x.to(torch.float16) for x in self._encoder(pixels_B3HW.to(self._device)))
-        return _Encoded(tokens_BNC.cpu(), prefix_BPC.cpu(), sums(tokens_BNC).cpu())
+        tokens_BNC, prefix_BPC = self._encoder(pixels_B3HW.to(self._device))
+        tokens_BNC = tokens_BNC.to(encoded_dtype(self.settings.store.dtype))
+        return _Encoded(tokens_BNC.cpu(), prefix_BPC.to(torch.float16).cpu(), sums(tokens_BNC).cpu())
 
 
 class _Claimed(NamedTuple):
@@ -120,7 +124,7 @@ def encode_free(encoder: _Encoder, claims: Claims, shards: Sequence[Shard], adva
             encoded, shapes = _encoded(encoder, of_shard, advance)
             if len(writing) == WRITERS:
                 writing.popleft().result()
-            writing.append(pool.submit(_write, claims.folder, claimed, encoded, shapes))
+            writing.append(pool.submit(_write, claims.folder, claimed, encoded, shapes, asked.store))
             mine.append(claimed.shard)
         for last in writing:
             last.result()
@@ -154,9 +158,14 @@ def _encoded(encoder: _Encoder, of_shard: Iterable[Views], advance: Advance) -> 
     return _Encoded(torch.cat(tokens), torch.cat(prefixes), torch.stack(of_batches).sum(0)), shapes
 
 
-def _write(folder: Path, claimed: _Claimed, encoded: _Encoded, shapes: list[tuple[int, int]]) -> None:
+def _write(
+    folder: Path, claimed: _Claimed, encoded: _Encoded, shapes: list[tuple[int, int]], asked: StoreSettings
+) -> None:
     with claimed.release:
-        write_shard(folder, claimed.shard, encoded.tokens_INC, encoded.prefix_IPC, shapes, encoded.sums_2C)
+        tokens = stored(encoded.tokens_INC, asked.dtype)
+        write_shard(folder, claimed.shard, tokens, encoded.prefix_IPC, shapes, encoded.sums_2C)
+    if remote := ObjectStore.asked(asked):
+        send_shard(remote, folder, claimed.shard.name)
 
 
 def _crops(pictures: Iterable[Views], shapes: list[tuple[int, int]]) -> Iterator[torch.Tensor]:

@@ -1,7 +1,7 @@
 """Pictures → tokens: encoded once, shared by every trial, epoch and later sweep.
 
-A store is a folder named by its fingerprint: fp16 shards and a manifest with a sha256 for each. An interruption costs
-the shards in work."""
+A store is a folder named by its fingerprint: shards and a manifest with a sha256 for each. An interruption costs the
+shards in work."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from filelock import FileLock
 from toconv.errors import DataError, EncoderError, MachineryError, disk
 from toconv.hardware import resolve_device
 from toconv.known_files import known_sha256
+from toconv.object_store import ObjectStore
 from toconv.paths import free_bytes
 from toconv.progress import console, duration, phase, say
 from toconv.settings import DataSettings, EncoderSettings, Settings
@@ -33,8 +34,10 @@ from toconv.tokens.images import Picture, Splits, class_names, digests, keep_pic
 from toconv.tokens.manifest import SPLITS, is_complete, read_manifest, write_manifest
 from toconv.tokens.near_duplicates import keep_hashes
 from toconv.tokens.readable import keep_reasons, unreadable
+from toconv.tokens.remote import fetch_shards, send_store
 from toconv.tokens.shards import Claims, Shard, entries, intact, keep_shards, look_again_at_one, plan_shards
 from toconv.tokens.standardisation import mean_and_std
+from toconv.tokens.stored import bytes_of_image
 
 BeforeEncoding = Callable[[Claims, list[Shard]], Sequence[Helper]]
 
@@ -52,6 +55,7 @@ def fingerprint_parts(settings: Settings, splits: Splits) -> dict[str, Any]:
         **{name: getattr(encoder, name) for name in ("layer", "image_size", "mean", "std")},
         "dtype": str(resolve_dtype(encoder, resolve_device(settings.hardware))),
         **{name: getattr(data, name) for name in ("crops", "seed")},
+        **({} if settings.store.dtype == "fp16" else {"stored": settings.store.dtype}),  # stores of before name none
         "pictures": {
             name: [[p.key, d] for p, d in zip(pictures, digests(pictures, data.workers), strict=True)]
             for name, pictures in splits.items()
@@ -82,6 +86,8 @@ def prepare_store(settings: Settings, before_encoding: BeforeEncoding = lambda c
     that do this at the same time encode each shard once between them. Raises EncoderError, DataError (all pictures that
     cannot be read) or MachineryError (a full disk); shards finished before stay."""
     console.print(settings.encoder.stated + unvouched(settings.encoder))
+    if remote := ObjectStore.asked(settings.store):
+        remote.check()
     with phase("listing and hashing pictures"):
         splits = _splits(settings.data)
         parts = fingerprint_parts(settings, splits)
@@ -97,20 +103,24 @@ def prepare_store(settings: Settings, before_encoding: BeforeEncoding = lambda c
     start, own = time.monotonic(), 0
     if missing:
         _require_room(settings, folder, missing)
-        own = _encode(settings, claims, missing, before_encoding(claims, missing))
+    fetched = fetch_shards(remote, folder, missing) if remote and missing else []
+    if unknown := [shard for shard in missing if shard.name not in fetched]:
+        own = _encode(settings, claims, unknown, before_encoding(claims, unknown))
     if missing or not manifest.get("complete"):
         with phase(f"waiting for {folder}, which another process completes"):
             lock = FileLock(folder / ".lock").acquire()
         with lock:
             manifest = _completed(settings, folder, _manifest(folder, parts), [shard.name for shard in shards])
     keep_shards(folder, manifest)
+    if remote:
+        send_store(remote, folder, manifest)
     total = sum(shard["images"] for shard in manifest["shards"].values())
-    done = sum(len(shard.pictures) for shard in missing) * settings.data.crops
+    done = sum(len(shard.pictures) for shard in unknown) * settings.data.crops
     others = f", {done - own} of them by others" if own < done else ""
     encoded = f"{done} encoded now in {duration(time.monotonic() - start)}{others}" if done else "none encoded now"
     console.print(
-        f"tokens: {total} images by {settings.encoder.name} in {parts['dtype'].removeprefix('torch.')}; {encoded}; "
-        f"{folder}"
+        f"tokens: {total} images by {settings.encoder.name} in {parts['dtype'].removeprefix('torch.')}, stored in "
+        f"{settings.store.dtype}; {encoded}; {folder}"
     )
     return folder
 
@@ -161,10 +171,11 @@ def _require_room(settings: Settings, folder: Path, missing: list[Shard]) -> Non
 
 
 def estimated_bytes(settings: Settings, images: int, sizes: Iterable[int] | None = None) -> int:
-    """Disk that so many images take: fp16 tokens of each, and as much as a class token beside them. `sizes`: sides of
-    the grids of smaller pictures' tokens, in place of the encoder's own."""
-    sides = [settings.encoder.grid_size] if sizes is None else sizes
-    return images * sum(side**2 + 1 for side in sides) * settings.encoder.width * 2
+    """Disk that so many images take: tokens of each, and as much as a class token beside them. `sizes`: sides of the
+    grids of smaller pictures' tokens, which are fp16, in place of the encoder's own."""
+    c, whole = settings.encoder.width, (settings.encoder.grid_size, settings.store.dtype)
+    grids = [whole] if sizes is None else [(side, "fp16") for side in sizes]
+    return images * sum(bytes_of_image(side**2, c, dtype) + bytes_of_image(1, c) for side, dtype in grids)
 
 
 def _encode(settings: Settings, claims: Claims, missing: list[Shard], helpers: Sequence[Helper]) -> int:

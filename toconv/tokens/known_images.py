@@ -18,8 +18,7 @@ class KnownImages:
     def __init__(self, store: TokenStore, device: torch.device) -> None:
         self._store, self._middle = store, store.grid_size**2 // 2
         self.mean_C, self.std_C = store.mean_C.to(device), store.std_C.to(device)
-        tokens = [tokens_INC[:, self._middle, :LOOKED_AT] for split in SPLITS for tokens_INC in store.maps(split)]
-        known_IL = torch.cat(tokens).to(device).float()
+        known_IL = torch.cat([store.at_place(split, self._middle, LOOKED_AT) for split in SPLITS]).to(device)
         self._known_IL = (known_IL - self.mean_C[:LOOKED_AT]) / self.std_C[:LOOKED_AT]
 
     def __call__(self, x_BNC: torch.Tensor) -> torch.Tensor:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import torch
 
 from toconv import grid
+from toconv.code_version import within
 from toconv.settings import EncoderSettings
 from toconv.tokens.batches import Batches
 from toconv.tokens.derived import derived
 from toconv.tokens.encoders import load_tail
 
-COMPUTED_BY = ("grid.py", "tokens/batches.py", "tokens/encoder_models.py", "tokens/encoders.py", "tokens/last_layer.py")
+COMPUTED_BY = ("grid.py", *within("tokens", "batches", "encoder_models", "encoders", "last_layer", "stored"))
 
 
 def embeddings(images: Batches, encoder: EncoderSettings) -> torch.Tensor:

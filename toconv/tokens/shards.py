@@ -26,6 +26,7 @@ from toconv.settings import DataSettings
 from toconv.tokens.images import Picture, Splits
 from toconv.tokens.manifest import SHARD_CROPS, SPLITS, ShardEntry
 from toconv.tokens.standardisation import SUMS
+from toconv.tokens.stored import SCALES, Stored, encoded_dtype
 
 KNOWN = "known-files.json"  # of a store
 ENTRY = ".entry"  # behind the name of a finished shard: the sha256 of the entry, and in the next line the entry
@@ -95,12 +96,18 @@ def entries(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """{name: entry} of the shards that are finished; one that is damaged is none."""
     found = dict(manifest["shards"])
     for path in folder.glob(f"*{ENTRY}"):
-        digest, _, content = path.read_bytes().partition(b"\n")
-        with suppress(ValidationError):
-            if digest.decode(errors="replace") == hashlib.sha256(content).hexdigest():
-                entry = ShardEntry.model_validate_json(content)
-                found[path.name.removesuffix(ENTRY)] = entry.model_dump(exclude_unset=True)
+        if entry := entry_in(path.read_bytes()):
+            found[path.name.removesuffix(ENTRY)] = entry
     return found
+
+
+def entry_in(written: bytes) -> dict[str, Any] | None:
+    """None where they are damaged."""
+    digest, _, content = written.partition(b"\n")
+    with suppress(ValidationError):
+        if digest.decode(errors="replace") == hashlib.sha256(content).hexdigest():
+            return ShardEntry.model_validate_json(content).model_dump(exclude_unset=True)
+    return None
 
 
 class Claims:
@@ -140,27 +147,32 @@ class Claims:
 def write_shard(
     folder: Path,
     shard: Shard,
-    tokens_INC: torch.Tensor,
+    tokens: Stored,
     prefix_IPC: torch.Tensor,
     shapes: Sequence[tuple[int, int]] = (),
     sums_2C: torch.Tensor | None = None,
 ) -> dict[str, Any]:
     """Its files, then its entry, which is returned. `shapes`: of its pictures, where they are to be known. `sums_2C`:
     of its tokens, which a store's mean is made of."""
-    checked = (tokens_INC if sums_2C is None else sums_2C, prefix_IPC)  # sums are finite where all tokens are
+    of_tokens = tokens.values_INC if tokens.scales_I2C is None else tokens.scales_I2C
+    checked = (of_tokens if sums_2C is None else sums_2C, prefix_IPC)  # sums and scales are finite where all tokens are
     if not all(values.isfinite().all() for values in checked):
-        raise EncoderError(f"{shard.name}: a token is not finite in fp16 (|x| <= 65504 must hold)")
-    files = {".tokens.fp16": tokens_INC, ".class.fp16": prefix_IPC}  # empty where there are none
+        most = torch.finfo(encoded_dtype(tokens.dtype)).max
+        raise EncoderError(f"{shard.name}: a token is not finite in {tokens.dtype} (|x| <= {most:g} must hold)")
+    files = {f".tokens.{tokens.dtype}": tokens.values_INC, ".class.fp16": prefix_IPC}  # empty where there are none
+    if tokens.scales_I2C is not None:
+        files[SCALES] = tokens.scales_I2C
     if sums_2C is not None and shard.split == "train":
         files[SUMS] = sums_2C
     digests_ = {}
     with disk(f"{folder}: shard {shard.name} not written", "; finished shards are kept"):
         for kind, values in files.items():
-            name, content = f"{shard.name}{kind}", values.contiguous().view(-1).numpy().data.cast("B")
+            name, content = f"{shard.name}{kind}", values.contiguous().view(-1).view(torch.uint8).numpy().data
             write_atomic(folder / name, content)
             digests_[name] = hashlib.sha256(content).hexdigest()
             note(folder / name, digests_[name])
-        about = {"split": shard.split, "images": len(tokens_INC), "width": tokens_INC.shape[2], "shapes": list(shapes)}
+        images, _, width = tokens.values_INC.shape
+        about = {"split": shard.split, "images": images, "width": width, "shapes": list(shapes)}
         entry = {**about, "sha256": digests_}
         told = json.dumps(entry)
         write_atomic(folder / f"{shard.name}{ENTRY}", f"{hashlib.sha256(told.encode()).hexdigest()}\n{told}")

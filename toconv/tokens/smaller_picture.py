@@ -1,7 +1,8 @@
 """The smaller picture: every picture of a store at so few pixels that the encoder itself gives k×k tokens of it.
 
 The control of VTC-Bench (arXiv 2510.07143): the same crop, resized to patch_size·k pixels, at the same layer. Its
-tokens lie beside the store's as a token store of their own, with the large one's mean and standard deviation."""
+tokens lie beside the store's as a token store of their own, with the large one's mean and standard deviation, always
+in fp16."""
 
 # B batch, I images of a store, M = k*k tokens of the smaller picture, C channels
 
@@ -27,6 +28,7 @@ from toconv.tokens.resized_encoder import resized_encoder
 from toconv.tokens.shards import Shard, entries, intact, keep_shards, plan_shards, write_shard
 from toconv.tokens.smaller_store import FORMAT, smaller_folder
 from toconv.tokens.store import TokenStore
+from toconv.tokens.stored import Stored
 
 
 def encode_smaller(settings: Settings, store: TokenStore, sizes: Sequence[int]) -> None:
@@ -109,7 +111,7 @@ def _encode(
                 batch_size = asked.batch_size * store.grid_size**2 // k**2  # as many tokens as of large pictures
                 tokens, classes = _tokens(encoders[k], crops.pop(k), batch_size, device)
                 folder = smaller_folder(store, k)
-                manifests[k]["shards"][shard.name] = write_shard(folder, shard, tokens, classes)
+                manifests[k]["shards"][shard.name] = write_shard(folder, shard, Stored(tokens), classes)
             progress.advance(task, len(shard.pictures))
 
 

@@ -1,28 +1,42 @@
-"""Tokens on disk: a folder of fp16 shards, read by memory map."""
+"""Tokens on disk: a folder of shards, read by memory map."""
 
 # B batch, N tokens of an image, P prefix tokens beside them, C channels
 
 import itertools
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from toconv.errors import StoreError
 from toconv.tokens.crop_boxes import Box, crop_box
+from toconv.tokens.local_cache import Copies, LocalCache
 from toconv.tokens.manifest import SPLITS, read_manifest
+from toconv.tokens.stored import DTYPES, SCALES, Stored
 
 
-def memory_map(path: Path, shape: tuple[int, ...]) -> torch.Tensor:
-    """A file of fp16 values by private memory map: pages are shared between processes."""
-    if not path.stat().st_size:  # which no memory map has
-        return torch.empty(0, dtype=torch.float16).view(shape)
-    return torch.from_file(str(path), shared=False, size=path.stat().st_size // 2, dtype=torch.float16).view(shape)
+def memory_map(path: Path, shape: tuple[int, ...], dtype: torch.dtype = torch.float16) -> torch.Tensor:
+    """A file of values by private memory map: pages are shared between processes."""
+    size = path.stat().st_size // dtype.itemsize
+    if not size:  # which no memory map has
+        return torch.empty(0, dtype=dtype).view(shape)
+    return torch.from_file(str(path), shared=False, size=size, dtype=dtype).view(shape)
+
+
+def _map(path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    expected = math.prod(shape) * dtype.itemsize
+    if not path.is_file() or path.stat().st_size != expected:
+        raise StoreError(f"{path}: must hold {expected} bytes; run the same command again to encode it anew")
+    return memory_map(path, shape, dtype)
 
 
 class TokenStore:
-    """A complete store, read by memory map. Tokens are raw fp16, (N, C) an image, in the pictures' order."""
+    """A complete store, read by memory map. Tokens are raw, (N, C) an image, in the pictures' order."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cache: LocalCache | None = None) -> None:
+        """With a `cache` tokens are read from its copies, which stay as long as the store is open."""
         manifest = read_manifest(folder)
         if not manifest or not manifest.get("complete"):
             raise StoreError(f"{folder}: not a complete token store")
@@ -31,6 +45,9 @@ class TokenStore:
         self.grid_size, self.blocks = manifest["grid_size"], manifest.get("blocks")  # the encoder's, where it is known
         self.classes: dict[str, list[str]] = manifest.get("classes", {})  # of each split's pictures, where known
         self._parts = manifest["parts"]
+        self.dtype: str = self._parts.get("stored", "fp16")
+        if self.dtype not in [*DTYPES]:  # a list of a damaged manifest has no hash
+            raise StoreError(f"{folder}: its tokens are stored as {self.dtype}, known are {', '.join(DTYPES)}")
         self._shapes = {
             split: [shape for e in manifest["shards"].values() if e["split"] == split for shape in e.get("shapes", [])]
             for split in SPLITS
@@ -41,20 +58,33 @@ class TokenStore:
             split: [(name, e["images"]) for name, e in manifest["shards"].items() if e["split"] == split]
             for split in SPLITS
         }
-        self._tokens = {split: self._open(split) for split in SPLITS}
-        self._rows_of = {split: [self._rows(tokens_INC) for tokens_INC in maps] for split, maps in self._tokens.items()}
+        self._copies = {s: cache.copies(self._files(s, manifest)) if cache else None for s in SPLITS}
+        self._stored = {split: self._open(split, self._copies[split]) for split in SPLITS}
+        self._rows_of = {split: [self._rows(of_shard) for of_shard in found] for split, found in self._stored.items()}
         counts = {split: [0, *(images for _, images in shards)] for split, shards in self._shards.items()}
         self._starts = {split: torch.tensor(images).cumsum(0) for split, images in counts.items()}
 
-    def _open(self, split: str) -> list[torch.Tensor]:
-        maps = []
+    def _files(self, split: str, manifest: Mapping[str, Any]) -> dict[Path, str]:
+        """Of all tokens of a split, with the sha256 of each."""
+        kinds = (f".tokens.{self.dtype}", *((SCALES,) if self._has_scales else ()))
+        digests = {name: manifest["shards"][name]["sha256"] for name, _ in self._shards[split]}
+        return {self.folder / f"{n}{kind}": of.get(f"{n}{kind}", "") for n, of in digests.items() for kind in kinds}
+
+    def _open(self, split: str, copies: Copies | None) -> list[Stored]:
+        folder, found = copies.folder if copies else self.folder, []
         for name, images in self._shards[split]:
-            path = self.folder / f"{name}.tokens.fp16"
-            expected = images * self.grid_size**2 * self.width * 2
-            if not path.is_file() or path.stat().st_size != expected:
-                raise StoreError(f"{path}: must hold {expected} bytes; run the same command again to encode it anew")
-            maps.append(memory_map(path, (images, self.grid_size**2, self.width)))
-        return maps
+            values_INC = _map(
+                folder / f"{name}.tokens.{self.dtype}", (images, self.grid_size**2, self.width), DTYPES[self.dtype]
+            )
+            scales_I2C = None
+            if self._has_scales:
+                scales_I2C = _map(folder / f"{name}{SCALES}", (images, 2, self.width), torch.float32)
+            found.append(Stored(values_INC, scales_I2C))
+        return found
+
+    @property
+    def _has_scales(self) -> bool:
+        return self.dtype == "int8"
 
     @property
     def derived(self) -> Path:
@@ -68,8 +98,19 @@ class TokenStore:
         return int(self._starts[split][-1])
 
     def maps(self, split: str) -> list[torch.Tensor]:
-        """The (I, N, C) fp16 tokens of each shard as they lie on the disk, by memory map."""
-        return list(self._tokens[split])
+        """The (I, N, C) values of each shard as they lie on the disk, by memory map."""
+        return [of_shard.values_INC for of_shard in self._stored[split]]
+
+    def at_place(self, split: str, place: int, channels: int) -> torch.Tensor:
+        """(I, channels) fp32: the first channels of each image's token at this place of the grid."""
+        of_all = (s.each(lambda x: x[..., :channels]) for s in self._stored[split])
+        found = (Stored(s.values_INC[:, place : place + 1], s.scales_I2C).raw().float() for s in of_all)
+        return torch.cat([x_I1L[:, 0] for x_I1L in found])
+
+    def empty(self, images: int, pinned: bool = False) -> Stored:
+        """What so many images are read into."""
+        values_INC = torch.empty(images, self.grid_size**2, self.width, dtype=DTYPES[self.dtype], pin_memory=pinned)
+        return Stored(values_INC, torch.empty(images, 2, self.width, pin_memory=pinned) if self._has_scales else None)
 
     def class_tokens(self, split: str) -> torch.Tensor:
         """(I, P, C) fp32 prefix tokens of all images of a split, raw: class token and registers, as the encoder has
@@ -89,20 +130,25 @@ class TokenStore:
             for number in range(self.crops)
         ]
 
-    def read(self, split: str, indices: torch.Tensor, out_BNC: torch.Tensor | None = None) -> torch.Tensor:
-        """(B, N, C) fp16 tokens of the images at `indices` (B,), which must ascend; read into `out_BNC` if given.
+    def read(self, split: str, indices: torch.Tensor) -> torch.Tensor:
+        """(B, N, C) tokens of the images at `indices` (B,), which must ascend: as they are stored, of int8 in fp32."""
+        return self.read_stored(split, indices, self.empty(len(indices))).raw()
+
+    def read_stored(self, split: str, indices: torch.Tensor, out: Stored) -> Stored:
+        """What is stored of the images at `indices` (B,), which must ascend, read into `out`, which is returned.
         Gathered by rows of the grid, which threads share more evenly than whole images."""
-        if out_BNC is None:
-            out_BNC = torch.empty(len(indices), self.grid_size**2, self.width, dtype=torch.float16)
-        g, starts, out = self.grid_size, self._starts[split], self._rows(out_BNC)
+        g, starts, rows_out = self.grid_size, self._starts[split], self._rows(out)
         ends = (g * torch.searchsorted(indices, starts)).tolist()  # of each shard's rows in the batch
         of_shard_I = indices - starts[torch.searchsorted(starts, indices, right=True) - 1]
         rows = (g * of_shard_I[:, None] + torch.arange(g)).flatten()
         for shard, (first, end) in enumerate(itertools.pairwise(ends)):
             if first < end:
-                torch.index_select(self._rows_of[split][shard], 0, rows[first:end], out=out[first:end])
-        return out_BNC
+                torch.index_select(self._rows_of[split][shard], 0, rows[first:end], out=rows_out[first:end])
+                if out.scales_I2C is not None and (scales := self._stored[split][shard].scales_I2C) is not None:
+                    images = slice(first // g, end // g)
+                    torch.index_select(scales, 0, of_shard_I[images], out=out.scales_I2C[images])
+        return out
 
-    def _rows(self, x_INC: torch.Tensor) -> torch.Tensor:
+    def _rows(self, of_images: Stored) -> torch.Tensor:
         """(I·g, g·C): the rows of all grids, one after the other."""
-        return x_INC.view(-1, self.grid_size * self.width)
+        return of_images.values_INC.view(-1, self.grid_size * self.width)

@@ -13,6 +13,7 @@ from toconv.paths import CHECKOUT
 from toconv.settings import Settings
 from toconv.tokens.manifest import SPLITS
 from toconv.tokens.store import TokenStore
+from toconv.tokens.stored import DTYPES
 from toconv.training.identity import deciding
 
 GIT_SECONDS = 10.0
@@ -31,6 +32,7 @@ class Provenance:
     encoder: str
     shape: tuple[int, int]  # (N, C) of an image
     images: Mapping[str, int]  # by split, crops counted singly
+    dtype: str = "float16"  # of the stored tokens, as numpy names it
 
     @property
     def fingerprint(self) -> str:
@@ -41,7 +43,8 @@ def provenance(sweep: str, root: Path, store: Path) -> Provenance:
     """Of the sweep in `root` on the token store in `store`."""
     found, source = TokenStore(store), Path(sys.argv[0]).name
     shape, images = (found.grid_size**2, found.width), {split: found.count(split) for split in SPLITS}
-    return Provenance(sweep, root, source, user(), git_commit(), store, found.encoder_name, shape, images)
+    dtype = str(DTYPES[found.dtype]).removeprefix("torch.")
+    return Provenance(sweep, root, source, user(), git_commit(), store, found.encoder_name, shape, images, dtype)
 
 
 def git_commit() -> str | None:

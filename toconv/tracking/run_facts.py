@@ -110,7 +110,7 @@ def own(record: TrialRecord) -> list[Point]:
 def datasets(provenance: Provenance) -> list[dict[str, str]]:
     """The token store's splits: name, digest, source, schema, profile and context of each."""
     n, c = provenance.shape
-    features = [{"type": "tensor", "tensor-spec": {"dtype": "float16", "shape": [-1, n, c]}}]
+    features = [{"type": "tensor", "tensor-spec": {"dtype": provenance.dtype, "shape": [-1, n, c]}}]
     about = {"tokens_of_an_image": n, "width": c, "encoder": provenance.encoder}
     return [
         {

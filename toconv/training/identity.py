@@ -28,7 +28,7 @@ TRAINING_CODE = (  # below the package
         "last_layer",
         "saliency",
     ),
-    *within("tokens", "smaller_store"),
+    *within("tokens", "smaller_store", "stored"),
     *within("training", "agreement", "captured", "critic_samples", "gradients", "loop", "losses", "micro_batches"),
     *within("training", "optimizers", "partial_epoch"),
 )

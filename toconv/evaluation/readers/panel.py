@@ -93,7 +93,8 @@ class Readers:
 
     def _bound(self, name: str, split: str) -> Sums:
         if split not in self._bounds:
-            version = (*READ_BY, "grid.py", *within("tokens", "batches", "encoder_models", "encoders", "saliency"))
+            of_tokens = within("tokens", "batches", "encoder_models", "encoders", "saliency", "stored")
+            version = (*READ_BY, "grid.py", *of_tokens)
             self._bounds[split] = derived(
                 self._store, f"reader-bounds-{split}", version, lambda: self._make_bounds(split)
             )

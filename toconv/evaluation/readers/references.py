@@ -22,7 +22,7 @@ from toconv.tokens.store import TokenStore
 
 COMPUTED_BY = (
     *within("evaluation/readers", "clusters", "references"),
-    *within("tokens", "batches", "encoder_models", "encoders"),
+    *within("tokens", "batches", "encoder_models", "encoders", "stored"),
 )
 MOST_IMAGES, MOST_BYTES = 2048, 2**31  # of a split, evenly spaced: so many images, and so many bytes of fp16 tokens
 COORDINATES = 64  # principal ones of the last layer that are read: 93 % of its variance on the default pictures

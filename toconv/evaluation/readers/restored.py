@@ -18,7 +18,7 @@ from toconv.tokens.store import TokenStore
 
 COMPUTED_BY = (
     *within("evaluation/readers", "references", "restored"),
-    *within("tokens", "batches", "encoder_models", "encoders", "saliency"),
+    *within("tokens", "batches", "encoder_models", "encoders", "saliency", "stored"),
 )
 MOST_MAPS = 4  # images of a split, the first crop of evenly spaced pictures: a map costs as much as a whole encoding
 

@@ -1,0 +1,128 @@
+"""Tokens in an object store, of a server of S3's that runs here."""
+
+import pytest
+import torch
+
+from tests.object_stores import S3
+from toconv import config
+from toconv.errors import MachineryError, StoreError
+from toconv.object_store import ObjectStore
+from toconv.tokens import encode_shards
+from toconv.tokens.encoding import prepare_store
+from toconv.tokens.manifest import MANIFEST, SPLITS
+from toconv.tokens.remote import have_here
+from toconv.tokens.store import TokenStore
+
+
+@pytest.fixture
+def here(tiny, tmp_path, small_shards, s3: S3):
+    """The settings of a machine by its name; each has a disk of its own."""
+    return lambda machine, **more: config.compose(
+        {**tiny, "data.tokens_dir": str(tmp_path / machine), "store.url": s3.url, "data.seed": 0, **more}
+    )
+
+
+@pytest.fixture
+def nothing_encoded(monkeypatch):
+    """From now on."""
+
+    def forbid():
+        monkeypatch.setattr(encode_shards, "load_encoder", lambda *asked: pytest.fail("encodes"))
+
+    return forbid
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if ".lock" not in path.suffixes and path.suffix}
+
+
+@pytest.mark.parametrize("dtype", ["int8", pytest.param("fp16", marks=pytest.mark.slow)])
+def test_a_second_machine_with_an_empty_disk_encodes_nothing(here, nothing_encoded, dtype):
+    first = prepare_store(here("first", **{"store.dtype": dtype}))
+    nothing_encoded()
+    second = prepare_store(here("second", **{"store.dtype": dtype}))
+    assert first.name == second.name and first != second
+    ours, theirs = files(first), files(second)
+    assert {name for name in ours if name != "known-files.json"} == {n for n in theirs if n != "known-files.json"}
+    assert all(ours[name] == theirs[name] for name in ours if name != "known-files.json")
+
+
+@pytest.mark.slow
+def test_what_an_interrupted_encoding_had_written_is_fetched_and_the_rest_encoded(here, monkeypatch):
+    write, written = encode_shards.write_shard, []
+
+    def interrupted(folder, shard, *of_shard):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(shard.name)
+        return write(folder, shard, *of_shard)
+
+    monkeypatch.setattr(encode_shards, "write_shard", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_store(here("first"))
+    elsewhere = []
+    monkeypatch.setattr(
+        encode_shards,
+        "write_shard",
+        lambda folder, shard, *of: elsewhere.append(shard.name) or write(folder, shard, *of),
+    )
+    prepare_store(here("second"))
+    assert len(written) == 2 and elsewhere and not {*written} & {*elsewhere}
+
+
+def test_what_is_there_is_not_put_again(here, s3):
+    prepare_store(here("first"))
+    before = s3.modified()
+    prepare_store(here("first"))
+    prepare_store(here("second"))
+    assert s3.modified() == before and any(key.endswith(MANIFEST) for key in before)
+
+
+@pytest.mark.slow
+def test_a_node_that_has_no_tokens_fetches_the_store_whole(here, tmp_path):
+    first = prepare_store(here("first"))
+    folder = tmp_path / "node" / first.name
+    remote = ObjectStore.asked(here("first").store)
+    have_here(remote, folder)
+    whole, fetched = TokenStore(first), TokenStore(folder)
+    for split in SPLITS:
+        every = torch.arange(whole.count(split))
+        assert torch.equal(fetched.read(split, every), whole.read(split, every))
+    with pytest.raises(MachineryError, match="nothing: is not there, nor are its tokens whole at s3://"):
+        have_here(remote, tmp_path / "nothing")
+
+
+def test_an_object_that_is_not_what_was_written_is_not_taken(here, s3, tmp_path):
+    first = prepare_store(here("first"))
+    victim = next(
+        key for key in s3.modified() if key.rpartition("/")[2].isalnum() and len(key.rpartition("/")[2]) == 64
+    )
+    s3.put(victim, b"something else")
+    with pytest.raises(StoreError, match="are not what was written"):
+        have_here(ObjectStore.asked(here("first").store), tmp_path / "node" / first.name)
+    second = prepare_store(here("second"))
+    assert TokenStore(second).count("train") == TokenStore(first).count("train"), "that shard is encoded again"
+
+
+@pytest.mark.slow
+def test_a_store_that_goes_while_it_is_written_costs_nothing_of_what_is_on_the_disk(here, s3, monkeypatch):
+    monkeypatch.setattr("toconv.object_store.WAITS", (0.01,))
+    write = encode_shards.write_shard
+
+    def last_one(folder, shard, *of_shard):
+        entry = write(folder, shard, *of_shard)
+        s3.remove_bucket()
+        return entry
+
+    monkeypatch.setattr(encode_shards, "write_shard", last_one)
+    with pytest.raises(MachineryError, match="not (put|looked up) .*what is on this machine's disk stays"):
+        prepare_store(here("first"))
+    kept = [*(here("first").data.tokens_dir).glob("*/*.entry")]
+    assert kept
+    with pytest.raises(MachineryError, match="store.url=s3://.*"):
+        prepare_store(here("first"))
+    s3.make_bucket()
+    monkeypatch.setattr(encode_shards, "write_shard", write)
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    prepare_store(here("first"))
+    assert {path: path.stat().st_mtime_ns for path in kept} == before

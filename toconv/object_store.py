@@ -1,0 +1,106 @@
+"""A folder of an object store (S3, Google's, a file system's), by pyarrow.fs: what is put there is there whole."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from toconv.errors import MachineryError, RequestError, told
+from toconv.redaction import redact
+from toconv.settings import StoreSettings
+
+WAITS = (1.0, 4.0, 15.0)  # seconds, between tries
+Result = TypeVar("Result")
+
+
+class ObjectStore:
+    """Keys are paths below store.url. Logins come from where the libraries look for them: the environment, their own
+    files, the machine's role."""
+
+    def __init__(self, url: str) -> None:
+        from pyarrow.fs import FileSystem, LocalFileSystem  # start-up: where store.url names one
+
+        self.url = url
+        try:
+            self._files, root = FileSystem.from_uri(url)
+        except (ValueError, NotImplementedError) as error:
+            raise RequestError(f"store.url={url}: cannot be used ({redact(told(error))})") from error
+        except OSError as error:  # S3 is asked for the bucket's region
+            raise MachineryError(f"store.url={url}: {redact(told(error))}") from error
+        self._root, self._is_disk = root.rstrip("/"), isinstance(self._files, LocalFileSystem)
+
+    @classmethod
+    def asked(cls, settings: StoreSettings) -> ObjectStore | None:
+        return cls(settings.url) if settings.url else None
+
+    def check(self) -> None:
+        """Raises MachineryError where a small object cannot be written, read and removed there."""
+        name = f".{secrets.token_hex(8)}.probe"
+        try:
+            self._write(name, b"toconv")
+            if self._read(name) != b"toconv":
+                raise OSError("what was written is not what is read")
+            self._files.delete_file(self._at(name))
+        except OSError as error:
+            raise MachineryError(f"store.url={self.url}: {redact(told(error))}") from error
+
+    def put(self, key: str, content: bytes) -> None:
+        """Raises MachineryError where it cannot be put, after some tries."""
+        self._tried(f"{key}: not put", lambda: self._write(key, content))
+
+    def put_file(self, key: str, path: Path) -> None:
+        """A file whose key is of its bytes: one that is there already is not put again."""
+        if not self.holds(key):
+            self.put(key, path.read_bytes())
+
+    def get(self, key: str) -> bytes | None:
+        """None where there is none. Raises MachineryError where the store does not answer, after some tries."""
+        return self._tried(f"{key}: not fetched", lambda: self._read(key))
+
+    def holds(self, key: str) -> bool:
+        return self._tried(f"{key}: not looked up", lambda: self._files.get_file_info(self._at(key)).is_file)
+
+    def names(self, folder: str) -> set[str]:
+        """Of what lies directly in a folder."""
+        from pyarrow.fs import FileSelector  # start-up: as above
+
+        selector = FileSelector(self._at(folder), allow_not_found=True)
+        found = self._tried(f"{folder}: not listed", lambda: self._files.get_file_info(selector))
+        return {info.base_name for info in found}
+
+    def _at(self, key: str) -> str:
+        return f"{self._root}/{key}"
+
+    def _read(self, key: str) -> bytes | None:
+        try:
+            with self._files.open_input_stream(self._at(key)) as stream:
+                content: bytes = stream.read()
+            return content
+        except FileNotFoundError:
+            return None
+
+    def _write(self, key: str, content: bytes) -> None:
+        """An object appears once it is whole; a file of a disk by rename."""
+        target = self._at(key)
+        beside = f"{target}.{secrets.token_hex(4)}.tmp" if self._is_disk else target
+        if self._is_disk:
+            self._files.create_dir(target.rpartition("/")[0], recursive=True)
+        with self._files.open_output_stream(beside) as stream:
+            stream.write(content)
+        if self._is_disk:
+            self._files.move(beside, target)
+
+    def _tried(self, failed: str, call: Callable[[], Result]) -> Result:
+        for wait in (*WAITS, None):
+            try:
+                return call()
+            except OSError as error:
+                if wait is None:
+                    raise MachineryError(
+                        f"{self.url}: {failed} ({redact(told(error))}); what is on this machine's disk stays"
+                    ) from error
+                time.sleep(wait)
+        raise AssertionError("the last try returns or raises")

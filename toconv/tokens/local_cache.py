@@ -1,0 +1,127 @@
+"""Shards of a shared token store on a machine's own disk: of bounded size, the least recently used go, safe between
+processes.
+
+A split is copied whole, and goes whole. What a process reads it holds a lease of, a lock that ends with the process."""
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
+
+from toconv.errors import StoreError, disk
+from toconv.known_files import keep_known, known_sha256, note, read_known
+from toconv.paths import free_bytes, write_atomic
+from toconv.progress import phase, say
+from toconv.settings import StoreSettings
+from toconv.tokens.archive import cache_folder
+
+KNOWN = "known-files.json"  # of the copies of a split
+USED = ".used"  # its time is that of the last use
+LEASE = ".lease"
+GIGABYTE = 1e9
+
+
+class Copies(NamedTuple):
+    folder: Path
+    lease: FileLock  # they stay while this is held
+
+
+class LocalCache:
+    def __init__(self, folder: Path, most_bytes: float) -> None:
+        self.folder, self._most = folder, most_bytes
+
+    @classmethod
+    def asked(cls, settings: StoreSettings) -> "LocalCache | None":
+        """Below the folder of all that toconv fetches."""
+        most = settings.local_cache_gb
+        return cls(cache_folder() / "token-copies", most * GIGABYTE) if most else None
+
+    def copies(self, files: Mapping[Path, str]) -> Copies | None:
+        """Of files that are read together, {file: sha256}; those that are not there yet are copied, by one process of
+        this machine at a time. None where there is no room, which is said. Raises StoreError where a file is not what
+        was written, MachineryError where the cache cannot be written."""
+        told = "".join(f"{path.name} {digest}\n" for path, digest in files.items())
+        unit = self.folder / hashlib.sha256(told.encode()).hexdigest()[:16]
+        with disk(f"{unit}: tokens not copied"), phase(f"copying tokens to {self.folder}, one process at a time"):
+            unit.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / ".lock"):
+                return self._filled(unit, files)
+
+    def _filled(self, unit: Path, files: Mapping[Path, str]) -> Copies | None:
+        unit.mkdir(exist_ok=True)  # it may have gone meanwhile
+        for left_over in (*_free_leases(unit), *unit.glob(".*.tmp")):
+            left_over.unlink()
+        lease = FileLock(unit / f"{os.getpid()}-{secrets.token_hex(4)}{LEASE}", thread_local=False)
+        lease.acquire(timeout=0)
+        read_known(unit / KNOWN)
+        lacking = [path for path, digest in files.items() if not _is_whole(unit / path.name, path, digest)]
+        if why := self._no_room(unit, files, lacking):
+            say(f"{next(iter(files)).parent}: read where it lies: {why}")
+            lease.release()
+            if not any(path.suffix != LEASE for path in unit.iterdir()):
+                shutil.rmtree(unit, ignore_errors=True)
+            return None
+        for path in lacking:
+            _copy(path, unit / path.name, files[path])
+        keep_known(unit / KNOWN, [unit / path.name for path in files])
+        (unit / USED).touch()
+        return Copies(unit, lease)
+
+    def _no_room(self, unit: Path, files: Mapping[Path, str], lacking: list[Path]) -> str | None:
+        """Makes room, and says why there is none."""
+        needed, bound = sum(_size(path) for path in files), f"store.local_cache_gb={self._most / GIGABYTE:g}"
+        if needed > self._most:
+            return f"this split takes {needed / GIGABYTE:.3g} GB, {bound}"
+        others = sorted((path for path in self.folder.iterdir() if path.is_dir() and path != unit), key=_last_use)
+        held = {path: sum(map(_size, path.iterdir())) for path in others}
+        for path in others:
+            if sum(held.values()) + needed > self._most and not _is_in_use(path):
+                shutil.rmtree(path)
+                del held[path]
+        if sum(held.values()) + needed > self._most:
+            return (
+                f"it takes {needed / GIGABYTE:.3g} GB, and others in use {sum(held.values()) / GIGABYTE:.3g}; {bound}"
+            )
+        new, free = sum(map(_size, lacking)), free_bytes(unit)
+        return f"{new / GIGABYTE:.3g} GB to copy, {free / GIGABYTE:.3g} GB are free in {unit}" if new > free else None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _last_use(unit: Path) -> float:
+    used = unit / USED
+    return used.stat().st_mtime if used.exists() else 0.0
+
+
+def _is_in_use(unit: Path) -> bool:
+    return len([*unit.glob(f"*{LEASE}")]) > len(_free_leases(unit))
+
+
+def _free_leases(unit: Path) -> list[Path]:
+    """Of processes that are gone."""
+    found = []
+    for path in unit.glob(f"*{LEASE}"):
+        with suppress(Timeout), FileLock(path, timeout=0):
+            found.append(path)
+    return found
+
+
+def _is_whole(copy: Path, source: Path, digest: str) -> bool:
+    """By `known_files`: its bytes are read where its size, time or inode changed."""
+    return copy.is_file() and _size(copy) == _size(source) and known_sha256(copy) == digest
+
+
+def _copy(source: Path, target: Path, digest: str) -> None:
+    content = source.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise StoreError(f"{source}: not what was written; run the same command again to encode it anew")
+    write_atomic(target, content)
+    note(target, digest)

@@ -1,0 +1,118 @@
+"""Token stores in an object store: each shard is put there once it is whole, and fetched by a machine that has it not.
+
+A file's key is its sha256, so that an entry names exactly the bytes that it was written for, whoever else writes that
+shard. Entries come after their files, the manifest comes last."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from pydantic import ValidationError
+
+from toconv.errors import MachineryError, StoreError, disk, told
+from toconv.known_files import note
+from toconv.object_store import ObjectStore
+from toconv.paths import write_atomic
+from toconv.progress import bar, say
+from toconv.tokens.manifest import MANIFEST, Manifest, is_complete
+from toconv.tokens.shards import ENTRY, Shard, entry_in, shard_files
+
+AT_ONCE = 8  # shards that travel at a time
+
+
+def key_of(folder: Path, name: str) -> str:
+    return f"tokens/{folder.name}/{name}"
+
+
+def send_shard(remote: ObjectStore, folder: Path, name: str) -> None:
+    """Its files, then its entry. Raises MachineryError where they cannot be put."""
+    written = (folder / f"{name}{ENTRY}").read_bytes()
+    for file, digest in (entry_in(written) or {"sha256": {}})["sha256"].items():
+        remote.put_file(key_of(folder, digest), folder / file)
+    remote.put(key_of(folder, f"{name}{ENTRY}"), written)
+
+
+def send_store(remote: ObjectStore, folder: Path, manifest: Mapping[str, Any]) -> None:
+    """What is not there yet, then the manifest."""
+    there = remote.names(key_of(folder, ""))
+    missing = {path: d for path, d in shard_files(folder, manifest).items() if d not in there}
+    if missing or MANIFEST not in there:
+        say(f"sending {len(missing)} files of tokens to {remote.url}")
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(lambda item: remote.put_file(key_of(folder, item[1]), item[0]), missing.items()))
+        for path in folder.glob(f"*{ENTRY}"):
+            if path.name not in there:
+                remote.put(key_of(folder, path.name), path.read_bytes())
+        remote.put(key_of(folder, MANIFEST), (folder / MANIFEST).read_bytes())
+
+
+def fetch_shards(remote: ObjectStore, folder: Path, missing: Iterable[Shard]) -> list[str]:
+    """Names of those that are there, which now are in `folder` too; one whose bytes are not what its entry says is
+    none."""
+    there = remote.names(key_of(folder, ""))
+    wanted = [shard.name for shard in missing if f"{shard.name}{ENTRY}" in there]
+    if not wanted:
+        return []
+    with bar("shards") as progress, ThreadPoolExecutor(AT_ONCE) as pool:
+        task, found = progress.add_task(f"fetching tokens from {remote.url}", total=len(wanted)), []
+        fetched = pool.map(lambda name: _fetch_shard(remote, folder, name), wanted)
+        for name, is_whole in zip(wanted, fetched, strict=True):
+            found += [name] if is_whole else []
+            progress.advance(task)
+    return found
+
+
+def _fetch_shard(remote: ObjectStore, folder: Path, name: str) -> bool:
+    written = remote.get(key_of(folder, f"{name}{ENTRY}")) or b""
+    entry = entry_in(written)
+    if entry is None or not _fetch_files(remote, folder, entry["sha256"]):
+        return False
+    with disk(f"{folder}: shard {name} not written"):
+        write_atomic(folder / f"{name}{ENTRY}", written)
+    return True
+
+
+def _fetch_files(remote: ObjectStore, folder: Path, files: Mapping[str, str]) -> bool:
+    """Whether all of them are there, whole."""
+    for file, digest in files.items():
+        content = remote.get(key_of(folder, digest))
+        if content is None or hashlib.sha256(content).hexdigest() != digest:
+            return False
+        with disk(f"{folder / file}: not written"):
+            write_atomic(folder / file, content)
+            note(folder / file, digest)
+    return True
+
+
+def have_here(remote: ObjectStore, folder: Path) -> None:
+    """Fetch a whole store that another machine has put there, where this machine does not see it: once a machine, its
+    manifest last. Raises MachineryError where it is not whole there either."""
+    if is_complete(folder):
+        return
+    with disk(f"{folder}: cannot be written"):
+        folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        if is_complete(folder):
+            return
+        _fetch_whole(remote, folder)
+
+
+def _fetch_whole(remote: ObjectStore, folder: Path) -> None:
+    written = remote.get(key_of(folder, MANIFEST))
+    if written is None:
+        raise MachineryError(f"{folder}: is not there, nor are its tokens whole at {remote.url}")
+    try:
+        files = [entry.sha256 for entry in Manifest.model_validate_json(written).shards.values()]
+    except ValidationError as error:
+        raise StoreError(f"{remote.url}: {key_of(folder, MANIFEST)} is damaged ({told(error)})") from error
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        whole = all(pool.map(lambda of_shard: _fetch_files(remote, folder, of_shard), files))
+    if not whole:
+        raise StoreError(
+            f"{remote.url}: tokens of {folder.name} are not what was written; run the command that made them again"
+        )
+    with disk(f"{folder}: cannot be written"):
+        write_atomic(folder / MANIFEST, written)
