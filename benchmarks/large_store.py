@@ -83,6 +83,7 @@ def asked_of(folder: Path) -> Settings:
             "data": "imagenet",
             "data.imagenet_root": str(folder / "pictures"),
             "data.tokens_dir": str(folder / "tokens"),
+            **{f"data.{split}_pictures": None for split in ("train", "val", "test")},
             "encoder.dtype": "fp32",
         }
     )

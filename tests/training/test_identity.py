@@ -30,6 +30,7 @@ WHERE_NONE = {
     "data.imagenet_root": Path("imagenet"),
     "model.compressor.grid_sizes": (4, 6),
     "loss.log_ratio": -1.5,
+    "encoder.revision": "0" * 40,
     "hardware.threads": 3,
     "store.local_cache_gb": 2.5,
     "store.url": "file:///elsewhere",

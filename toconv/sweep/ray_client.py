@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from toconv.errors import ExitCode, MachineryError, RequestError, first_line
 from toconv.paths import PACKAGE, packed
@@ -70,7 +71,8 @@ def run_there(address: str, words: Sequence[str]) -> ExitCode:
     folder = os.getcwd()
     try:
         with packed() as package:
-            ray.init(address, runtime_env={"py_modules": [str(package)]}, logging_level="ERROR", log_to_driver=False)
+            quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+            ray.init(address, runtime_env={"py_modules": [str(package)]}, **quiet)
     except Exception as error:  # the client's and gRPC's many kinds
         raise MachineryError(f"no Ray cluster answers ({first_line(error)}); {how_to_leave(address)}") from error
     try:
@@ -86,12 +88,13 @@ def run_there(address: str, words: Sequence[str]) -> ExitCode:
         ray.shutdown()
 
 
-def _told(driver: ray.actor.ActorHandle) -> int:
-    """Prints what the driver does; its exit code."""
+def _told(driver: Any) -> int:
+    """Prints what the actor's command does; its exit code."""
     interrupted = False
     while True:
         try:
-            said, code = ray.get(driver.more.remote())
+            found: tuple[bytes, int | None] = ray.get(driver.more.remote())
+            said, code = found
             sys.stdout.write(said.decode(errors="replace"))
             sys.stdout.flush()
             if code is not None:
