@@ -22,6 +22,7 @@ EXTRAS = {
     "sweep": "requirements.txt",
     "llava": "requirements/llava.txt",
     "onnx": "requirements/onnx.txt",
+    "postgresql": "requirements/postgresql.txt",
     "wandb": "requirements/wandb.txt",
 }
 LOAD = """
