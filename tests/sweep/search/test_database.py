@@ -12,6 +12,7 @@ from tests.sweep.grown import LAMBDA, Grown
 from toconv.errors import MachineryError, RequestError
 from toconv.sweep.file import load_sweep
 from toconv.sweep.search import database
+from toconv.sweep.search.earlier import learn
 from toconv.sweep.search.glance import glance, is_ledger, is_there
 from toconv.sweep.search.ledger import Ledger
 from toconv.sweep.search.ledger_place import Database, fresh
@@ -236,3 +237,5 @@ def test_a_changed_file_writes_it_anew_and_nothing_of_the_old_one_stays(tiny, ad
             sweep.start(search=narrow, **{**at, "trials": 3, "storage": elsewhere})
     sweep.start(search=narrow, **{**at, "trials": 3, "storage": {"study": f"{address}?application_name=mine"}})
     assert len(sweep.trials()) == 6
+    other = load_sweep(write_sweep(tmp_path, tiny, name="other", search=narrow, learn_from=["tiny"]), [])
+    assert learn(other, tmp_path / "outputs").told[0].startswith("learn_from=tiny: 2 of 6 trials lie in this space")

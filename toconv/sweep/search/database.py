@@ -34,7 +34,10 @@ PAUSES = (0.1, 0.3, 1.0, 2.0)  # seconds between two attempts; the last one from
 TABLES = "toconv: tables of Optuna's"  # the lock of whoever makes them
 MARK = "toconv:driver"  # an attribute of a study, which tells its ledger's last driver
 # the server notices as soon that a driver's machine is gone, and lets go of the lock
-SESSION = ("set tcp_keepalives_idle = 10", "set tcp_keepalives_interval = 5", "set tcp_keepalives_count = 3")
+SESSION = (
+    *("set tcp_keepalives_idle = 10", "set tcp_keepalives_interval = 5", "set tcp_keepalives_count = 3"),
+    "set tcp_user_timeout = 30000",
+)
 OWN = "select study_id from studies where starts_with(study_name, {own})"
 READ_MARKS = f"select value_json from study_user_attributes where key = %s and study_id in ({OWN.format(own='%s')})"
 FORGET_MARKS = f"delete from study_user_attributes where key = :key and study_id in ({OWN.format(own=':own')})"
