@@ -19,7 +19,7 @@ from toconv.sweep.file import Sweep
 from toconv.sweep.growth import EPOCHS, Change, Growth, axes, changes
 from toconv.sweep.recorded import LAYOUT, Written, read_request, sweep_of, written_in
 from toconv.sweep.schema import SweepFile
-from toconv.sweep.search.glance import is_ledger
+from toconv.sweep.search.glance import is_there
 from toconv.sweep.search.ledger_place import Database, LedgerPlace, recorded_place
 from toconv.tokens.images import sources
 from toconv.training.identity import deciding, training_code
@@ -96,9 +96,10 @@ def _changed_for_good(content: Mapping[str, Any], earlier: Sweep, sweep: Sweep, 
 def _moved(written: Written, sweep: Sweep, paths: SweepPaths) -> Iterator[str]:
     """A ledger stays where it is; a database may get another address, where the ledger is found there."""
     was, now = written.request.storage.study, sweep.file.storage.study
+    if was == now:
+        return
     ledger = recorded_place(paths)
-    found = now and isinstance(ledger, Database) and is_ledger(Database(now, ledger.name), ledger.name)
-    if was != now and not found:
+    if not (now and isinstance(ledger, Database) and is_there(Database(now, ledger.name))):
         yield f"storage.study: was {redact(was or 'null')}, now {redact(now or 'null')}, which has not its ledger"
 
 
