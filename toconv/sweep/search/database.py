@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from threading import Event, Thread
+from threading import Event, RLock, Thread
 from typing import Any
 
 import optuna
@@ -59,7 +59,9 @@ class DatabaseStorage:
         self._connect = connecting(self._url)
         self._raw: Any = None  # the driver's own connection
         self._may_connect = True  # within an operation there is no second connection
+        self._given_up = False  # whether it was waited for as long as it is: how a command ends waits no more
         self._engine: Engine | None = None
+        self._turn = RLock()  # of threads: there is one connection, and one operation knows whether it was lost
         self.optuna = self.tried("opened", lambda _: self._opened())
         self._engine, self._may_connect = self.optuna.engine, False
 
@@ -149,18 +151,19 @@ class DatabaseStorage:
 
     def tried(self, what: str, do: Callable[[bool], T]) -> T:
         """Raises MachineryError after AWAY_SECONDS without an answer."""
-        began, attempts = time.monotonic(), 0
-        with ledger_errors(what, self._place):
+        with self._turn, ledger_errors(what, self._place):
+            began, attempts = time.monotonic(), 0
             while True:
                 try:
                     with self._watched(began, attempts):
-                        if attempts:
+                        if attempts or self._given_up:
                             self._find_connection()
                         found = do(attempts > 0)
                 except Exception as error:
                     self._wait(error, what, began, attempts)
                     attempts += 1
                     continue
+                self._given_up = False
                 if attempts:
                     console.print(f"the ledger answers again, after {duration(time.monotonic() - began)}")
                 return found
@@ -170,7 +173,8 @@ class DatabaseStorage:
         cause = None if isinstance(error, ToconvError) else lost(error)
         if cause is None:
             raise error
-        if time.monotonic() - began >= self._patience:
+        if self._given_up or time.monotonic() - began >= self._patience:
+            self._given_up = True
             waited = f", also after {duration(self._patience)}" if self._patience else ""
             raise MachineryError(f"the ledger ({self._place}) cannot be {what}{waited}: {reason_of(cause)}") from error
         if not attempts:
