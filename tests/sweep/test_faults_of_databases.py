@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests import postgresql
-from tests.running import run, start_alone, toconv_command
+from tests.running import run, started_anew, toconv_command
 from tests.sweep.faults import Disturbed, ended, kill_often
 
 pytestmark = pytest.mark.slow
@@ -99,7 +99,7 @@ def test_a_database_that_is_gone_for_good_ends_the_sweep_and_the_same_command_go
     long_settings, tmp_path, server, reference
 ):
     sweep = Disturbed(tmp_path, long_settings, storage={"study": server.create("gone")})
-    process = sweep.start(start_alone)
+    process = sweep.start(started_anew)
     sweep.trial_after(process, 3)
     server.stop()
     try:
