@@ -20,6 +20,7 @@ from tests import ray_cluster
 from tests.forked import Forked
 from tests.repository import REPOSITORY
 from toconv.paths import SweepPaths
+from toconv.sweep.search.ledger_place import Database, recorded_place
 
 SIZES, TRIALS = [2, 3], 2
 SERVER_SECONDS = 90  # that a server may take to answer on a busy machine
@@ -108,9 +109,10 @@ def mlflow_runs(uri, name="tiny"):
 
 
 def optuna_trials(folder, name="tiny"):
-    storage = f"sqlite:///{folder}/outputs/{name}/study.db"
-    studies = optuna.get_all_study_summaries(storage)
-    return [t for s in studies for t in optuna.load_study(study_name=s.study_name, storage=storage).trials]
+    place = recorded_place(SweepPaths(folder / "outputs" / name))
+    storage, within = (place.address, f"{place.name}/") if isinstance(place, Database) else (f"sqlite:///{place}", "")
+    names = [found for found in optuna.get_all_study_names(storage) if found.startswith(within)]
+    return [t for found in names for t in optuna.load_study(study_name=found, storage=storage).trials]
 
 
 def epochs_of(trial_folder):

@@ -265,7 +265,7 @@ def test_two_circles_are_two(plant):
         ("import importlib\nimportlib.import_module('optuna.trial')", "optuna.trial; optuna is for sweep.search"),
         ("from ray import tune", "ray.tune; ray.tune is for sweep.tune"),
         ("import ray.tune.search", "ray.tune.search; ray.tune is for sweep.tune"),
-        ("import ray", "ray; ray is for sweep.cluster"),
+        ("import ray", "ray; ray is for sweep.cluster, sweep.ray_client"),
         ("import sklearn.decomposition", "sklearn.decomposition; sklearn is for nobody"),
     ],
 )

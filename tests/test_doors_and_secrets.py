@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests import postgresql
 from tests.conftest import quick
 from tests.running import command, serving, write_sweep
 
@@ -27,6 +29,7 @@ PLANTED = {
     "WANDB_API_KEY": "0" * 28 + "beefcafebeef",
     "HF_TOKEN": "hf_plantedOfTheHub",
     "AWS_SECRET_ACCESS_KEY": "plantedOfStorage",
+    "PGPASSWORD": postgresql.PASSWORD,
 }
 OF_ADDRESS, OF_COMMENT = "plantedOfAddress", "plantedOfComment"
 SECRETS = [secret.encode() for secret in (*PLANTED.values(), OF_ADDRESS, OF_COMMENT)]
@@ -53,6 +56,7 @@ class Seen:
     modes: dict[str, int] = field(default_factory=dict)
     leaked: set[str] = field(default_factory=set)  # files of Ray's session with a secret
     refused: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, str] = field(default_factory=dict)  # of PostgreSQL, where that is installed
 
     def look(self, driver):
         for process in [driver, *driver.children(recursive=True)]:
@@ -86,15 +90,41 @@ def seen(tiny_encoder, photographs, tmp_path_factory):
     folder, short = tmp_path_factory.mktemp("doors"), Path(tempfile.mkdtemp(prefix="d", dir="/tmp"))
     settings = quick(tiny_encoder, photographs, folder) | {"experiment.use_wandb": True}
     del settings["experiment.tracking_uri"]
-    one = {"grid": {"model.compressor.output_grid_size": [3]}, "trials": 1, "baselines": False}
-    file = write_sweep(folder, settings, **one)
-    file.write_text(f"# As http://me:{OF_COMMENT}@host/ has it\n{file.read_text()}")
-    places = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/artifacts"]
-    try:
-        with serving(folder, "/health", sys.executable, "-m", "mlflow", "server", "--workers", "1", *places) as server:
-            yield _watched(folder, short, file, server.replace("://", f"://me:{OF_ADDRESS}@"))
-    finally:
-        shutil.rmtree(short, ignore_errors=True)
+    with ExitStack() as opened:
+        opened.callback(shutil.rmtree, short, ignore_errors=True)
+        databases = opened.enter_context(_databases())
+        one = {"grid": {"model.compressor.output_grid_size": [3]}, "trials": 1, "baselines": False}
+        file = write_sweep(folder, settings, **one, storage={"study": databases and databases.create("studies")})
+        file.write_text(f"# As http://me:{OF_COMMENT}@host/ has it\n{file.read_text()}")
+        store = databases.create("records") if databases else f"sqlite:///{folder}/mlflow.db"
+        places = ["--backend-store-uri", store, "--artifacts-destination", f"{folder}/artifacts"]
+        serves = serving(folder, "/health", sys.executable, "-m", "mlflow", "server", "--workers", "1", *places)
+        server = opened.enter_context(serves)
+        found = _watched(folder, short, file, server.replace("://", f"://me:{OF_ADDRESS}@"))
+        found.tables = _tables(databases, store) if databases else {}
+        yield found
+
+
+@contextmanager
+def _databases():
+    """A PostgreSQL server with its password in the environment; None where there is none to start."""
+    if postgresql.programs() is None:
+        yield None
+        return
+    with postgresql.server() as found, pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PGPASSWORD", postgresql.PASSWORD)
+        yield found
+
+
+def _tables(databases, store):
+    """What MLflow and Optuna keep of the sweep: {table: its rows, as text}."""
+    import psycopg
+
+    found = {}
+    for address, names in ((store, ("runs", "params", "tags")), (databases.address("studies"), ("studies", "trials"))):
+        with psycopg.connect(address) as connection:
+            found |= {name: str(connection.execute(f"select * from {name}").fetchall()) for name in names}
+    return found
 
 
 def _watched(folder, short, file, address):
@@ -193,6 +223,15 @@ def test_no_secret_is_left_anywhere_nor_printed_nor_in_a_command_line(seen):
     for secret in SECRETS:
         assert secret.decode() not in seen.printed and not any(secret.decode() in line for line in seen.told)
     assert "As http://***@host/ has it" in (seen.folder / "outputs" / "tiny" / "sweep.yaml").read_text()
+
+
+def test_the_ledger_and_mlflows_records_lie_in_postgresql_without_a_secret(seen):
+    if not seen.tables:
+        pytest.skip("no PostgreSQL server on this machine (Debian: postgresql)")
+    assert "tiny-" in seen.tables["studies"] and "COMPLETE" in seen.tables["trials"]
+    assert "FINISHED" in seen.tables["runs"] and "loss.lambda_gp" in seen.tables["params"]
+    assert not any(secret.decode() in rows for secret in SECRETS for rows in seen.tables.values())
+    assert not (seen.folder / "outputs" / "tiny" / "study.db").exists()
 
 
 def test_every_process_of_the_sweep_listens_at_the_loopback_address_alone(seen):

@@ -20,8 +20,10 @@ from toconv.errors import SAMPLES_COMMAND
 
 EXTRAS = {
     "sweep": "requirements.txt",
+    "client": "requirements/client.txt",
     "llava": "requirements/llava.txt",
     "onnx": "requirements/onnx.txt",
+    "postgresql": "requirements/postgresql.txt",
     "wandb": "requirements/wandb.txt",
 }
 LOAD = """

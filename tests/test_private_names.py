@@ -52,6 +52,12 @@ def rays_node(name: str) -> None:
     assert isinstance(Node.gcs_address, property) and isinstance(Node.raylet_socket_name, property)
 
 
+def tunes_reuse(name: str) -> None:
+    from ray.tune.execution.tune_controller import TuneController
+
+    assert "_reuse_actors" in unwrap(TuneController._maybe_cache_trial_actor).__code__.co_names
+
+
 def optunas_hypervolume(name: str) -> None:
     import numpy as np
     from optuna._hypervolume import compute_hypervolume
@@ -169,6 +175,12 @@ TABLE = [
         "sweep/cluster.py",
         "each cluster of our own has a token of its own: Ray keeps the first that it read in a process",
         rays_token,
+    ),
+    PrivateName(
+        "ray.tune.execution.tune_controller.TuneController._reuse_actors",
+        "sweep/tune/scheduler.py",
+        "while a node is drained no worker is kept for the next trial; Tune's own switch is read once, at the start",
+        tunes_reuse,
     ),
     PrivateName(
         "optuna._hypervolume.compute_hypervolume",

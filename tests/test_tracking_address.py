@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
+from tests.running import write_sweep
 from toconv import config
 from toconv.errors import RequestError
 from toconv.settings import ExperimentSettings
+from toconv.sweep.file import load_sweep
 from toconv.tracking.tracker import check_access, how_to_look
 from toconv.tracking_address import KNOWN, address_mistake, database_file, store_in_use
 
@@ -53,6 +55,22 @@ def test_an_address_with_a_password_is_for_the_environment_alone(address, monkey
     assert "secret" not in str(caught.value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     assert store_in_use(None).address == address and "secret" not in how_to_look(experiment(None))
+
+
+def test_a_ledger_lies_in_postgresql_or_nowhere_else_and_its_address_has_no_password(tiny, tmp_path):
+    def asked(address):
+        return load_sweep(write_sweep(tmp_path, tiny), [f"storage.study={address}"]).file.storage.study
+
+    for address in ("postgresql://me@host/db", "postgresql+psycopg2://host/db", "postgresql:///?service=mine"):
+        assert asked(address) == address
+    assert asked("null") is None
+    for address in ("sqlite:////data/study.db", "postgres://host/db", "mysql://host/db", "study.db", "postgresql:db"):
+        with pytest.raises(RequestError, match="must be postgresql://USER@HOST/NAME, or null for study.db"):
+            asked(address)
+    for address in ("postgresql://me:hunter22@host/db", "postgresql://host/db?password=hunter22"):
+        with pytest.raises(RequestError, match="PGPASSWORD.*PGPASSFILE.*service file, of mode 0600") as refused:
+            asked(address)
+        assert "hunter22" not in str(refused.value)
 
 
 @pytest.mark.parametrize("address", BAD)

@@ -16,7 +16,7 @@ SECRET_NAMES = {  # of a parameter, words of its name put together
 }
 ENDS_OF_NAMES = ("password", "passwd", "passphrase", "token", "secret", "key", "signature", "credential", "credentials")
 FILES = {"sslkey", "sslcert", "sslrootcert", "passfile"}  # parameters of databases that name a file
-VARIABLES = (  # of the environment: what MLflow, W&B, Ray, the Hub and stores of files are shown
+VARIABLES = (  # of the environment: what MLflow, W&B, Ray, the Hub, stores of files and PostgreSQL are shown
     *("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "WANDB_API_KEY", "RAY_AUTH_TOKEN", "HF_TOKEN"),
     *(
         "HUGGING_FACE_HUB_TOKEN",
@@ -25,7 +25,7 @@ VARIABLES = (  # of the environment: what MLflow, W&B, Ray, the Hub and stores o
         "AWS_SECURITY_TOKEN",
         "AZURE_STORAGE_ACCESS_KEY",
     ),
-    *("AZURE_STORAGE_CONNECTION_STRING", "DATABRICKS_TOKEN"),
+    *("AZURE_STORAGE_CONNECTION_STRING", "DATABRICKS_TOKEN", "PGPASSWORD"),
 )
 ADDRESSES = (VARIABLE, "MLFLOW_REGISTRY_URI", "WANDB_BASE_URL")  # variables whose value may hold one
 SHORTEST = 6  # characters of a secret that is looked for by itself
@@ -79,6 +79,8 @@ def _instead(key: str) -> str:
             "give it as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, of the "
             f"environment, or in ~/.mlflow/credentials, of mode 0600; or the whole address as {VARIABLE}"
         )
+    if key.startswith("storage"):
+        return "give it as PGPASSWORD of the environment, or in ~/.pgpass (PGPASSFILE) or a service file, of mode 0600"
     return "give it by the environment, or in a file of mode 0600"
 
 

@@ -1,4 +1,4 @@
-"""Where MLflow's store is: what an address may be, and which one is in use. Knows no MLflow."""
+"""Where MLflow's store is, and which one is in use; what its address, and that of a ledger, may be. Knows no MLflow."""
 
 import os
 import sqlite3
@@ -59,6 +59,13 @@ def address_mistake(address: str) -> str | None:
 
 def _of_plugins() -> Iterator[str]:
     return (plugin.name for plugin in entry_points(group=PLUGINS))
+
+
+def database_address(address: str) -> str:
+    """As it is. Raises ValueError where it is none of PostgreSQL's, which a ledger can lie in."""
+    if urlsplit(address).scheme.partition("+")[0].lower() != "postgresql" or "://" not in address:
+        raise ValueError("must be postgresql://USER@HOST/NAME, or null for study.db in the sweep's folder")
+    return address
 
 
 def is_server(address: str) -> bool:

@@ -12,11 +12,10 @@ from tests.running import assert_as_undisturbed, run, start, start_alone, starte
 class Disturbed:
     """The reference's sweep in a folder of its own, which one fault after the other may meet."""
 
-    def __init__(self, folder, settings):
+    def __init__(self, folder, settings, **changes):
         self.folder, self.uri = folder, f"sqlite:///{folder / 'mlflow.db'}"
-        self.file = write_sweep(
-            folder, {**settings, "experiment.tracking_uri": self.uri}, sampler="random", resources={"cpu": 1}
-        )
+        settings = {**settings, "experiment.tracking_uri": self.uri}
+        self.file = write_sweep(folder, settings, sampler="random", resources={"cpu": 1}, **changes)
         self.checks = []  # what is to hold once the sweep has ended
         self._before = {}
 

@@ -19,6 +19,7 @@ from toconv.sweep.preflight import (
     before_ray,
     check_cluster,
     check_folders,
+    check_ledger,
     check_ray,
     joined,
     moved,
@@ -265,3 +266,13 @@ def test_what_is_no_address_of_a_cluster_is_a_wrong_request(asked, address):
 def test_what_is_no_kind_of_accelerator_is_a_wrong_request(asked, kind):
     with pytest.raises(RequestError, match="resources.accelerator"):
         asked(f"resources.accelerator='{kind}'")
+
+
+def test_where_the_ledger_lies_is_said_and_a_database_that_is_not_there_is_refused(asked, tmp_path):
+    paths = SweepPaths(tmp_path / "outputs" / "tiny")
+    assert check_ledger(asked(), paths) == f"ledger: {paths.study}" and not paths.root.exists()
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"postgresql://me@127.0.0.1:{nobody.getsockname()[1]}/db"
+        with pytest.raises(RequestError, match=f"storage.study={address}: cannot be opened .*refused"):
+            check_ledger(asked(f"storage.study={address}"), paths)

@@ -3,7 +3,7 @@
 import json
 import time
 
-from toconv.errors import DamagedFile, ExitCode, RequestError
+from toconv.errors import DamagedFile, ExitCode, MachineryError, RequestError
 from toconv.paths import OUTPUTS, SweepPaths
 from toconv.progress import console, duration
 from toconv.sweep.status import Status, look, sweeps
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> ExitCode:
     for paths in found:
         try:
             status = look(paths)
-        except DamagedFile as error:
+        except (DamagedFile, MachineryError) as error:
             console.print(json.dumps({"name": paths.root.name, "error": str(error)}) if arguments else str(error))
         else:
             console.print(json.dumps(status.as_json()) if arguments else _line(paths, status))

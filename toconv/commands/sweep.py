@@ -20,7 +20,15 @@ from toconv.report.refreshing import Refreshing
 from toconv.sweep.file import Sweep, load_sweep
 from toconv.sweep.lock import only_driver
 from toconv.sweep.notify import Event, Notifier, check_notify
-from toconv.sweep.preflight import by_client, check_evaluation, check_folders, check_ray, name_cluster, usable
+from toconv.sweep.preflight import (
+    by_client,
+    check_evaluation,
+    check_folders,
+    check_ledger,
+    check_ray,
+    name_cluster,
+    usable,
+)
 from toconv.sweep.ray_ahead import ray_ahead
 from toconv.sweep.running import Announcement
 
@@ -65,7 +73,10 @@ def main(arguments: list[str]) -> ExitCode:
     check_notify(asked.file.notify)
     if "--debug" in flags:
         return _debug(asked, paths)
+    ledger = check_ledger(asked, paths)
     check_ray()
+    if "--dry-run" in flags or asked.file.storage.study:
+        console.print(ledger)
     if "--dry-run" in flags:
         from toconv.sweep.plan import show_plan  # start-up: torch
 

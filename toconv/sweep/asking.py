@@ -13,6 +13,7 @@ from toconv.sweep.recorded import read_request, recorded_sweep
 from toconv.sweep.requests import refusal
 from toconv.sweep.running import at_work
 from toconv.sweep.search.glance import glance
+from toconv.sweep.search.ledger_place import recorded_place
 
 ANSWER_SECONDS = 30.0  # that a driver has to answer; while it encodes it answers nothing
 POLL_SECONDS = 0.1
@@ -23,7 +24,7 @@ def ask(name: str, act: Act, **about: Any) -> ExitCode:
     paths = SweepPaths.named(name)
     sweep, _ = recorded_sweep(paths)
     asked = request(act, **about)
-    trials = [(seen.name, seen.facts.trial_id, seen.state) for seen in glance(paths.study, name)]
+    trials = [(seen.name, seen.facts.trial_id, seen.state) for seen in glance(recorded_place(paths), name)]
     if mistake := refusal(asked, sweep, trials):
         raise RequestError(mistake)
     inbox = Inbox(paths)

@@ -21,6 +21,7 @@ from toconv.sweep.inbox import Act, Note
 from toconv.sweep.proposals import Proposal, Trial
 from toconv.sweep.seal import check_seals, finish, seal
 from toconv.sweep.search.ledger import Ledger
+from toconv.sweep.search.ledger_place import recorded_place
 from toconv.sweep.trainable import TrialInputs, trial_inputs
 from toconv.sweep.trial_files import drop_checkpoints, take_over
 from toconv.tracking.delivery import BackgroundTracker
@@ -32,12 +33,13 @@ from toconv.training.identity import trial_id
 class Driver:
     """Hands out proposals, takes results, keeps ledger, tracking and results.csv in step."""
 
-    def __init__(self, sweep: Sweep, paths: SweepPaths, store: Path, fingerprint: str) -> None:
+    def __init__(self, sweep: Sweep, paths: SweepPaths, store: Path, fingerprint: str, writes: bool = True) -> None:
+        """Who does not write the ledger reads it beside the driver that does."""
         self.sweep, self.paths, self.store = sweep, paths, store
         self._fingerprint = fingerprint
         self._identities: dict[str, str] = {}
         self._settings = {**settings_of_training(sweep.base), **sweep.unsearched()}  # below a trial's parameters
-        self.ledger = Ledger(sweep, paths.study, self.identify)
+        self.ledger = Ledger(sweep, recorded_place(paths), self.identify, writes)
         self._no_longer = self._fixed_since()
         self.evaluations = Evaluations(sweep.file, paths)
         check_seals(paths, self.ledger.trials(), self.evaluations)

@@ -14,7 +14,9 @@ from toconv.sweep.file import Sweep
 from toconv.sweep.growth import Change, Identify, touches_ledger
 from toconv.sweep.request import check_request, record_request
 from toconv.sweep.seal import check_seals
+from toconv.sweep.search.glance import is_there
 from toconv.sweep.search.ledger import Ledger
+from toconv.sweep.search.ledger_place import Database, LedgerPlace, fresh, recorded_place
 from toconv.sweep.search.regrown import write_grown
 from toconv.training.epochs import read_epochs
 from toconv.training.identity import trial_id
@@ -26,23 +28,53 @@ def go_on(sweep: Sweep, paths: SweepPaths, fingerprint: str, facts: Mapping[str,
     numbers mean, SealBroken where these are not as they were."""
     earlier, told = check_request(sweep, paths, fingerprint), ""
     settle(paths, len(earlier.growths))
-    target = paths.next_study(len(earlier.growths) + 1)
-    target.unlink(missing_ok=True)  # of a driver that was killed before sweep.yaml told of it
-    if earlier.sweep and paths.study.exists() and touches_ledger(earlier.sweep.file, sweep.file):
-        told = _regrow(earlier.sweep, sweep, paths, target, fingerprint)
-    settle(paths, record_request(sweep, paths, fingerprint, facts, earlier))
+    was = ledger = _place(sweep, paths)
+    target = _grown(was, paths, len(earlier.growths) + 1)
+    if isinstance(target, Path):
+        target.unlink(missing_ok=True)  # of a driver that was killed before sweep.yaml told of it
+    if earlier.sweep and is_there(was) and touches_ledger(earlier.sweep.file, sweep.file):
+        _drop(target)
+        told = _regrow(earlier.sweep, sweep, paths, (was, target), fingerprint)
+        ledger = target
+    settle(paths, record_request(sweep, paths, fingerprint, facts, earlier, ledger))
+    if ledger is not was:
+        _drop(was)
     return earlier.changes, told
 
 
+def _place(sweep: Sweep, paths: SweepPaths) -> LedgerPlace:
+    """Where the ledger of what is asked for lies now; a database may have got another address."""
+    address, recorded = sweep.file.storage.study, recorded_place(paths)
+    if address is None:
+        return paths.study
+    return Database(address, recorded.name) if isinstance(recorded, Database) else fresh(address, sweep.file.name)
+
+
+def _grown(was: LedgerPlace, paths: SweepPaths, growths: int) -> LedgerPlace:
+    return was.grown(growths) if isinstance(was, Database) else paths.next_study(growths)
+
+
+def _drop(ledger: LedgerPlace) -> None:
+    """One in a database, of which sweep.yaml does not tell: it was written anew, or by a driver that was killed."""
+    if isinstance(ledger, Database) and is_there(ledger):
+        from toconv.sweep.search.database import drop  # optional: psycopg
+
+        drop(ledger)
+
+
 def settle(paths: SweepPaths, growths: int) -> None:
-    """Put the ledger of so many growths, of which sweep.yaml tells, into its place: it is written before, and moved
-    after."""
+    """Put the ledger of so many growths, of which sweep.yaml tells, into its place: a file is written before, and moved
+    after; of one in a database sweep.yaml has the name."""
     with suppress(FileNotFoundError):  # it is there already
         os.replace(paths.next_study(growths), paths.study)
 
 
-def _regrow(earlier: Sweep, sweep: Sweep, paths: SweepPaths, target: Path, fingerprint: str) -> str:
-    was = Ledger(earlier, paths.study, identity(earlier, fingerprint))
+def _regrow(
+    earlier: Sweep, sweep: Sweep, paths: SweepPaths, places: tuple[LedgerPlace, LedgerPlace], fingerprint: str
+) -> str:
+    """From one place to another one."""
+    place, target = places
+    was = Ledger(earlier, place, identity(earlier, fingerprint), writes=False)
     try:
         check_seals(paths, was.trials(), Evaluations(earlier.file, paths))
         count = write_grown(was, sweep, target, identity(sweep, fingerprint), _measured(sweep, paths, was))

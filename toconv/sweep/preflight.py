@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 from toconv.errors import MachineryError, RequestError
 from toconv.machine import runs
 from toconv.paths import SweepPaths, free_bytes, unwritable
+from toconv.redaction import redact
 from toconv.sweep.own_measure import OwnMeasure, search_path
+from toconv.sweep.search.ledger_place import Database, recorded_place
 from toconv.tracking_address import database_file, store_in_use
 
 if TYPE_CHECKING:  # a worker imports this module too, and needs no request
@@ -52,6 +54,18 @@ def check_folders(sweep: Sweep, paths: SweepPaths) -> None:
     mistakes = [*_folders(sweep, paths)]
     if mistakes:
         raise RequestError(*mistakes)
+
+
+def check_ledger(sweep: Sweep, paths: SweepPaths) -> str:
+    """Where the ledger lies. Raises RequestError where it cannot lie there, MachineryError where a sweep that has begun
+    does not reach it."""
+    address, place = sweep.file.storage.study, recorded_place(paths)
+    if address is None:
+        return f"ledger: {paths.study}"
+    from toconv.sweep.search.postgresql import check_database  # start-up: SQLAlchemy
+
+    check_database(address, Database(address, place.name) if isinstance(place, Database) else None)
+    return f"ledger: {redact(address)} (storage.study)"
 
 
 def check_ray() -> None:

@@ -78,8 +78,8 @@ def run_there(address: str, words: Sequence[str]) -> ExitCode:
     try:
         (head,) = (node["NodeID"] for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"])
         there = NodeAffinitySchedulingStrategy(head, soft=False)
-        driver = ray.remote(DriverThere).options(num_cpus=0, scheduling_strategy=there).remote([*words], folder)
-        return ExitCode(_told(driver))
+        actor = ray.remote(DriverThere).options(num_cpus=0, scheduling_strategy=there).remote([*words], folder)
+        return ExitCode(_told(actor))
     except RAY_ERRORS as error:
         lost = "its first machine has no such folder; run the command in one that all machines share"
         why = lost if "FileNotFoundError" in str(error) else first_line(error)
@@ -88,12 +88,12 @@ def run_there(address: str, words: Sequence[str]) -> ExitCode:
         ray.shutdown()
 
 
-def _told(driver: Any) -> int:
+def _told(actor: Any) -> int:
     """Prints what the actor's command does; its exit code."""
     interrupted = False
     while True:
         try:
-            found: tuple[bytes, int | None] = ray.get(driver.more.remote())
+            found: tuple[bytes, int | None] = ray.get(actor.more.remote())
             said, code = found
             sys.stdout.write(said.decode(errors="replace"))
             sys.stdout.flush()
@@ -103,4 +103,4 @@ def _told(driver: Any) -> int:
             if interrupted:
                 raise
             interrupted = True
-            ray.get(driver.interrupt.remote())
+            ray.get(actor.interrupt.remote())

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ from toconv.config import flat
 from toconv.errors import RequestError
 from toconv.machine import user
 from toconv.paths import SweepPaths, write_atomic
+from toconv.redaction import redact
 from toconv.sweep.file import Sweep
 from toconv.sweep.growth import EPOCHS, Change, Growth, axes, changes
-from toconv.sweep.recorded import LAYOUT, read_request, sweep_of, written_in
+from toconv.sweep.recorded import LAYOUT, Written, read_request, sweep_of, written_in
 from toconv.sweep.schema import SweepFile
+from toconv.sweep.search.glance import is_there
+from toconv.sweep.search.ledger_place import Database, LedgerPlace, recorded_place
 from toconv.tokens.images import sources
 from toconv.training.identity import deciding, training_code
 
@@ -67,6 +70,7 @@ def check_request(sweep: Sweep, paths: SweepPaths, fingerprint: str) -> Earlier:
     earlier = sweep_of(written)
     found_changes = changes(earlier, sweep)
     changed = [*_changed_for_good(content, earlier, sweep, fingerprint)]
+    changed += _moved(written, sweep, paths)
     changed += [f"{c.key}: was {c.was}, now {c.now}" for c in found_changes if c.key == EPOCHS]
     was, now = content.get("pictures"), sources(sweep.base.data)
     if changed and was and was != now:
@@ -89,6 +93,16 @@ def _changed_for_good(content: Mapping[str, Any], earlier: Sweep, sweep: Sweep, 
         yield f"{key}: was {was!r}, now {now!r}"
 
 
+def _moved(written: Written, sweep: Sweep, paths: SweepPaths) -> Iterator[str]:
+    """A ledger stays where it is; a database may get another address, where the ledger is found there."""
+    was, now = written.request.storage.study, sweep.file.storage.study
+    if was == now:
+        return
+    ledger = recorded_place(paths)
+    if not (now and isinstance(ledger, Database) and is_there(Database(now, ledger.name))):
+        yield f"storage.study: was {redact(was or 'null')}, now {redact(now or 'null')}, which has not its ledger"
+
+
 def _lasting(found: Mapping[str, Any], free: set[str]) -> dict[str, Any]:
     """What of a definition all trials of a sweep have in common; `free` are settings in which trials differ."""
     settings = {key: value for key, value in flat(found["settings"]).items() if key not in free}
@@ -105,10 +119,15 @@ def _advice(sweep: Sweep, changed: list[str]) -> str:
 
 
 def record_request(
-    sweep: Sweep, paths: SweepPaths, fingerprint: str, facts: Mapping[str, Any], earlier: Earlier | None = None
+    sweep: Sweep,
+    paths: SweepPaths,
+    fingerprint: str,
+    facts: Mapping[str, Any],
+    earlier: Earlier | None = None,
+    ledger: LedgerPlace | None = None,
 ) -> int:
     """Write sweep.yaml; returns how many growths it tells of. `earlier` is what `check_request` says, which is asked
-    where it is left out."""
+    where it is left out; a `ledger` in a database is named."""
     earlier = earlier or check_request(sweep, paths, fingerprint)
     growths = [*earlier.growths]
     if earlier.changes:
@@ -118,6 +137,7 @@ def record_request(
         "question": sweep.question,
         "toconv": __version__,
         **facts,
+        **({"ledger": asdict(ledger)} if isinstance(ledger, Database) else {}),
         "growths": [growth.model_dump(mode="json") for growth in growths],
         "definition": definition(sweep, fingerprint),
         "request": sweep.file.model_dump(mode="json"),

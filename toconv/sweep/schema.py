@@ -19,6 +19,7 @@ from toconv.sweep.own_measure import OwnMeasure
 from toconv.sweep.space import MOST_VALUES, Choices, Distribution, Space, as_settings_take_them
 from toconv.sweep.stopping import StopWhen
 from toconv.sweep.yaml_text import FOR_ANCHORS
+from toconv.tracking_address import database_address
 
 MOST_CELLS, MOST_TRIALS = 10_000, 100_000  # of a sweep, all cells together
 SECTIONS = {
@@ -31,6 +32,7 @@ SECTIONS = {
     "resources",
     "budget",
     "cluster",
+    "storage",
     "limits",
     "finalists",
     "evaluation",
@@ -76,6 +78,10 @@ class ClusterDoors(Group):
     address: Annotated[str, AfterValidator(cluster_address)] | None = None  # of one to join; null: RAY_ADDRESS
 
 
+class Storage(Group):
+    study: Annotated[Text, AfterValidator(database_address)] | None = None  # null: study.db of the sweep's folder
+
+
 class SweepFile(Group):
     """The keys of a sweep file."""
 
@@ -94,6 +100,7 @@ class SweepFile(Group):
     resources: Resources = Resources()
     budget: Budget = Budget()
     cluster: ClusterDoors = ClusterDoors()
+    storage: Storage = Storage()
     limits: Limits = Limits()
     stop_when: StopWhen | None = None  # in each cell
     finalists: Finalists | None = None
@@ -201,6 +208,7 @@ def _keys(path: list[int | str]) -> list[str]:
         "resources": Resources,
         "budget": Budget,
         "cluster": ClusterDoors,
+        "storage": Storage,
         "limits": Limits,
         "finalists": Finalists,
         "evaluation": OwnMeasure,

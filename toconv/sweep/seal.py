@@ -89,7 +89,8 @@ def _unlike_its_end(paths: SweepPaths, trial: Trial, evaluations: Evaluations) -
     if not found and trial.state is State.COMPLETE:
         epochs = read_epochs(own.metrics)
         if epochs:
-            found = [f"{paths.study}: {line}" for line in _unlike_the_ledger(trial, epochs[-1], evaluations)]
+            ledger = paths.study if paths.study.exists() else "the ledger"
+            found = [f"{ledger}: {line}" for line in _unlike_the_ledger(trial, epochs[-1], evaluations)]
         else:
             found = [f"{own.metrics}: holds no epoch"]
     return [f"{line} (trial {name})" for line in found]

@@ -8,7 +8,7 @@ from toconv.analysis.records import Kind, TrialRecord
 from toconv.analysis.results import read_results
 from toconv.command_line import pasteable, typed
 from toconv.config import flat
-from toconv.errors import DamagedFile, RequestError
+from toconv.errors import DamagedFile, MachineryError, RequestError
 from toconv.paths import SweepPaths
 from toconv.progress import console, phase
 from toconv.settings import DataSettings
@@ -18,6 +18,7 @@ from toconv.sweep.going_on import settle
 from toconv.sweep.recorded import recorded_sweep
 from toconv.sweep.request import grown
 from toconv.sweep.search.glance import is_ledger
+from toconv.sweep.search.ledger_place import Database, recorded_place
 from toconv.tokens.images import sources
 from toconv.tracking.delivery import BackgroundTracker
 from toconv.tracking.provenance import git_commit, provenance
@@ -34,9 +35,15 @@ def recorded_driver(paths: SweepPaths) -> Driver:
     DamagedFile where its ledger is gone or another one."""
     sweep, fingerprint = recorded_sweep(paths)
     settle(paths, len(grown(paths)))
-    if not is_ledger(paths.study, sweep.file.name):
-        raise DamagedFile(paths.study, f"must be the ledger of the sweep {sweep.file.name}", LEDGER_REMEDY)
-    driver = Driver(sweep, paths, sweep.base.data.tokens_dir.resolve() / fingerprint, fingerprint)
+    place = recorded_place(paths)
+    if not is_ledger(place, sweep.file.name):
+        rule = f"must be the ledger of the sweep {sweep.file.name}"
+        raise (
+            MachineryError(f"{place}: {rule}; {LEDGER_REMEDY}")
+            if isinstance(place, Database)
+            else DamagedFile(place, rule, LEDGER_REMEDY)
+        )
+    driver = Driver(sweep, paths, sweep.base.data.tokens_dir.resolve() / fingerprint, fingerprint, writes=False)
     if sweep.file.baselines:
         known = [r for r in _earlier_results(paths) if r.kind == Kind.BASELINE]  # measured by earlier code, perhaps
         known += recorded_baselines(sweep, driver.store, driver.ledger.trials())

@@ -19,6 +19,7 @@ from toconv.progress import duration
 from toconv.sweep.inbox import Inbox
 from toconv.sweep.running import AT_WORK, Running, Standing, running, standing
 from toconv.sweep.search.glance import NO_CELLS, Seen, glance
+from toconv.sweep.search.ledger_place import recorded_place
 from toconv.training.epochs import ROW, Epoch, read_epochs
 
 MOST_FAILED = 5  # failures that are told of
@@ -74,14 +75,15 @@ def sweeps() -> list[SweepPaths]:
 
 
 def look(paths: SweepPaths) -> Status:
-    """Raises RequestError where there is no sweep of that name, DamagedFile where its ledger cannot be read."""
+    """Raises RequestError where there is no sweep of that name, DamagedFile where its ledger cannot be read,
+    MachineryError where its database does not answer."""
     told = running(paths)
     if told is None and not paths.request.exists():
         there = ", ".join(found.root.name for found in sweeps())
         raise RequestError(
             f"{paths.root}: holds no sweep; " + (f"there are {there}" if there else f"{OUTPUTS.resolve()} holds none")
         )
-    seen = [(s, _trial(paths, s, told.epochs if told else 0)) for s in glance(paths.study, paths.root.name)]
+    seen = [(s, _trial(paths, s, told.epochs if told else 0)) for s in glance(recorded_place(paths), paths.root.name)]
     trials, now = [trial for _, trial in seen], standing(paths, told)
     return Status(
         name=paths.root.name,

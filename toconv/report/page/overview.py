@@ -9,6 +9,7 @@ from typing import Any
 from toconv.analysis.pareto import named
 from toconv.analysis.records import Kind
 from toconv.progress import duration
+from toconv.redaction import redact
 from toconv.report.content import Content
 from toconv.report.page.html import command
 from toconv.report.refreshing import EVERY_SECONDS
@@ -67,10 +68,11 @@ def how_to_reproduce(content: Content) -> str:
         "fingerprint of the tokens": content.fingerprint,
         "seed of the search's trainings": str(content.sweep.base.training.seed),
     }
+    ledger = redact(content.sweep.file.storage.study or str(paths.study))
     note = (
         "<p>The same command goes on with an unfinished sweep and trains nothing twice. "
         f"<code>{escape(str(paths.request))}</code> holds the resolved request, <code>{escape(str(paths.results))}"
-        f"</code> every number, <code>{escape(str(paths.study))}</code> Optuna’s ledger; "
+        f"</code> every number, <code>{escape(ledger)}</code> Optuna’s ledger; "
         f"<code>{escape(how_to_look(content.sweep.base.experiment))}</code> shows the runs.</p>"
     )
     return command(facts["command"]) + _definitions(found) + note

@@ -19,7 +19,8 @@ from toconv.sweep.constraints import violations
 from toconv.sweep.file import Sweep
 from toconv.sweep.growth import lies
 from toconv.sweep.recorded import recorded_sweep
-from toconv.sweep.search.glance import NO_CELLS, Facts
+from toconv.sweep.search.glance import NO_CELLS, Facts, is_there
+from toconv.sweep.search.ledger_place import recorded_place
 from toconv.sweep.search.sampling import Sampling
 from toconv.sweep.search.studies import CONSTRAINT, Studies
 from toconv.training.epochs import read_epochs
@@ -67,9 +68,10 @@ def _of_sweep(name: str, sweep: Sweep, outputs: Path) -> list[Ended]:
     except RequestError as error:
         raise RequestError(f"learn_from={name}: {error}") from None
     _check_objectives(name, dict(theirs.file.objectives), sweep)
-    if not paths.study.exists():
+    place = recorded_place(paths)
+    if not is_there(place):
         return []
-    studies = Studies(name, paths.study, theirs.file.objectives, ())
+    studies = Studies(name, place, theirs.file.objectives, (), writes=False)
     try:
         return [*_ended(studies, theirs, paths)]
     finally:

@@ -1,11 +1,11 @@
-"""The ledger as its file has it, read without Optuna, which takes a second to import. Changes nothing."""
+"""The ledger as its file or database has it, read without Optuna, which takes a second to import. Changes nothing."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from toconv.analysis.records import State
 from toconv.errors import DamagedFile, told
 from toconv.sweep.inbox import Act, Note, includes
+from toconv.sweep.search.ledger_place import Database, LedgerPlace
 
 FINALISTS, EXTENDED = "finalists", "extended"  # their studies, which no cell may be called
 NO_CELLS = {FINALISTS: 1, EXTENDED: 2}  # which come last
@@ -28,6 +29,11 @@ STATES = {  # by Optuna's name
     "FAIL": State.FAILED,
 }
 REMEDY = "the sweep's own command says what to do"
+OF_TRIALS = (  # of the ledger's own: a database has those of others too
+    "join trials t on t.trial_id = x.trial_id join studies s on s.study_id = t.study_id "
+    "where substr(s.study_name, 1, length(:own)) = :own"
+)
+Query = Callable[[str], Iterable[tuple[Any, ...]]]  # SQL, in which :own is before the names of the ledger's studies
 
 
 class Facts(BaseModel, extra="ignore"):
@@ -76,26 +82,35 @@ class Seen:
         return self.facts.cell or self.study
 
 
-def is_ledger(path: Path, name: str) -> bool:
-    """Whether the file holds a study of this sweep. Opening it as a storage of Optuna's would make one."""
+def is_ledger(place: LedgerPlace, name: str) -> bool:
+    """Whether a study of this sweep is there. Opening it as a storage of Optuna's would make one. Raises MachineryError
+    where a database does not answer."""
+    name = place.name if isinstance(place, Database) else name
     try:
-        with _opened(path) as ledger:
-            return any(str(row[0]).startswith(f"{name}/") for row in ledger.execute("select study_name from studies"))
+        with _opened(place) as query:
+            return any(str(row[0]).startswith(f"{name}/") for row in query("select study_name from studies"))
     except sqlite3.Error:
         return False
 
 
-def glance(path: Path, name: str) -> list[Seen]:
+def is_there(place: LedgerPlace) -> bool:
+    """Whether there is a ledger, damaged or not."""
+    return is_ledger(place, place.name) if isinstance(place, Database) else place.exists()
+
+
+def glance(place: LedgerPlace, name: str) -> list[Seen]:
     """Every trial of the sweep's ledger, study by study in the order of their numbers; NO_CELLS last. One that was run
-    again is there once, as it stands now. [] where there is no file. Raises DamagedFile where it cannot be read."""
-    if not path.exists():
+    again is there once, as it stands now. [] where there is no file. Raises DamagedFile where it cannot be read,
+    MachineryError where a database does not answer."""
+    path, name = (place, name) if isinstance(place, Path) else (Path(place.name), place.name)
+    if place == path and not path.exists():
         return []
     try:
-        with _opened(path) as ledger:
-            attributes, params = _attributes(ledger), _params(ledger)
-            trials = ledger.execute(
-                "select t.trial_id, s.study_name, t.number, t.state, t.datetime_start from trials t "
-                "join studies s on s.study_id = t.study_id order by s.study_id, t.number"
+        with _opened(place) as query:
+            attributes, params = _attributes(query), _params(query)
+            trials = query(
+                f"select t.trial_id, s.study_name, t.number, t.state, t.datetime_start from trials x {OF_TRIALS} "
+                "order by s.study_id, t.number"
             )
             found = [
                 Seen(study.removeprefix(f"{name}/"), number, STATES[state], _seconds(began), params[key], facts)
@@ -109,23 +124,29 @@ def glance(path: Path, name: str) -> list[Seen]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    address = f"{path.resolve().as_uri()}?mode=ro"
+def _opened(place: LedgerPlace) -> Iterator[Query]:
+    if isinstance(place, Database):
+        from toconv.sweep.search.postgresql import reading  # start-up: SQLAlchemy
+
+        with reading(place) as query:
+            yield query
+        return
+    address = f"{place.resolve().as_uri()}?mode=ro"
     with closing(sqlite3.connect(address, uri=True, timeout=WAIT_SECONDS)) as ledger:
-        yield ledger
+        yield lambda sql: ledger.execute(sql, {"own": ""})  # all that the file holds
 
 
-def _attributes(ledger: sqlite3.Connection) -> dict[int, dict[str, Any]]:
+def _attributes(query: Query) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = defaultdict(dict)
-    for trial, key, value in ledger.execute("select trial_id, key, value_json from trial_user_attributes"):
+    for trial, key, value in query(f"select x.trial_id, x.key, x.value_json from trial_user_attributes x {OF_TRIALS}"):
         found[trial][key] = json.loads(value)
     return found
 
 
-def _params(ledger: sqlite3.Connection) -> dict[int, dict[str, Any]]:
+def _params(query: Query) -> dict[int, dict[str, Any]]:
     """As Optuna's distributions have them: a choice is kept by its place among the choices."""
     found: dict[int, dict[str, Any]] = defaultdict(dict)
-    rows = ledger.execute("select trial_id, param_name, param_value, distribution_json from trial_params")
+    rows = query(f"select x.trial_id, x.param_name, x.param_value, x.distribution_json from trial_params x {OF_TRIALS}")
     for trial, key, value, distribution in rows:
         asked = json.loads(distribution)
         choices = asked["attributes"].get("choices")
@@ -134,6 +155,6 @@ def _params(ledger: sqlite3.Connection) -> dict[int, dict[str, Any]]:
     return found
 
 
-def _seconds(began: str) -> float:
+def _seconds(began: str | datetime) -> float:
     """Optuna writes local time without a zone."""
-    return datetime.fromisoformat(began).astimezone(UTC).timestamp()
+    return datetime.fromisoformat(str(began)).astimezone(UTC).timestamp()

@@ -8,10 +8,9 @@ or not there."""
 import math
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -23,11 +22,13 @@ from toconv.errors import RequestError, told
 from toconv.sweep.constraints import violations
 from toconv.sweep.feasible import by_rule, listed
 from toconv.sweep.file import Cell, Sweep
+from toconv.sweep.growth import Identify
 from toconv.sweep.inbox import Note
 from toconv.sweep.proposals import Proposal, Trial
 from toconv.sweep.search.glance import EXTENDED, FINALISTS, NO_CELLS, Facts
 from toconv.sweep.search.glance import STATES as BY_NAME
 from toconv.sweep.search.hypervolume import course
+from toconv.sweep.search.ledger_place import LedgerPlace
 from toconv.sweep.search.sampling import MOST_REFUSED, REDRAWS, REFUSED_POINTS, Sampling, inside
 from toconv.sweep.search.storage import ledger_errors
 from toconv.sweep.search.studies import Studies
@@ -45,13 +46,14 @@ STATES = {theirs: ours for ours, theirs in OPTUNA_STATES.items()}
 class Ledger:
     """One Optuna study a cell, named `<sweep>/<cell>`, and one for finalists, in one storage."""
 
-    def __init__(self, sweep: Sweep, path: Path | None, identify: Callable[[Mapping[str, Any]], str]) -> None:
-        """`identify` gives the trial_id of parameters. The storage is made if it is not there; None: in memory."""
-        self.sweep, self._identify = sweep, identify
+    def __init__(self, sweep: Sweep, place: LedgerPlace | None, identify: Identify, writes: bool = True) -> None:
+        """`identify` gives the trial_id of parameters. The storage is made if it is not there; None: in memory.
+        Who does not write reads a database beside its driver."""
+        self.sweep, self.place, self._identify = sweep, place, identify
         self._objectives = dict(sweep.file.objectives)
         self._cells = {cell.name: cell for cell in sweep.cells()}
         wanted = [*self._cells, FINALISTS] if sweep.file.finalists else [*self._cells]
-        self._studies = Studies(sweep.file.name, path, self._objectives, wanted)
+        self._studies = Studies(sweep.file.name, place, self._objectives, wanted, writes)
         self._trials, self._enter = self._studies.trials, self._studies.add
         self._exhausted: set[str] = set()
         self._courses: dict[str, tuple[int, Course | None]] = {}  # by cell: of so many complete trials
@@ -60,7 +62,7 @@ class Ledger:
     def trials(self) -> list[Trial]:
         """Every trial, cell by cell, in the order of their numbers; NO_CELLS last. One that is run again is there
         once, as it stands now."""
-        with ledger_errors("read"):
+        with ledger_errors("read", self.place):
             found = [self._as_trial(name, t) for name, t in self.kept()]
         return [*{t.proposal.trial_id: t for t in found}.values()]
 
@@ -161,7 +163,7 @@ class Ledger:
     def run_again(self, trial: Trial, note: Note) -> Proposal:
         """A trial that failed, as a new one of the same id: Optuna keeps the one that failed too."""
         study, proposal = trial.proposal.study, trial.proposal
-        with ledger_errors("read"):
+        with ledger_errors("read", self.place):
             failed = self._trials(study)[proposal.number]
             number = len(self._trials(study))
         facts = {key: value for key, value in failed.user_attrs.items() if key != "reason"}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -19,13 +18,14 @@ from toconv.sweep.file import Sweep
 from toconv.sweep.growth import Identify, Place, place
 from toconv.sweep.search.glance import NO_CELLS, Facts
 from toconv.sweep.search.ledger import Ledger
+from toconv.sweep.search.ledger_place import LedgerPlace
 from toconv.sweep.search.sampling import Sampling
 from toconv.sweep.search.studies import CONSTRAINT
 
 Measured = Callable[[str], Mapping[str, float]]  # all that was measured of the trial of this id
 
 
-def write_grown(was: Ledger, now: Sweep, target: Path, identify: Identify, measured: Measured) -> Counter[bool]:
+def write_grown(was: Ledger, now: Sweep, target: LedgerPlace, identify: Identify, measured: Measured) -> Counter[bool]:
     """All trials of the ledger `was` into a new one at `target`; returns how many of the search lie in its space, and
     how many do not. Raises RequestError where an objective of `now` was not measured of them."""
     ledger, sampling, cells, count = Ledger(now, target, identify), Sampling(now, ()), dict[str, str](), Counter[bool]()

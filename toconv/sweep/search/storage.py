@@ -1,40 +1,72 @@
-"""The ledger's database as Optuna opens it, and the many errors of SQLAlchemy and Optuna as one of ours."""
+"""The ledger as Optuna opens it where it is a file, and the many errors of SQLAlchemy and Optuna as one of ours."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import optuna
 
 from toconv.errors import MachineryError, ToconvError, first_line
 from toconv.paths import keep_private
+from toconv.sweep.search.ledger_place import Database, LedgerPlace
 
 LOCK_SECONDS = 120  # that a ledger which another process has locked is waited for
 LOST = (
     "; where the file is damaged, put a copy of it back, or remove it: finished trials are then taken over from their "
     "folders and the rest is drawn again"
 )
+LOST_IN_DATABASE = (
+    "; where its studies are damaged, put a copy of them back, or choose another name=, which takes over finished "
+    "trials"
+)
+T = TypeVar("T")
 
 
-def storage(path: Path | None) -> optuna.storages.BaseStorage:
-    if path is None:
-        return optuna.storages.InMemoryStorage()
-    with ledger_errors("opened"):
-        keep_private(path)
-        return optuna.storages.RDBStorage(
-            f"sqlite:///{path.resolve()}", engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}}
-        )
+class Storage(Protocol):
+    """Optuna's storage of a ledger."""
+
+    @property
+    def optuna(self) -> optuna.storages.BaseStorage: ...
+
+    def tried(self, what: str, do: Callable[[bool], T]) -> T:
+        """What `do` returns. It may be called again after an attempt of which nobody knows whether it was done, and is
+        then told so (True). Raises MachineryError where the ledger cannot be read or written (`what`)."""
+
+    def claim(self) -> None:
+        """All studies are there: from now on this process alone writes them."""
+
+    def close(self) -> None: ...
 
 
-def close(opened: optuna.storages.BaseStorage) -> None:
-    """Let go of the file, whose journal is empty then."""
-    if isinstance(opened, optuna.storages.RDBStorage):
-        opened.remove_session()
-        opened.engine.dispose()
+class FileStorage:
+    """study.db, or a ledger in memory."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.optuna: optuna.storages.BaseStorage = optuna.storages.InMemoryStorage()
+        if path is not None:
+            with ledger_errors("opened"):
+                keep_private(path)
+                self.optuna = optuna.storages.RDBStorage(
+                    f"sqlite:///{path.resolve()}", engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}}
+                )
+
+    def tried(self, what: str, do: Callable[[bool], T]) -> T:
+        with ledger_errors(what):
+            return do(False)
+
+    def claim(self) -> None:
+        """The lock of the sweep's folder does that."""
+
+    def close(self) -> None:
+        """Let go of the file, whose journal is empty then."""
+        if isinstance(self.optuna, optuna.storages.RDBStorage):
+            self.optuna.remove_session()
+            self.optuna.engine.dispose()
 
 
 @contextmanager
-def ledger_errors(what: str) -> Iterator[None]:
+def ledger_errors(what: str, place: LedgerPlace | None = None) -> Iterator[None]:
     """SQLAlchemy's and Optuna's many errors as one of ours."""
     try:
         yield
@@ -42,6 +74,7 @@ def ledger_errors(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = first_line(error.__cause__ or error)
+        which, remedy = (place, LOST_IN_DATABASE) if isinstance(place, Database) else ("study.db", LOST)
         raise MachineryError(
-            f"the ledger (study.db) cannot be {what}: {reason}{LOST if what != 'written' else ''}"
+            f"the ledger ({which}) cannot be {what}: {reason}{remedy if what != 'written' else ''}"
         ) from error

@@ -1,19 +1,20 @@
 """The studies of a sweep's ledger in Optuna's storage: one for each cell, one for finalists, one for extensions.
 
-They are named `<sweep>/<cell>`, `<sweep>/finalists` and `<sweep>/extended`."""
+They are named `<ledger>/<cell>`, `<ledger>/finalists` and `<ledger>/extended`. A ledger in a file is called as its
+sweep."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from toconv.errors import RequestError
-from toconv.sweep.search.storage import close, ledger_errors, storage
+from toconv.sweep.search.ledger_place import Database, LedgerPlace
+from toconv.sweep.search.storage import FileStorage, Storage
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 OF_NO_USE = (  # Optuna's warnings at each reading of a trial: lists come back from its storage as what they were
@@ -26,29 +27,45 @@ CONSTRAINT = "constraints:"  # before the names of those that Optuna keeps of a 
 class Studies:
     """By the name of a cell, or of what is no cell; all have the sweep's objectives."""
 
-    def __init__(self, sweep: str, path: Path | None, objectives: Mapping[str, str], wanted: Collection[str]) -> None:
-        """Those `wanted` and all that the storage has. The storage is made if it is not there; None: in memory."""
+    def __init__(
+        self,
+        sweep: str,
+        place: LedgerPlace | None,
+        objectives: Mapping[str, str],
+        wanted: Collection[str],
+        writes: bool = True,
+    ) -> None:
+        """Those `wanted` and all that the storage has. A file is made if it is not there; None: in memory. Who does not
+        write to a database finds what is there."""
         for message in OF_NO_USE:
             warnings.filterwarnings("ignore", message=message, category=UserWarning)
-        self._sweep, self._path = sweep, path
+        self._name, self._place = place.name if isinstance(place, Database) else sweep, place
         self._directions = [optuna.study.StudyDirection[direction.upper()] for direction in objectives.values()]
-        self._storage = storage(path)
-        with ledger_errors("read"):
-            there = [study.study_name for study in self._storage.get_all_studies()]
-        names = [*wanted, *(name.removeprefix(f"{sweep}/") for name in there if name.startswith(f"{sweep}/"))]
+        self._storage = _storage(place, writes)
+        there = self._storage.tried("read", lambda _: self._there())
+        names = there if isinstance(place, Database) and not writes else [*wanted, *there]
         self._studies = {name: self._opened(name) for name in dict.fromkeys(names)}
+        self._storage.claim()
+
+    def _there(self) -> list[str]:
+        known = (study.study_name for study in self._storage.optuna.get_all_studies())
+        return [name.removeprefix(f"{self._name}/") for name in known if name.startswith(f"{self._name}/")]
 
     def _opened(self, name: str) -> optuna.Study:
-        with ledger_errors("opened"):
-            full = f"{self._sweep}/{name}"
-            try:
-                return optuna.create_study(
-                    storage=self._storage, study_name=full, directions=self._directions, load_if_exists=True
-                )
-            except ValueError as error:
-                raise RequestError(
-                    f"{self._path}: holds a study with other objectives ({error}); choose another name="
-                ) from error
+        return self._storage.tried("opened", lambda _: self._study(f"{self._name}/{name}"))
+
+    def _study(self, name: str) -> optuna.Study:
+        storage = self._storage.optuna
+        try:
+            if isinstance(self._place, Database) and name.removeprefix(f"{self._name}/") in self._there():
+                return optuna.load_study(storage=storage, study_name=name)
+            return optuna.create_study(
+                storage=storage, study_name=name, directions=self._directions, load_if_exists=True
+            )
+        except ValueError as error:
+            raise RequestError(
+                f"{self._place}: holds a study with other objectives ({error}); choose another name="
+            ) from error
 
     def __getitem__(self, name: str) -> optuna.Study:
         return self._studies[name]
@@ -58,15 +75,22 @@ class Studies:
 
     def trials(self, name: str) -> list[FrozenTrial]:
         """[] where there is no study of that name yet."""
-        with ledger_errors("read"):
-            return self._studies[name].get_trials(deepcopy=False) if name in self._studies else []
+        return self._storage.tried("read", lambda _: self._read(name)) if name in self._studies else []
+
+    def _read(self, name: str) -> list[FrozenTrial]:
+        return self._studies[name].get_trials(deepcopy=False)
 
     def add(self, name: str, trial: FrozenTrial) -> None:
         """In one transaction: it is there with all its parameters, or not at all."""
         if name not in self._studies:
             self._studies[name] = self._opened(name)
-        with ledger_errors("written"):
-            self._studies[name].add_trial(trial)
+        known = len(self.trials(name))
+
+        def enter(again: bool) -> None:
+            if not again or len(self._read(name)) == known:  # nobody else enters any
+                self._studies[name].add_trial(trial)
+
+        self._storage.tried("written", enter)
 
     def tell(
         self,
@@ -79,13 +103,26 @@ class Studies:
     ) -> None:
         """How a trial ended. `constraints`: by how much bounds are missed, where Optuna's samplers read it
         (`Trial.set_constraint`)."""
-        with ledger_errors("written"):
-            id_, opened = self.trials(name)[number]._trial_id, self._studies[name]._storage
+
+        def enter(again: bool) -> None:
+            trial, opened = self._read(name)[number], self._studies[name]._storage
+            if again and trial.state.is_finished():  # which is written last
+                return
             for key, value in facts.items():
-                opened.set_trial_user_attr(id_, key, value)
+                opened.set_trial_user_attr(trial._trial_id, key, value)
             for key, excess in constraints.items():
-                opened.set_trial_system_attr(id_, f"{CONSTRAINT}{key}", excess)
-            opened.set_trial_state_values(id_, state, values)
+                opened.set_trial_system_attr(trial._trial_id, f"{CONSTRAINT}{key}", excess)
+            opened.set_trial_state_values(trial._trial_id, state, values)
+
+        self._storage.tried("written", enter)
 
     def close(self) -> None:
-        close(self._storage)
+        self._storage.close()
+
+
+def _storage(place: LedgerPlace | None, writes: bool) -> Storage:
+    if isinstance(place, Database):
+        from toconv.sweep.search.database import DatabaseStorage  # optional: psycopg
+
+        return DatabaseStorage(place, writes)
+    return FileStorage(place)
