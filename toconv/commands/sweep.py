@@ -20,15 +20,8 @@ from toconv.report.refreshing import Refreshing
 from toconv.sweep.file import Sweep, load_sweep
 from toconv.sweep.lock import only_driver
 from toconv.sweep.notify import Event, Notifier, check_notify
-from toconv.sweep.preflight import (
-    by_client,
-    check_evaluation,
-    check_folders,
-    check_ledger,
-    check_ray,
-    name_cluster,
-    usable,
-)
+from toconv.sweep.preflight import check_evaluation, check_folders, check_ledger, check_ray, usable
+from toconv.sweep.ray_address import by_client, name_cluster
 from toconv.sweep.ray_ahead import ray_ahead
 from toconv.sweep.running import Announcement
 

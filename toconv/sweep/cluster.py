@@ -17,7 +17,8 @@ from toconv.errors import MachineryError, RequestError, first_line
 from toconv.paths import packed
 from toconv.progress import phase
 from toconv.settings import HardwareSettings
-from toconv.sweep.preflight import SHARED_BYTES, how_to_leave, joined, keep_to_loopback, ray_folder, show_token
+from toconv.sweep.preflight import SHARED_BYTES, ray_folder
+from toconv.sweep.ray_address import how_to_leave, joined, keep_to_loopback, show_token
 from toconv.sweep.ray_session import RaySession
 
 QUIET = {

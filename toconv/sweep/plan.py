@@ -24,7 +24,8 @@ from toconv.sweep.file import Sweep
 from toconv.sweep.growth import Change
 from toconv.sweep.lock import check_alone
 from toconv.sweep.own_measure import OwnMeasure
-from toconv.sweep.preflight import check_cluster, check_fits, joined, usable
+from toconv.sweep.preflight import check_fits, usable
+from toconv.sweep.ray_address import check_cluster, joined
 from toconv.sweep.request import check_request
 from toconv.sweep.terminal.changes import show_changes
 from toconv.tokens.encoder_files import check_files

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toconv.errors import MachineryError, RequestError
-from toconv.machine import runs
 from toconv.paths import SweepPaths, free_bytes, unwritable
 from toconv.redaction import redact
 from toconv.sweep.own_measure import OwnMeasure, search_path
+from toconv.sweep.ray_address import host_and_port, joined, keep_to_loopback, open_doors
 from toconv.sweep.search.ledger_place import Database, recorded_place
 from toconv.tracking_address import database_file, store_in_use
 
@@ -26,27 +26,15 @@ if TYPE_CHECKING:  # a worker imports this module too, and needs no request
     from toconv.sweep.file import Sweep
     from toconv.sweep.schema import Resources
 
-GCS = "gcs_server"  # the process that a cluster of Ray's has on its first machine
-ADDRESS = "RAY_ADDRESS"  # of a cluster to join; Ray's own, in the environment
-SETTING = "cluster.address"  # and of a sweep's, which beats it
-CLIENT = "ray://"  # before the address at which Ray's client reaches a cluster
-LOOPBACK = {"127.0.0.1", "localhost", "[::1]", "::1"}
-OWN_CLUSTER = {"", "local"}  # values of it that ask for one of our own
-AUTHENTICATION, TOKENS = "RAY_AUTH_MODE", ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")  # Ray's own too
-TOKEN_FILE = Path("~/.ray/auth_token")
 TEMPORARY = ("RAY_TMPDIR", "TMPDIR")  # where Ray puts its folder, the first of them that is set
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 LONGEST_SOCKET = 107  # bytes of an AF_UNIX path, unix(7)
 SESSION_PREFIX = "ray_"  # of the private folder of a session, which eight random characters end
 SOCKET_BELOW = len(f"/{SESSION_PREFIX}12345678/s/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.99")
-LISTENING = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray's processes take the loopback address for the machine's own
 SHARED, SHARED_BYTES = Path("/dev/shm"), 100 * 2**20  # Ray's object store: tokens are read by memory map instead
 SESSION_BYTES = 50 * 2**20  # logs and sockets of a session of Ray's
 OPEN_FILES = 256  # Ray starts two workers with 128 (tried); a driver with MLflow and more workers take more
 PORTS = 32  # that Ray and its first workers listen on
-PROBE_SECONDS = 2.0
-# the preface of HTTP/2 and no settings, which a gRPC server, as Ray's is, answers with its own (RFC 9113, 3.4)
-HELLO, SETTINGS_FRAME = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)), 4
 
 
 def check_folders(sweep: Sweep, paths: SweepPaths) -> None:
@@ -73,7 +61,7 @@ def check_ray() -> None:
     another one is none."""
     address = joined()
     if address is not None and address != "auto":
-        _host_and_port(address)
+        host_and_port(address)
     lacking = [*_lacking()] if address is None else []
     if lacking:
         raise MachineryError("; ".join(lacking))
@@ -200,109 +188,10 @@ def moved() -> str | None:
     return f"Ray's session goes to {folder}: {named} is too long for the path of a socket, or cannot be written"
 
 
-def joined() -> str | None:
-    """The address of the Ray cluster that the sweep or the environment names; None where a sweep starts one of its
-    own."""
-    address = os.environ.get(ADDRESS, "")
-    return None if address in OWN_CLUSTER else address
-
-
-def name_cluster(address: str | None) -> None:
-    """Have the cluster that a sweep names be the one to join, whatever the environment names; None: that one."""
-    if address is not None:
-        os.environ[ADDRESS] = address
-        _named_by.append(SETTING)
-
-
-def _said(address: str) -> str:
-    return f"{_named_by[-1]}={address}"
-
-
-_named_by = [ADDRESS]
-
-
-def by_client() -> str | None:
-    """The address of a cluster that is reached by Ray's client, on whose first machine the driver runs."""
-    address = joined()
-    return address if address and address.startswith(CLIENT) else None
-
-
-def show_token() -> None:
-    """Have Ray, before it is imported, show its token to the cluster to join where this user has one: `ray start` then
-    asks for it, `ray.init(address)` does not show it, and a cluster that asks for none takes it too. A cluster of our
-    own asks for one by itself."""
-    if joined() and _has_token():
-        os.environ.setdefault(AUTHENTICATION, "token")
-
-
-def _has_token() -> bool:
-    return any(os.environ.get(name) for name in TOKENS) or TOKEN_FILE.expanduser().is_file()
-
-
-def keep_to_loopback(listen: bool = False) -> None:
-    """Have Ray, before it is imported, listen at the loopback address alone in a cluster of our own, unless asked to
-    `listen` at all; a cluster to join at the loopback address may be such a one."""
-    address = joined()
-    if listen and address is None:
-        os.environ[LISTENING] = "1"
-    elif address is None or address.rpartition(":")[0] in LOOPBACK:
-        os.environ.setdefault(LISTENING, "0")
-
-
 def before_ray(listen: bool) -> list[str]:
     """Choose where Ray, still to be imported, listens. Returns what is to be said of its session and of who gets in."""
     keep_to_loopback(listen)
     return [line for line in (moved(), *open_doors(listen)) if line]
-
-
-def open_doors(listen: bool) -> Iterator[str]:
-    """What lets others run code as this user by Ray, a line each."""
-    address, mode = joined(), os.environ.get(AUTHENTICATION)
-    if address and not _has_token():
-        yield f"{_said(address)}: joined without a token: whoever reaches that cluster runs code as its user"
-    elif mode not in (None, "token"):
-        yield f"{AUTHENTICATION}={mode}: whoever reaches this sweep's Ray cluster runs code as its user"
-    file = Path(os.environ.get(TOKENS[1]) or TOKEN_FILE).expanduser()
-    if file.is_file() and file.stat().st_mode & 0o077:
-        yield f"{file}: others can read this token and run code as you by it; run chmod 600 {file}"
-    if listen and address is None:
-        yield "cluster.listen=true: this sweep's Ray cluster listens on all addresses of this machine"
-
-
-def how_to_leave(address: str) -> str:
-    own = f"unset {ADDRESS}" if _named_by[-1] == ADDRESS else f"{SETTING}=local"
-    return f"{_said(address)} names it; to have a cluster of this sweep's own: {own}"
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    """Raises MachineryError where it is no HOST:PORT, the only addresses at which a driver joins."""
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix(CLIENT)
-    if "://" in host or not port.isdecimal() or not host or not 0 < int(port) < 2**16:
-        raise MachineryError(f"{address}: is no HOST:PORT of a Ray cluster; {how_to_leave(address)}")
-    return host.strip("[]"), int(port)
-
-
-def check_cluster() -> None:
-    """Raises MachineryError at once where no cluster answers at the address of one to join; a start waits longer."""
-    address = joined()
-    if address is None:
-        return
-    why = _unanswered(*_host_and_port(address)) if address != "auto" else None
-    if address == "auto" and not runs(GCS):
-        why = "none runs on this machine"
-    if why:
-        raise MachineryError(f"no Ray cluster answers ({why}); {how_to_leave(address)}")
-
-
-def _unanswered(host: str, port: int) -> str | None:
-    try:
-        with socket.create_connection((host, port), PROBE_SECONDS) as probe:
-            probe.sendall(HELLO)
-            answer = probe.recv(9)
-    except OSError as error:
-        return str(error)
-    return None if answer[3:4] == bytes((SETTINGS_FRAME,)) else "whoever listens there is no Ray"
 
 
 def usable(asked: Resources, present: dict[str, float]) -> tuple[Resources, int]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from toconv.paths import SweepPaths
 from toconv.progress import console
-from toconv.sweep.preflight import before_ray, joined
+from toconv.sweep.preflight import before_ray
+from toconv.sweep.ray_address import joined
 from toconv.sweep.running import Standing, running, standing
 
 if TYPE_CHECKING:

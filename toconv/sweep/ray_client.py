@@ -17,7 +17,7 @@ from typing import Any
 from toconv.errors import ExitCode, MachineryError, RequestError, first_line
 from toconv.paths import PACKAGE, packed
 from toconv.sweep.cluster import RAY_ERRORS
-from toconv.sweep.preflight import SETTING, how_to_leave
+from toconv.sweep.ray_address import SETTING, how_to_leave
 
 import ray  # isort: skip - `cluster` sets the environment that it reads
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # isort: skip

@@ -10,7 +10,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from toconv.paths import FOR_THE_OWNER, write_atomic
-from toconv.sweep.preflight import SESSION_PREFIX, TOKENS
+from toconv.sweep.preflight import SESSION_PREFIX
+from toconv.sweep.ray_address import TOKENS
 
 LOCK = "toconv.lock"  # held as long as the cluster lives
 TRIES, PAUSE = 20, 0.1  # of removing a folder in which processes that end still write; seconds

@@ -7,7 +7,8 @@ from contextlib import suppress
 
 from toconv.errors import RequestError
 from toconv.sweep.cluster import Cluster
-from toconv.sweep.preflight import joined, usable
+from toconv.sweep.preflight import usable
+from toconv.sweep.ray_address import joined
 from toconv.sweep.schema import Resources
 from toconv.sweep.steering import Steering
 

@@ -1,0 +1,122 @@
+"""Which Ray cluster a sweep joins: its address, whether it answers, and the token that it is shown. Needs no Ray."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from toconv.errors import MachineryError
+from toconv.machine import runs
+
+GCS = "gcs_server"  # the process that a cluster of Ray's has on its first machine
+ADDRESS = "RAY_ADDRESS"  # of a cluster to join; Ray's own, in the environment
+SETTING = "cluster.address"  # and of a sweep's, which beats it
+CLIENT = "ray://"  # before the address at which Ray's client reaches a cluster
+LOOPBACK = {"127.0.0.1", "localhost", "[::1]", "::1"}
+OWN_CLUSTER = {"", "local"}  # values of it that ask for one of our own
+AUTHENTICATION, TOKENS = "RAY_AUTH_MODE", ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")  # Ray's own too
+TOKEN_FILE = Path("~/.ray/auth_token")
+LISTENING = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray's processes take the loopback address for the machine's own
+PROBE_SECONDS = 2.0
+# the preface of HTTP/2 and no settings, which a gRPC server, as Ray's is, answers with its own (RFC 9113, 3.4)
+HELLO, SETTINGS_FRAME = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)), 4
+
+_named_by = [ADDRESS]  # the last is what says which
+
+
+def joined() -> str | None:
+    """The address of the Ray cluster that the sweep or the environment names; None where a sweep starts one of its
+    own."""
+    address = os.environ.get(ADDRESS, "")
+    return None if address in OWN_CLUSTER else address
+
+
+def name_cluster(address: str | None) -> None:
+    """Have the cluster that a sweep names be the one to join, whatever the environment names; None: that one."""
+    if address is not None:
+        os.environ[ADDRESS] = address
+        _named_by.append(SETTING)
+
+
+def _said(address: str) -> str:
+    return f"{_named_by[-1]}={address}"
+
+
+def by_client() -> str | None:
+    """The address of a cluster that is reached by Ray's client, on whose first machine the driver runs."""
+    address = joined()
+    return address if address and address.startswith(CLIENT) else None
+
+
+def show_token() -> None:
+    """Have Ray, before it is imported, show its token to the cluster to join where this user has one: `ray start` then
+    asks for it, `ray.init(address)` does not show it, and a cluster that asks for none takes it too. A cluster of our
+    own asks for one by itself."""
+    if joined() and _has_token():
+        os.environ.setdefault(AUTHENTICATION, "token")
+
+
+def _has_token() -> bool:
+    return any(os.environ.get(name) for name in TOKENS) or TOKEN_FILE.expanduser().is_file()
+
+
+def keep_to_loopback(listen: bool = False) -> None:
+    """Have Ray, before it is imported, listen at the loopback address alone in a cluster of our own, unless asked to
+    `listen` at all; a cluster to join at the loopback address may be such a one."""
+    address = joined()
+    if listen and address is None:
+        os.environ[LISTENING] = "1"
+    elif address is None or address.rpartition(":")[0] in LOOPBACK:
+        os.environ.setdefault(LISTENING, "0")
+
+
+def open_doors(listen: bool) -> Iterator[str]:
+    """What lets others run code as this user by Ray, a line each."""
+    address, mode = joined(), os.environ.get(AUTHENTICATION)
+    if address and not _has_token():
+        yield f"{_said(address)}: joined without a token: whoever reaches that cluster runs code as its user"
+    elif mode not in (None, "token"):
+        yield f"{AUTHENTICATION}={mode}: whoever reaches this sweep's Ray cluster runs code as its user"
+    file = Path(os.environ.get(TOKENS[1]) or TOKEN_FILE).expanduser()
+    if file.is_file() and file.stat().st_mode & 0o077:
+        yield f"{file}: others can read this token and run code as you by it; run chmod 600 {file}"
+    if listen and address is None:
+        yield "cluster.listen=true: this sweep's Ray cluster listens on all addresses of this machine"
+
+
+def how_to_leave(address: str) -> str:
+    own = f"unset {ADDRESS}" if _named_by[-1] == ADDRESS else f"{SETTING}=local"
+    return f"{_said(address)} names it; to have a cluster of this sweep's own: {own}"
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Raises MachineryError where it is no HOST:PORT, the only addresses at which a driver joins."""
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix(CLIENT)
+    if "://" in host or not port.isdecimal() or not host or not 0 < int(port) < 2**16:
+        raise MachineryError(f"{address}: is no HOST:PORT of a Ray cluster; {how_to_leave(address)}")
+    return host.strip("[]"), int(port)
+
+
+def check_cluster() -> None:
+    """Raises MachineryError at once where no cluster answers at the address of one to join; a start waits longer."""
+    address = joined()
+    if address is None:
+        return
+    why = _unanswered(*host_and_port(address)) if address != "auto" else None
+    if address == "auto" and not runs(GCS):
+        why = "none runs on this machine"
+    if why:
+        raise MachineryError(f"no Ray cluster answers ({why}); {how_to_leave(address)}")
+
+
+def _unanswered(host: str, port: int) -> str | None:
+    try:
+        with socket.create_connection((host, port), PROBE_SECONDS) as probe:
+            probe.sendall(HELLO)
+            answer = probe.recv(9)
+    except OSError as error:
+        return str(error)
+    return None if answer[3:4] == bytes((SETTINGS_FRAME,)) else "whoever listens there is no Ray"
