@@ -57,8 +57,8 @@ def sweep(tiny, tmp_path):
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(OUT_OF_MEMORY.replace('"gpus"', repr(str(tmp_path / "gpus"))))
-    grid = {"training.n_critic": [CROWDED, NEVER_FITS, 3]}
-    settings = {**tiny, "model.compressor.output_grid_size": 2, "experiment.tracking_uri": f"sqlite:///{tmp_path}/m.db"}
+    grid = {"model.compressor.output_grid_size": [2], "training.n_critic": [CROWDED, NEVER_FITS, 3]}
+    settings = {**tiny, "experiment.tracking_uri": f"sqlite:///{tmp_path}/m.db"}
     resources = {"cpu": 1, "gpu": 0.5, "accelerator": "H100"}
     search = {"loss.lambda_gp": {"low": 0.1, "high": 100}}
     file = write_sweep(tmp_path, settings, grid=grid, search=search, trials=1, resources=resources, sampler="random")

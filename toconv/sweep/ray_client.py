@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # iso
 
 HEAD = "node:__internal_head__"  # Ray's resource of the first machine
 WAIT_SECONDS = 1.0
+JOIN_SECONDS = 90.0  # after which it is not tried again
 
 
 class DriverThere:
@@ -69,12 +71,7 @@ def run_there(address: str, words: Sequence[str]) -> ExitCode:
     if importlib.util.find_spec("grpc") is None:
         raise RequestError(f'{SETTING}={address}: needs Ray\'s client; run: pip install "toconv[client]"')
     folder = os.getcwd()
-    try:
-        with packed() as package:
-            quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-            ray.init(address, runtime_env={"py_modules": [str(package)]}, **quiet)
-    except Exception as error:  # the client's and gRPC's many kinds
-        raise MachineryError(f"no Ray cluster answers ({first_line(error)}); {how_to_leave(address)}") from error
+    _join(address)
     try:
         (head,) = (node["NodeID"] for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"])
         there = NodeAffinitySchedulingStrategy(head, soft=False)
@@ -86,6 +83,22 @@ def run_there(address: str, words: Sequence[str]) -> ExitCode:
         raise MachineryError(f"{SETTING}={address}: {folder}: {why}") from error
     finally:
         ray.shutdown()
+
+
+def _join(address: str) -> None:
+    """A busy cluster gives a client that it has let in up after half a minute, and takes the next one."""
+    end = time.monotonic() + JOIN_SECONDS
+    while True:
+        try:
+            with packed() as package:
+                quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+                ray.init(address, runtime_env={"py_modules": [str(package)]}, **quiet)
+            return
+        except Exception as error:  # the client's and gRPC's many kinds
+            if time.monotonic() > end or not isinstance(error, ConnectionAbortedError):
+                why = f"no Ray cluster answers ({first_line(error)}); {how_to_leave(address)}"
+                raise MachineryError(why) from error
+            time.sleep(WAIT_SECONDS)
 
 
 def _told(actor: Any) -> int:

@@ -2,19 +2,23 @@
 
 # B batch, N tokens of an image, P prefix tokens beside them, C channels
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from toconv.errors import StoreError
 from toconv.tokens.crop_boxes import Box, crop_box
-from toconv.tokens.local_cache import Copies, LocalCache
 from toconv.tokens.manifest import SPLITS, read_manifest
 from toconv.tokens.stored import DTYPES, SCALES, Stored
+
+if TYPE_CHECKING:  # the GPU benchmarks do without what it needs
+    from toconv.tokens.local_cache import Copies, LocalCache
 
 
 def memory_map(path: Path, shape: tuple[int, ...], dtype: torch.dtype = torch.float16) -> torch.Tensor:
