@@ -40,7 +40,7 @@ class Listing:
         self._walk([root])
         while self._links:
             self._follow(heappop(self._links))
-        self.paths.sort()
+        self.paths.sort(key=lambda path: path.parts)  # the order of paths, and not compared part by part in Python
 
     def _walk(self, folders: list[Path]) -> None:
         """All that is below without links to folders, which are kept for later."""
@@ -65,6 +65,8 @@ class Listing:
             return True
         elif path.suffix.lower() in NOT_READ:
             self.left_out[FORMAT].append(path)
+        elif is_picture and entry.is_file(follow_symlinks=False):  # as the folder has it: no look at the file
+            self.paths.append(path)
         elif is_picture or (entry.is_symlink() and (not path.suffix or os.path.isdir(path))):
             self._enter(path, is_picture)
         elif entry.is_file() and begins_as_picture(path):
@@ -72,7 +74,7 @@ class Listing:
         return False
 
     def _enter(self, path: Path, is_picture: bool) -> None:
-        """A file with a picture's name, or a link."""
+        """What has a picture's name and is no file, or a link."""
         if os.path.isdir(path):
             heappush(self._links, path)
         elif not os.path.exists(path):
