@@ -3,9 +3,28 @@
 import pytest
 
 from tests.conftest import quick
+from tests.running import write_sweep
 from tests.sweep.faults import Disturbed, undisturbed
+from toconv.sweep.file import load_sweep
 
 EPOCHS = 40
+
+
+@pytest.fixture
+def no_environment(monkeypatch):
+    """None of the variables that say where Ray and MLflow are."""
+    for name in ("RAY_ADDRESS", "RAY_TMPDIR", "TMPDIR", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def asked(tiny, tmp_path):
+    """A request of the tiny settings and the words of a command line, with MLflow where it is by default."""
+
+    def load(*words):
+        return load_sweep(write_sweep(tmp_path, {**tiny, "experiment.tracking_uri": None}), list(words))
+
+    return load
 
 
 @pytest.fixture(scope="session")

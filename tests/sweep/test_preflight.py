@@ -6,26 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import write_sweep
 from toconv.errors import MachineryError, RequestError
 from toconv.paths import SweepPaths, unwritable
 from toconv.sweep import preflight
-from toconv.sweep.file import load_sweep
 from toconv.sweep.preflight import check_folders, check_ledger, check_ray, moved, ray_folder
 
-
-@pytest.fixture(autouse=True)
-def no_environment(monkeypatch):
-    for name in ("RAY_ADDRESS", "RAY_TMPDIR", "TMPDIR", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def asked(tiny, tmp_path):
-    def load(*texts):
-        return load_sweep(write_sweep(tmp_path, {**tiny, "experiment.tracking_uri": None}), list(texts))
-
-    return load
+pytestmark = pytest.mark.usefixtures("no_environment")
 
 
 @pytest.mark.parametrize("length", [40, 90, 103, 300])

@@ -7,26 +7,12 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from tests.running import write_sweep
 from toconv.errors import MachineryError, RequestError
 from toconv.sweep import ray_address
-from toconv.sweep.file import load_sweep
 from toconv.sweep.preflight import before_ray, check_ray
 from toconv.sweep.ray_address import LISTENING, check_cluster, joined, name_cluster
 
-
-@pytest.fixture(autouse=True)
-def no_environment(monkeypatch):
-    for name in ("RAY_ADDRESS", "RAY_TMPDIR", "TMPDIR", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def asked(tiny, tmp_path):
-    def load(*texts):
-        return load_sweep(write_sweep(tmp_path, {**tiny, "experiment.tracking_uri": None}), list(texts))
-
-    return load
+pytestmark = pytest.mark.usefixtures("no_environment")
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def centre_view(image_3HW: torch.Tensor, size: int) -> torch.Tensor:
 def normalised(views: list[torch.Tensor], encoder: Normalisation) -> torch.Tensor:
     """(3, H, W) uint8 views → (K, 3, H, W) float32 as the encoder wants them."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (encoder.mean, encoder.std))
-    return (torch.stack(views).float() / 255 - mean) / std
+    return torch.stack(views).float().div_(255).sub_(mean).div_(std)
 
 
 def as_uint8(image: Any) -> torch.Tensor:

@@ -59,6 +59,9 @@ def run_trials(
     leaving = Leaving(driver, draining)
     scheduler = CellScheduler(searcher, leaving)
 
+    def fit(asked: Resources) -> None:
+        _tuner(driver, asked, searcher, scheduler, step).fit()
+
     def step() -> None:
         leaving.poll(everybody=searcher.interrupt.soon)
         steering.poll()
@@ -72,11 +75,9 @@ def run_trials(
             while not searcher.stopping():
                 if driver.can_begin() and driver.handed_out > before:
                     before = driver.handed_out
-                    _tuner(driver, resources, searcher, scheduler, step).fit()
+                    fit(resources)
                 elif searcher.crowded:
-                    _one_a_gpu(
-                        driver, resources, searcher, lambda asked: _tuner(driver, asked, searcher, scheduler, step)
-                    )
+                    _one_a_gpu(driver, resources, searcher, fit)
                 elif evaluating.busy or driver.paused:
                     step()
                     time.sleep(POLL_SECONDS)
@@ -89,14 +90,11 @@ def run_trials(
         except (tune.error.TuneError, *RAY_ERRORS) as error:
             what = unreachable() or f"Ray Tune gave way: {first_line(error)}"
             raise MachineryError(what) from error
-    if searcher.broken:
-        raise MachineryError(searcher.broken)
-    if searcher.interrupt.asked:
-        raise KeyboardInterrupt
+    searcher.check_end()
 
 
 def _one_a_gpu(
-    driver: Driver, resources: Resources, searcher: LedgerSearcher, tuner: Callable[[Resources], tune.Tuner]
+    driver: Driver, resources: Resources, searcher: LedgerSearcher, fit: Callable[[Resources], None]
 ) -> None:
     """Run those whose memory ran out beside others, each with a GPU to itself: what fails there is infeasible."""
     whole, slots = resources.model_copy(update={"gpu": 1.0}), driver.slots
@@ -104,7 +102,7 @@ def _one_a_gpu(
     searcher.crowded, searcher.shares_gpu = [], False
     driver.spent.gpu, driver.slots = whole.gpu, max(1, math.floor(slots * resources.gpu))
     try:
-        tuner(whole).fit()
+        fit(whole)
     finally:
         searcher.shares_gpu, driver.spent.gpu, driver.slots = True, resources.gpu, slots
 

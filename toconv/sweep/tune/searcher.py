@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
 
+from toconv.errors import MachineryError
 from toconv.progress import console
 from toconv.sweep.cluster import WORKER_RETRIES
 from toconv.sweep.interrupt import Interrupt
@@ -45,6 +46,13 @@ class LedgerSearcher(Searcher):
     def stopping(self) -> bool:
         """Whether nothing more is to begin, and what runs ends at its epoch."""
         return bool(self.interrupt.asked or self.broken or self.driver.budget_spent())
+
+    def check_end(self) -> None:
+        """Raises MachineryError where the machinery gave way, KeyboardInterrupt after SIGINT and SIGTERM."""
+        if self.broken:
+            raise MachineryError(self.broken)
+        if self.interrupt.asked:
+            raise KeyboardInterrupt
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles it for a restore that is not used
