@@ -1,5 +1,8 @@
 """A folder of an object store: what is put is there whole, and what cannot be is told."""
 
+import pickle
+import time
+
 import pytest
 
 from toconv import config
@@ -20,19 +23,33 @@ def store(request, tmp_path):
 
 def test_what_is_put_is_got_and_listed(store):
     store.check()
-    assert store.get("tokens/a/b") is None and store.names("tokens/a") == set() and not store.holds("tokens/a/b")
+    assert store.get("tokens/a/b") is None and store.listed("tokens/a") == {} and store.stamp("tokens/a/b") is None
     for content in (b"first", b"", bytes(range(256)) * 100):
         store.put("tokens/a/b", content)
-        assert store.get("tokens/a/b") == content and store.holds("tokens/a/b")
-    assert store.names("tokens/a") == {"b"}
+        assert store.get("tokens/a/b") == content
+    store.put("tokens/a/c/d", b"deeper")
+    assert store.listed("tokens/a") == {"b": store.stamp("tokens/a/b")}
+    assert {*store.listed("tokens/a", deep=True)} == {"b", "c/d"} and {*store.listed("tokens", deep=True)} == {
+        "a/b",
+        "a/c/d",
+    }
+    store.remove("tokens/a/b")
+    store.remove("tokens/a/b")
+    assert {*store.listed("tokens/a", deep=True)} == {"c/d"} and store.get("tokens/a/b") is None
 
 
-def test_a_file_that_is_there_is_not_put_again(store, tmp_path):
-    (tmp_path / "file").write_bytes(b"right")
-    store.put_file("key", tmp_path / "file")
-    (tmp_path / "file").write_bytes(b"other")
-    store.put_file("key", tmp_path / "file")
-    assert store.get("key") == b"right"
+def test_what_is_put_again_has_another_time(store, monkeypatch):
+    store.put("key", b"first")
+    before, end = store.stamp("key"), time.monotonic() + 5
+    while store.stamp("key") == before and time.monotonic() < end:  # a clock of seconds
+        store.put("key", b"first")
+    assert before < store.stamp("key") < time.time_ns() + 10**9
+
+
+def test_a_store_travels_to_another_process_by_its_address(store):
+    store.put("key", b"content")
+    assert pickle.loads(pickle.dumps(store)).get("key") == b"content"
+    assert b"secret" not in pickle.dumps(store).lower()
 
 
 def test_a_bucket_that_is_not_there_is_told_at_once(s3):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 from typing import TypeVar
 
 from toconv.errors import MachineryError, RequestError, told
@@ -32,6 +32,10 @@ class ObjectStore:
             raise MachineryError(f"store.url={url}: {redact(told(error))}") from error
         self._root, self._is_disk = root.rstrip("/"), isinstance(self._files, LocalFileSystem)
 
+    def __reduce__(self) -> tuple[type[ObjectStore], tuple[str]]:
+        """It travels by its address, and logs in where it arrives."""
+        return ObjectStore, (self.url,)
+
     @classmethod
     def asked(cls, settings: StoreSettings) -> ObjectStore | None:
         return cls(settings.url) if settings.url else None
@@ -51,25 +55,33 @@ class ObjectStore:
         """Raises MachineryError where it cannot be put, after some tries."""
         self._tried(f"{key}: not put", lambda: self._write(key, content))
 
-    def put_file(self, key: str, path: Path) -> None:
-        """A file whose key is of its bytes: one that is there already is not put again."""
-        if not self.holds(key):
-            self.put(key, path.read_bytes())
-
     def get(self, key: str) -> bytes | None:
         """None where there is none. Raises MachineryError where the store does not answer, after some tries."""
         return self._tried(f"{key}: not fetched", lambda: self._read(key))
 
-    def holds(self, key: str) -> bool:
-        return self._tried(f"{key}: not looked up", lambda: self._files.get_file_info(self._at(key)).is_file)
+    def remove(self, key: str) -> None:
+        """Nothing where it is not there."""
 
-    def names(self, folder: str) -> set[str]:
-        """Of what lies directly in a folder."""
+        def delete() -> None:
+            with suppress(FileNotFoundError):
+                self._files.delete_file(self._at(key))
+
+        self._tried(f"{key}: not removed", delete)
+
+    def stamp(self, key: str) -> int | None:
+        """When it was put, in nanoseconds of the store's own clock, which may count seconds; None where there is
+        none."""
+        info = self._tried(f"{key}: not looked up", lambda: self._files.get_file_info(self._at(key)))
+        return info.mtime_ns if info.is_file else None
+
+    def listed(self, folder: str, deep: bool = False) -> dict[str, int]:
+        """{path below the folder: when it was put}, of what lies directly in it or, `deep`, anywhere below it."""
         from pyarrow.fs import FileSelector  # start-up: as above
 
-        selector = FileSelector(self._at(folder), allow_not_found=True)
+        selector = FileSelector(self._at(folder), allow_not_found=True, recursive=deep)
         found = self._tried(f"{folder}: not listed", lambda: self._files.get_file_info(selector))
-        return {info.base_name for info in found}
+        above = f"{self._at(folder)}/"
+        return {info.path.removeprefix(above): info.mtime_ns for info in found if info.is_file}
 
     def _at(self, key: str) -> str:
         return f"{self._root}/{key}"

@@ -1,28 +1,17 @@
 """The machines of a cluster that is joined: two nodes of Ray's own command, of which one has another disk."""
 
 import os
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.repository import REPOSITORY
+from tests.running import write_sweep
+from tests.two_machines import needs_mounts, two_machines
 from toconv.paths import packed
 from toconv.sweep.nodes import Machine, look, mistakes, versions
 
-RAY = [
-    str(Path(sys.executable).with_name("ray")),
-    "start",
-    "--num-cpus=1",
-    "--block",
-    "--disable-usage-stats",
-    "--node-ip-address=127.0.0.1",
-]
 JOIN = """
 import sys
 from pathlib import Path
@@ -38,31 +27,20 @@ def package():
     import toconv.paths
     return str(toconv.paths.PACKAGE), toconv.paths.CONF.is_dir()
 
-shared, hidden = map(Path, sys.argv[1:])
+from toconv.sweep.file import load_sweep
+shared, hidden = map(Path, sys.argv[1:3])
+asked = load_sweep(Path(sys.argv[3]), [])
 for place, has_conf in on_each_node(package, []).values():
     print("package", "py_modules_files" in place, has_conf)
 print("devices", devices(compose({}).hardware))
-check_nodes([shared])
+check_nodes(asked, [shared])
 print("shared by all", [*shared.iterdir()])
 try:
-    check_nodes([shared, hidden])
+    check_nodes(asked, [shared, hidden])
 except MachineryError as error:
     print("refused:", error)
 cluster.stop()
 """
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def iter_until(lines, text):
-    for line in lines:
-        yield line
-        if text in line:
-            return
 
 
 def test_what_differs_between_machines_is_named_with_both_values(tmp_path):
@@ -75,6 +53,24 @@ def test_what_differs_between_machines_is_named_with_both_values(tmp_path):
     (told,) = mistakes("b (1234)", Machine(here, ["/data/tokens"]), here)
     assert told.startswith("b (1234) does not see /data/tokens: ")
     assert not [*mistakes("b", Machine(here, []), here)]
+
+
+def test_with_an_object_store_a_machine_need_not_see_folders_but_must_reach_that(tmp_path):
+    here, store = versions(), (tmp_path / "objects").as_uri()
+    nowhere = "file:///proc/objects"
+    (tmp_path / "probe").touch()
+    assert look([tmp_path / "probe"], nowhere) == Machine(here, []), "whoever sees the folders is not asked"
+    assert not [*mistakes("b", Machine(here, ["/data/tokens"]), here, store)]
+    (told,) = mistakes("b", Machine(here, ["/data/tokens"], f"store.url={nowhere}: no"), here, nowhere)
+    assert told == f"b does not see /data/tokens, and cannot use the object store: store.url={nowhere}: no"
+
+
+def test_a_machine_says_of_the_object_store_why_it_cannot_use_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("toconv.sweep.nodes.VISIBLE_SECONDS", 0.1)
+    store = (tmp_path / "objects").as_uri()
+    assert look([tmp_path / "probe"], store) == Machine(versions(), [str(tmp_path)])
+    found = look([tmp_path / "probe"], "file:///proc/objects")
+    assert found.unseen == [str(tmp_path)] and "store.url=file:///proc/objects: " in found.without_store
 
 
 def test_a_packed_package_is_laid_out_as_an_installed_one(tmp_path):
@@ -93,45 +89,20 @@ def test_a_packed_package_is_laid_out_as_an_installed_one(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() != 0, reason="a disk of its own is mounted for one node")
-def test_a_cluster_of_two_gets_the_package_and_a_folder_that_one_does_not_see_is_refused(tmp_path):
+@needs_mounts
+def test_a_cluster_of_two_gets_the_package_and_a_folder_that_one_does_not_see_is_refused(tiny, tmp_path):
     shared, hidden = tmp_path / "shared", tmp_path / "hidden"
-    short = Path(tempfile.mkdtemp(prefix="n", dir="/tmp"))
-    for folder in (shared, hidden, tmp_path / "elsewhere"):
+    for folder in (shared, hidden):
         folder.mkdir()
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTHONPATH"))}
-    environment = {**clean, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5" * 64}
-    environment |= {
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
-        "PYTHONUNBUFFERED": "1",
-    }  # several nodes at the loopback address
-    address = f"127.0.0.1:{free_port()}"
-    head = [*RAY, "--head", f"--port={address[10:]}", "--include-dashboard=false", f"--temp-dir={short / 'a'}"]
-    other = f"mount -t tmpfs none '{hidden}' && exec {' '.join([*RAY, f'--address={address}'])}"
-    processes = []
-    try:
-        for words, place in ((head, tmp_path), (["unshare", "--mount", "sh", "-c", other], tmp_path / "elsewhere")):
-            process = subprocess.Popen(
-                words, env=environment, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            )
-            processes.append(process)
-            said = [*iter_until(process.stdout, "Ray runtime started")]
-            assert process.poll() is None, said
+    with two_machines(tmp_path, [hidden]) as machines:
         done = subprocess.run(
-            [sys.executable, "-c", JOIN, str(shared), str(hidden)],
-            env={**environment, "RAY_ADDRESS": address, "PYTHONPATH": str(REPOSITORY)},
+            [sys.executable, "-c", JOIN, str(shared), str(hidden), str(write_sweep(tmp_path, tiny))],
+            env={**machines.environment, "PYTHONPATH": str(REPOSITORY)},
             cwd=tmp_path,
             capture_output=True,
             text=True,
             timeout=180,
         )
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                for child in [*psutil.Process(process.pid).children(recursive=True), process]:
-                    child.kill()
-            process.wait(30)
-        shutil.rmtree(short, ignore_errors=True)
     told = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout + done.stderr
     assert told[:4] == ["package True True"] * 2 + ["devices [0.0, 0.0]", "shared by all []"]

@@ -1,12 +1,14 @@
 """A trial whose checkpoints are in an object store, on machines that see no folder of each other."""
 
+import os
+
 import pytest
 import torch
 
 from toconv import checkpoint, config
 from toconv.object_store import ObjectStore
-from toconv.paths import TrialPaths
-from toconv.sweep.remote_trials import fetch_trial, send_trial
+from toconv.paths import TrialPaths, write_atomic
+from toconv.sweep.remote_trials import collect_trial, fetch_trial, send_file, send_trial
 from toconv.sweep.trainable import RunningTrial, TrialInputs, step
 from toconv.tokens.encoding import prepare_store
 
@@ -49,16 +51,56 @@ def test_a_trial_goes_on_on_a_machine_with_an_empty_disk_to_the_same_numbers(tin
     assert all(torch.equal(states[0]["compressor"][name], x) for name, x in states[1]["compressor"].items())
 
 
-def test_a_folder_that_has_checkpoints_is_left_as_it_is(tmp_path, s3):
-    remote = ObjectStore(s3.url)
-    there, here = (TrialPaths(tmp_path / name / "trial") for name in ("there", "here"))
-    for paths, content in ((there, b"theirs"), (here, b"ours")):
-        paths.folder.mkdir(parents=True)
-        for path in (paths.latest, paths.config, paths.metrics):
-            path.write_bytes(content)
+def lay(paths, epochs, **more):
+    """A trial's folder after so many epochs."""
+    content = {"config.yaml": b"of the trial", "latest.pt": b"after %d" % epochs, "metrics.jsonl": b"{}\n" * epochs}
+    for name, bytes_ in {**content, **more}.items():
+        write_atomic(paths.folder / name, bytes_)
+
+
+@pytest.fixture
+def at(tmp_path):
+    return lambda machine: TrialPaths(tmp_path / machine / "0123456789ab")
+
+
+def test_a_folder_goes_on_from_whichever_is_further(at, s3):
+    remote, there, here = ObjectStore(s3.url), at("there"), at("here")
+    lay(there, 3)
     send_trial(remote, there)
+    for epochs in (3, 5):
+        lay(here, epochs)
+        fetch_trial(remote, here)
+        assert here.latest.read_bytes() == b"after %d" % epochs, "it is as far"
+    lay(here, 2)
     fetch_trial(remote, here)
-    assert here.latest.read_bytes() == b"ours"
+    assert here.latest.read_bytes() == b"after 3" and here.metrics.read_bytes() == b"{}\n" * 3
+    lay(here, 5)
     here.latest.unlink()
     fetch_trial(remote, here)
-    assert here.latest.read_bytes() == b"theirs" and not here.best.exists()
+    assert here.latest.read_bytes() == b"after 3" and not here.best.exists(), "without a checkpoint nothing goes on"
+
+
+def test_a_driver_has_what_it_was_told_of_and_asks_for_nothing_that_is_here(at, s3):
+    remote, there, here = ObjectStore(s3.url), at("there"), at("here")
+    lay(there, 2)
+    for name in ("best_model.pt", "checkpoint_epoch_2.pt"):
+        os.link(there.latest, there.folder / name)
+    lay(there, 2, **{"checkpoint_epoch_1.pt": b"after 1", "machine.jsonl": b"{}", "foreign.txt": b"no file of a trial"})
+    os.replace(there.latest, there.folder / "as it is")
+    os.link(there.best, there.latest)
+    send_trial(remote, there)
+    collect_trial(remote, here, 2, failed=False)
+    sent = {"config.yaml", "latest.pt", "metrics.jsonl", "best_model.pt", "checkpoint_epoch_2.pt", "machine.jsonl"}
+    assert {path.name for path in here.folder.iterdir()} == sent, "the checkpoint of an epoch before was sent then"
+    s3.remove_bucket()
+    collect_trial(remote, here, 2, failed=False)
+
+
+def test_a_driver_has_the_trace_of_a_trial_that_failed_elsewhere(at, s3):
+    remote, there, here = ObjectStore(s3.url), at("there"), at("here")
+    write_atomic(there.error, b"Traceback")
+    send_file(remote, there, there.error)
+    collect_trial(remote, here, 0, failed=False)
+    assert not here.error.exists()
+    collect_trial(remote, here, 0, failed=True)
+    assert here.error.read_bytes() == b"Traceback"

@@ -1,5 +1,10 @@
 """Tokens in an object store, of a server of S3's that runs here."""
 
+import hashlib
+import threading
+import time
+from collections import Counter
+
 import pytest
 import torch
 
@@ -7,10 +12,11 @@ from tests.object_stores import S3
 from toconv import config
 from toconv.errors import MachineryError, StoreError
 from toconv.object_store import ObjectStore
+from toconv.paths import write_atomic
 from toconv.tokens import encode_shards
 from toconv.tokens.encoding import prepare_store
 from toconv.tokens.manifest import MANIFEST, SPLITS
-from toconv.tokens.remote import have_here
+from toconv.tokens.remote import have_here, send_derived
 from toconv.tokens.store import TokenStore
 
 
@@ -102,6 +108,52 @@ def test_an_object_that_is_not_what_was_written_is_not_taken(here, s3, tmp_path)
         have_here(ObjectStore.asked(here("first").store), tmp_path / "node" / first.name)
     second = prepare_store(here("second"))
     assert TokenStore(second).count("train") == TokenStore(first).count("train"), "that shard is encoded again"
+
+
+@pytest.mark.slow
+def test_two_machines_that_begin_together_encode_each_shard_once_between_them(here, monkeypatch):
+    """A second begins while the first has a shard; each then has the whole store."""
+    write, written = encode_shards.write_shard, Counter()
+    second = None
+
+    def counted(folder, shard, *of_shard):
+        nonlocal second
+        written[shard.name] += 1
+        if second is None:
+            second = threading.Thread(target=prepare_store, args=(here("second"),))
+            second.start()
+            time.sleep(1)
+        return write(folder, shard, *of_shard)
+
+    monkeypatch.setattr(encode_shards, "write_shard", counted)
+    monkeypatch.setattr("toconv.tokens.remote_claims.LOOK_SECONDS", 0.1)
+    first = prepare_store(here("first"))
+    second.join(60)
+    assert {*written.values()} == {1} and len(written) > 3
+    ours, theirs = files(first), files(here("second").data.tokens_dir / first.name)
+    assert all(theirs[name] == content for name, content in ours.items() if name != "known-files.json")
+
+
+def test_what_was_computed_from_a_store_goes_along_and_nothing_outside_of_its_folder_is_written(here, s3, tmp_path):
+    first = prepare_store(here("first"))
+    remote = ObjectStore(s3.url)
+    beside = {"codes-k2.pt": b"computed", "smaller-k2/manifest.json": b"{}", "smaller-k2/train.tokens.fp16": b"tokens"}
+    for name, content in {**beside, "codes-k2.lock": b"", "smaller-k2/known-files.json": b"of this disk"}.items():
+        write_atomic(first / "derived" / name, content)
+    send_derived(remote, first)
+    outside = f"tokens/{first.name}/derived/../../outside@{hashlib.sha256(b'x').hexdigest()}"
+    altered = f"tokens/{first.name}/derived/altered@{hashlib.sha256(b'y').hexdigest()}"
+    for key in (outside, altered):
+        s3.put(f"some/prefix/{key}", b"x")
+    before = s3.modified()
+    send_derived(remote, first)
+    assert s3.modified() == before, "what is there is not put again"
+    node = tmp_path / "node" / first.name
+    write_atomic(node / "derived" / "codes-k2.pt", b"computed here")
+    have_here(remote, node)
+    found = {str(p.relative_to(node / "derived")): p.read_bytes() for p in (node / "derived").rglob("*") if p.is_file()}
+    assert found == {**beside, "codes-k2.pt": b"computed here"}
+    assert not [*tmp_path.rglob("outside")]
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from toconv.command_line import path_of
 from toconv.errors import ExitCode, RequestError
+from toconv.object_store import ObjectStore
 from toconv.own_files import check_sweep_folder
 from toconv.paths import SweepPaths, TrialPaths
 from toconv.progress import console, phase
@@ -124,6 +125,7 @@ def _run(
     from toconv.sweep.search.earlier import learn
     from toconv.sweep.session import start_tracking, stop_tracking
     from toconv.tokens.encoding import prepare_store
+    from toconv.tokens.remote import send_derived
     from toconv.tracking.tracker import check_access, say_store
 
     start = time.monotonic()
@@ -137,6 +139,8 @@ def _run(
     driver.on_first_failure = lambda name, why: notifier.send(Event.FIRST_FAILURE, f"{name}: {why}")
     if asked.file.baselines:
         driver.baselines = baseline_records(asked, store, driver.ledger.trials())
+        if remote := ObjectStore.asked(asked.base.store):
+            send_derived(remote, store)  # what other machines need not compute again
     tracker = start_tracking(driver)
     try:
         _run_trials(driver, cluster, announcement)
@@ -191,7 +195,7 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: An
         f"{driver.adopted} to go on with, {left - driver.adopted} to begin"
     )
     present = cluster().resources(file.resources.accelerator)
-    check_nodes([*([] if driver.sweep.base.store.url else [driver.store]), driver.paths.root])
+    check_nodes(driver.sweep, [driver.store, driver.paths.root])
     resources, slots = usable(file.resources, present)
     steering.has_room(slots)
     driver.spent.gpu = resources.gpu

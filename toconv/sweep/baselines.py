@@ -23,6 +23,7 @@ from toconv.state_files import read_bytes, read_json
 from toconv.sweep.file import Sweep
 from toconv.sweep.proposals import Trial
 from toconv.tokens.local_cache import LocalCache
+from toconv.tokens.manifest import DERIVED
 from toconv.tokens.smaller_store import smaller_store
 from toconv.tokens.store import TokenStore
 
@@ -112,7 +113,7 @@ def _seal(path: Path) -> Path:
 
 def _path(store: Path, k: int, of: str = "baselines") -> Path:
     """Of the baselines that tokens suffice for, or of SMALLER, which needs the pictures too."""
-    return store / "derived" / f"{of}-k{k}-{code_version(MEASURED_BY)}.json"
+    return store / DERIVED / f"{of}-k{k}-{code_version(MEASURED_BY)}.json"
 
 
 def _record(store: Path, k: int, name: str, found: Measured) -> TrialRecord:

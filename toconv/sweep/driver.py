@@ -4,12 +4,14 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from toconv.analysis.pareto import costs, nondominated
 from toconv.analysis.records import Kind, State, TrialRecord
 from toconv.analysis.results import write_results
+from toconv.object_store import ObjectStore
 from toconv.paths import SweepPaths
 from toconv.settings import SEED, TEST
 from toconv.sweep.budget import Spent
@@ -19,6 +21,7 @@ from toconv.sweep.extending import extension, kept_for_more_epochs
 from toconv.sweep.file import Sweep
 from toconv.sweep.inbox import Act, Note
 from toconv.sweep.proposals import Proposal, Trial
+from toconv.sweep.remote_trials import collect_trial
 from toconv.sweep.seal import check_seals, finish, seal
 from toconv.sweep.search.ledger import Ledger
 from toconv.sweep.search.ledger_place import recorded_place
@@ -173,6 +176,16 @@ class Driver:
         self.latest[proposal.trial_id] = epoch
         self.spent.save()
         self._track(self.ledger.trial(proposal))
+
+    def collect(self, proposal: Proposal, failed: bool) -> None:
+        """Have here what a trial that ended has left on the disk of another machine. Raises MachineryError."""
+        if self._remote:
+            last, paths = self.latest.get(proposal.trial_id), self.paths.trial(proposal.trial_id)
+            collect_trial(self._remote, paths, last.epoch if last else 0, failed)
+
+    @cached_property
+    def _remote(self) -> ObjectStore | None:
+        return ObjectStore.asked(self.sweep.base.store)
 
     def completed(self, proposal: Proposal) -> None:
         """Its last epoch is done: enter it, or have it evaluated first."""

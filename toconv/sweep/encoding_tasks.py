@@ -31,7 +31,7 @@ def before_encoding(
     check_request(asked, paths, claims.folder.name)
     usable(asked.file.resources, cluster().resources(asked.file.resources.accelerator))
     check_fits(asked.file.evaluation, cluster().resources())
-    check_nodes([claims.folder, paths.root])
+    check_nodes(asked, [claims.folder, paths.root])
     announcement.tell()
     return encoding_tasks(asked.base, claims, missing)
 

@@ -1,16 +1,23 @@
 """The machines of a Ray cluster of several: the same versions on each, and the same folders."""
 
+from __future__ import annotations
+
 import platform
 import secrets
 import time
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from toconv.errors import MachineryError, disk
+from toconv.object_store import ObjectStore
+from toconv.progress import say
 from toconv.sweep.cluster import alive_nodes, on_each_node
 from toconv.training.identity import training_code
+
+if TYPE_CHECKING:  # workers import this module too
+    from toconv.sweep.file import Sweep
 
 COMPARED = ("torch", "ray", "numpy")  # libraries that trials or Ray's messages depend on
 VISIBLE_SECONDS = 15.0  # in which a file must be seen elsewhere: network disks remember for so long what is not there
@@ -19,35 +26,49 @@ VISIBLE_SECONDS = 15.0  # in which a file must be seen elsewhere: network disks 
 class Machine(NamedTuple):
     versions: dict[str, str]
     unseen: list[str]  # folders
+    without_store: str | None = None  # why the object store cannot be used, where one is asked for and needed
 
 
-def check_nodes(folders: Sequence[Path]) -> None:
+def check_nodes(asked: Sweep, folders: Sequence[Path]) -> None:
     """Raises MachineryError that names each machine with other versions than this one's, or that does not see one of
-    the `folders`, which are there: a file is put into each, and looked for from everywhere."""
+    the `folders`, which are there: a file is put into each, and looked for from everywhere. With an object store a
+    machine need not see them, but must reach that; only a user's own evaluation has no other place than the sweep's
+    folder."""
     if len(alive_nodes()) < 2:
         return
+    store = None if asked.file.evaluation else asked.base.store.url
     name, here = f".{secrets.token_hex(8)}.probe", versions()
     probes = [folder.resolve() / name for folder in folders]
     try:
         for probe in probes:
             with disk(f"{probe.parent}: cannot be written"):
                 probe.touch()
-        found = on_each_node(look, [probes])
+        found = on_each_node(look, [probes, store])
     finally:
         for probe in probes:
             probe.unlink(missing_ok=True)
-    if wrong := [line for machine, seen in found.items() for line in mistakes(machine, seen, here)]:
+    if wrong := [line for machine, seen in found.items() for line in mistakes(machine, seen, here, store)]:
         raise MachineryError("; ".join(wrong))
+    if apart := [machine for machine, seen in found.items() if seen.unseen]:
+        say(f"{', '.join(apart)}: without this machine's folders; tokens and trials go by way of {store}")
 
 
-def look(probes: Iterable[Path]) -> Machine:
+def look(probes: Iterable[Path], store: str | None = None) -> Machine:
     """Of the machine that this runs on."""
     end, left = time.monotonic() + VISIBLE_SECONDS, list(probes)
     while left and time.monotonic() < end:
         left = [probe for probe in left if not probe.is_file()]
         if left:
             time.sleep(0.2)
-    return Machine(versions(), [str(probe.parent) for probe in left])
+    return Machine(versions(), [str(probe.parent) for probe in left], _without(store) if left and store else None)
+
+
+def _without(store: str) -> str | None:
+    try:
+        ObjectStore(store).check()
+    except MachineryError as error:
+        return str(error)
+    return None
 
 
 def versions() -> dict[str, str]:
@@ -55,9 +76,14 @@ def versions() -> dict[str, str]:
     return {"Python": of_python, **{name: version(name) for name in COMPARED}, "toconv's code": training_code()}
 
 
-def mistakes(machine: str, seen: Machine, here: dict[str, str]) -> Iterable[str]:
+def mistakes(machine: str, seen: Machine, here: dict[str, str], store: str | None = None) -> Iterable[str]:
     for name, ours in here.items():
         if (theirs := seen.versions.get(name)) != ours:
             yield f"{machine} has {name} {theirs}, this machine {ours}: all must have the same"
-    for folder in seen.unseen:
-        yield f"{machine} does not see {folder}: outputs and tokens must lie on a disk that all machines share"
+    for folder in [] if store else seen.unseen:
+        yield (
+            f"{machine} does not see {folder}: outputs and tokens must lie on a disk that all machines share, or "
+            "store.url= must name an object store and evaluation: be left out"
+        )
+    if seen.without_store:
+        yield f"{machine} does not see {', '.join(seen.unseen)}, and cannot use the object store: {seen.without_store}"

@@ -16,7 +16,7 @@ from toconv.paths import TrialPaths, write_atomic
 from toconv.redaction import redact
 from toconv.settings import Settings
 from toconv.sweep.file import Sweep
-from toconv.sweep.remote_trials import fetch_trial, send_trial
+from toconv.sweep.remote_trials import fetch_trial, send_file, send_trial
 from toconv.sweep.watchdog import Watchdog
 from toconv.tokens.local_cache import LocalCache
 from toconv.tokens.remote import have_here
@@ -81,6 +81,8 @@ class RunningTrial:
         training = Training(settings, store, resolve_device(settings.hardware))
         self.stated = training.stated  # what the machine decided of it
         extends = Extended(Path(inputs.extends[0]), inputs.extends[1]) if inputs.extends else None
+        if extends and self._remote:
+            fetch_trial(self._remote, TrialPaths(extends.checkpoint.parent))
         try:
             self._resumable = ResumableTraining.adopt(training, self.paths, extends)
             self._epochs = self._resumable.epochs(on_log, self.paths.leave.exists)
@@ -93,6 +95,11 @@ class RunningTrial:
         if epoch and self._remote:
             send_trial(self._remote, self.paths)
         return epoch or self._resumable.done[-1]
+
+    def keep_trace(self, trace: str) -> None:
+        write_atomic(self.paths.error, trace)
+        if self._remote:
+            send_file(self._remote, self.paths, self.paths.error)
 
     def close(self) -> None:
         self._watchdog.stop()
@@ -120,6 +127,6 @@ def step(trial: RunningTrial) -> dict[str, Any]:
     except Exception as error:
         if out_of_memory(error):
             return {"failed": f"out of memory: {first_line(error)}", "infeasible": True}
-        write_atomic(trial.paths.error, redact(traceback.format_exc()))
+        trial.keep_trace(redact(traceback.format_exc()))
         return {"failed": redact(f"{type(error).__name__}: {first_line(error)}")}
     return {"row": epoch.as_row(), "complete": epoch.epoch >= trial.epochs_asked}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 
+from toconv.errors import disk
 from toconv.hardware import resolve_device
 from toconv.object_store import ObjectStore
 from toconv.progress import bar, say
@@ -55,6 +56,7 @@ def encode_missing(settings: Settings, claims: Claims, missing: Sequence[Shard],
             working = [helper for helper in working if not _has_ended(helper)]
             mine = [] if working else encode_free(encoder, claims, left, lambda n: progress.advance(task, n))
             own += sum(images[shard.name] for shard in mine)
+            claims.look_elsewhere([shard for shard in left if shard not in mine])
             finished = [shard for shard in left if shard not in mine and claims.is_finished(shard)]
             progress.advance(task, sum(images[shard.name] for shard in finished))
             left = [shard for shard in left if shard not in (*mine, *finished)]
@@ -73,6 +75,8 @@ def _has_ended(helper: Helper) -> bool:
 
 def encode_share(settings: Settings, claims: Claims, missing: Sequence[Shard]) -> None:
     """What one device of several encodes: shards that nobody else has, until there are none."""
+    with disk(f"{claims.folder}: cannot be written"):
+        claims.folder.mkdir(parents=True, exist_ok=True)  # on a machine that does not see the driver's
     encode_free(_Encoder(settings), claims, missing, lambda images: None)
 
 
@@ -113,7 +117,7 @@ def encode_free(encoder: _Encoder, claims: Claims, shards: Sequence[Shard], adva
 
     asked, ahead, mine = encoder.settings, deque[_Claimed](), list[Shard]()
     with ExitStack() as held, ThreadPoolExecutor(WRITERS) as pool:
-        pictures = _pictures(_claimed(claims, shards, held), ahead)
+        pictures = _pictures(_one_ahead(_claimed(claims, claims.in_turn(shards), held)), ahead)
         views, writing = (
             pixels_at(pictures, asked.data, asked.encoder, [asked.encoder.image_size]),
             deque[Future[None]](),
@@ -141,6 +145,15 @@ def _claimed(claims: Claims, shards: Sequence[Shard], held: ExitStack) -> Iterat
             release.close()
 
 
+def _one_ahead(claimed: Iterator[_Claimed]) -> Iterator[_Claimed]:
+    """To claim one takes a network several answers."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, claimed, None)
+        while found := following.result():
+            following = pool.submit(next, claimed, None)
+            yield found
+
+
 def _pictures(shards: Iterable[_Claimed], ahead: deque[_Claimed]) -> Iterator[Picture]:
     """Of all shards in a row; each is claimed, and stands in `ahead`, when its first picture is asked for."""
     for claimed in shards:
@@ -164,8 +177,8 @@ def _write(
     with claimed.release:
         tokens = stored(encoded.tokens_INC, asked.dtype)
         write_shard(folder, claimed.shard, tokens, encoded.prefix_IPC, shapes, encoded.sums_2C)
-    if remote := ObjectStore.asked(asked):
-        send_shard(remote, folder, claimed.shard.name)
+        if remote := ObjectStore.asked(asked):
+            send_shard(remote, folder, claimed.shard.name)
 
 
 def _crops(pictures: Iterable[Views], shapes: list[tuple[int, int]]) -> Iterator[torch.Tensor]:

@@ -34,7 +34,8 @@ from toconv.tokens.images import Picture, Splits, class_names, digests, keep_pic
 from toconv.tokens.manifest import SPLITS, is_complete, read_manifest, write_manifest
 from toconv.tokens.near_duplicates import keep_hashes
 from toconv.tokens.readable import keep_reasons, unreadable
-from toconv.tokens.remote import fetch_shards, send_store
+from toconv.tokens.remote import fetch_derived, fetch_shards, send_store
+from toconv.tokens.remote_claims import RemoteClaims
 from toconv.tokens.shards import Claims, Shard, entries, intact, keep_shards, look_again_at_one, plan_shards
 from toconv.tokens.standardisation import mean_and_std
 from toconv.tokens.stored import bytes_of_image
@@ -103,6 +104,7 @@ def prepare_store(settings: Settings, before_encoding: BeforeEncoding = lambda c
     start, own = time.monotonic(), 0
     if missing:
         _require_room(settings, folder, missing)
+        claims.elsewhere = RemoteClaims(remote, folder) if remote else None
     fetched = fetch_shards(remote, folder, missing) if remote and missing else []
     if unknown := [shard for shard in missing if shard.name not in fetched]:
         own = _encode(settings, claims, unknown, before_encoding(claims, unknown))
@@ -114,6 +116,7 @@ def prepare_store(settings: Settings, before_encoding: BeforeEncoding = lambda c
     keep_shards(folder, manifest)
     if remote:
         send_store(remote, folder, manifest)
+        fetch_derived(remote, folder)
     total = sum(shard["images"] for shard in manifest["shards"].values())
     done = sum(len(shard.pictures) for shard in unknown) * settings.data.crops
     others = f", {done - own} of them by others" if own < done else ""

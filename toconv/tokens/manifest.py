@@ -14,6 +14,7 @@ from toconv.paths import write_atomic
 from toconv.settings import Group, Positive
 
 MANIFEST = "manifest.json"
+DERIVED = "derived"  # beside it, the folder of what is computed from the tokens
 SPLITS = ("train", "val", "test")
 SHARD_CROPS = 128  # images of a shard, at most
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]  # of a file of the store

@@ -13,12 +13,12 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from toconv.errors import MachineryError, StoreError, disk, told
-from toconv.known_files import note
+from toconv.known_files import known_sha256, note
 from toconv.object_store import ObjectStore
 from toconv.paths import write_atomic
 from toconv.progress import bar, say
-from toconv.tokens.manifest import MANIFEST, Manifest, is_complete
-from toconv.tokens.shards import ENTRY, Shard, entry_in, shard_files
+from toconv.tokens.manifest import DERIVED, MANIFEST, Manifest, is_complete
+from toconv.tokens.shards import ENTRY, KNOWN, Shard, entry_in, shard_files
 
 AT_ONCE = 8  # shards that travel at a time
 
@@ -27,22 +27,27 @@ def key_of(folder: Path, name: str) -> str:
     return f"tokens/{folder.name}/{name}"
 
 
+def _all_of(folder: Path) -> str:
+    return key_of(folder, "").rstrip("/")
+
+
 def send_shard(remote: ObjectStore, folder: Path, name: str) -> None:
-    """Its files, then its entry. Raises MachineryError where they cannot be put."""
+    """Its files, also where such are there, which may be other bytes by now; then its entry. Raises MachineryError
+    where they cannot be put."""
     written = (folder / f"{name}{ENTRY}").read_bytes()
     for file, digest in (entry_in(written) or {"sha256": {}})["sha256"].items():
-        remote.put_file(key_of(folder, digest), folder / file)
+        remote.put(key_of(folder, digest), (folder / file).read_bytes())
     remote.put(key_of(folder, f"{name}{ENTRY}"), written)
 
 
 def send_store(remote: ObjectStore, folder: Path, manifest: Mapping[str, Any]) -> None:
     """What is not there yet, then the manifest."""
-    there = remote.names(key_of(folder, ""))
+    there = remote.listed(_all_of(folder))
     missing = {path: d for path, d in shard_files(folder, manifest).items() if d not in there}
     if missing or MANIFEST not in there:
         say(f"sending {len(missing)} files of tokens to {remote.url}")
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(lambda item: remote.put_file(key_of(folder, item[1]), item[0]), missing.items()))
+            list(pool.map(lambda item: remote.put(key_of(folder, item[1]), item[0].read_bytes()), missing.items()))
         for path in folder.glob(f"*{ENTRY}"):
             if path.name not in there:
                 remote.put(key_of(folder, path.name), path.read_bytes())
@@ -52,20 +57,21 @@ def send_store(remote: ObjectStore, folder: Path, manifest: Mapping[str, Any]) -
 def fetch_shards(remote: ObjectStore, folder: Path, missing: Iterable[Shard]) -> list[str]:
     """Names of those that are there, which now are in `folder` too; one whose bytes are not what its entry says is
     none."""
-    there = remote.names(key_of(folder, ""))
+    there = remote.listed(_all_of(folder))
     wanted = [shard.name for shard in missing if f"{shard.name}{ENTRY}" in there]
     if not wanted:
         return []
     with bar("shards") as progress, ThreadPoolExecutor(AT_ONCE) as pool:
         task, found = progress.add_task(f"fetching tokens from {remote.url}", total=len(wanted)), []
-        fetched = pool.map(lambda name: _fetch_shard(remote, folder, name), wanted)
+        fetched = pool.map(lambda name: fetch_shard(remote, folder, name), wanted)
         for name, is_whole in zip(wanted, fetched, strict=True):
             found += [name] if is_whole else []
             progress.advance(task)
     return found
 
 
-def _fetch_shard(remote: ObjectStore, folder: Path, name: str) -> bool:
+def fetch_shard(remote: ObjectStore, folder: Path, name: str) -> bool:
+    """Whether it is there, whole, and now in the folder."""
     written = remote.get(key_of(folder, f"{name}{ENTRY}")) or b""
     entry = entry_in(written)
     if entry is None or not _fetch_files(remote, folder, entry["sha256"]):
@@ -78,6 +84,8 @@ def _fetch_shard(remote: ObjectStore, folder: Path, name: str) -> bool:
 def _fetch_files(remote: ObjectStore, folder: Path, files: Mapping[str, str]) -> bool:
     """Whether all of them are there, whole."""
     for file, digest in files.items():
+        if (folder / file).is_file() and known_sha256(folder / file) == digest:
+            continue
         content = remote.get(key_of(folder, digest))
         if content is None or hashlib.sha256(content).hexdigest() != digest:
             return False
@@ -87,17 +95,47 @@ def _fetch_files(remote: ObjectStore, folder: Path, files: Mapping[str, str]) ->
     return True
 
 
+def send_derived(remote: ObjectStore, folder: Path) -> None:
+    """What was computed from a store and lies beside it, of which a name says how it was computed."""
+    there = remote.listed(_derived(folder), deep=True)
+    lying = {path: str(path.relative_to(folder / DERIVED)) for path in _derived_files(folder)}
+    missing = {path: key for path, name in lying.items() if (key := f"{name}@{known_sha256(path)}") not in there}
+    for path, key in sorted(missing.items(), key=lambda item: item[0].name == MANIFEST):
+        remote.put(f"{_derived(folder)}/{key}", path.read_bytes())
+
+
 def have_here(remote: ObjectStore, folder: Path) -> None:
     """Fetch a whole store that another machine has put there, where this machine does not see it: once a machine, its
-    manifest last. Raises MachineryError where it is not whole there either."""
-    if is_complete(folder):
-        return
+    manifest last; and what lies beside it. Raises MachineryError where it is not whole there either."""
     with disk(f"{folder}: cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        if is_complete(folder):
-            return
-        _fetch_whole(remote, folder)
+        if not is_complete(folder):
+            _fetch_whole(remote, folder)
+        fetch_derived(remote, folder)
+
+
+def _derived(folder: Path) -> str:
+    return key_of(folder, DERIVED)
+
+
+def _derived_files(folder: Path) -> Iterable[Path]:
+    found = (path for path in (folder / DERIVED).rglob("*") if path.is_file())
+    return (path for path in found if path.suffix not in (".lock", ".tmp") and path.name != KNOWN)
+
+
+def fetch_derived(remote: ObjectStore, folder: Path) -> None:
+    """What is here already stays; what is not what was put is left, to be computed again."""
+    above = (folder / DERIVED).resolve()
+    for key in sorted(remote.listed(_derived(folder), deep=True), key=lambda key: MANIFEST in key):
+        name, _, digest = key.rpartition("@")
+        path = (above / name).resolve()
+        if path.exists() or not path.is_relative_to(above):
+            continue
+        content = remote.get(f"{_derived(folder)}/{key}") or b""
+        if hashlib.sha256(content).hexdigest() == digest:
+            with disk(f"{path}: not written"):
+                write_atomic(path, content)
 
 
 def _fetch_whole(remote: ObjectStore, folder: Path) -> None:

@@ -8,12 +8,12 @@ A shard that is finished has its entry beside it. Once all are, the manifest hol
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from filelock import FileLock, Timeout
@@ -110,12 +110,22 @@ def entry_in(written: bytes) -> dict[str, Any] | None:
     return None
 
 
+class ElsewhereClaims(Protocol):
+    """Of machines that do not see the folder."""
+
+    def claimed(self, folder: Path, name: str) -> AbstractContextManager[bool]: ...
+
+    def bring(self, folder: Path, names: Collection[str]) -> None:
+        """What they finished."""
+
+
 class Claims:
     """Which shards were finished since this was made, which is before anybody looks for missing ones. Each is encoded
     under its lock, by one process of those that look at the same time, and left alone once it has a new entry."""
 
     def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
         self.folder = folder
+        self.elsewhere: ElsewhereClaims | None = None
         self._before = {shard.name: self._stamp(shard) for shard in shards}
 
     def _stamp(self, shard: Shard) -> int | None:
@@ -127,6 +137,16 @@ class Claims:
     def is_finished(self, shard: Shard) -> bool:
         return self._stamp(shard) != self._before[shard.name]
 
+    def look_elsewhere(self, shards: Sequence[Shard]) -> None:
+        """Have here what machines that do not see the folder finished of these."""
+        if self.elsewhere:
+            self.elsewhere.bring(self.folder, {shard.name for shard in shards if not self.is_finished(shard)})
+
+    def in_turn(self, shards: Sequence[Shard]) -> Sequence[Shard]:
+        """Beginning anywhere, where machines that begin together would all ask for the same first."""
+        first = random.randrange(len(shards)) if self.elsewhere and shards else 0
+        return [*shards[first:], *shards[:first]]
+
     @contextmanager
     def claimed(self, shard: Shard) -> Iterator[bool]:
         """Whether the shard is now this process's alone to encode. The lock of a process that died is free."""
@@ -137,7 +157,8 @@ class Claims:
             yield False
             return
         try:
-            yield not self.is_finished(shard)
+            with self.elsewhere.claimed(self.folder, shard.name) if self.elsewhere else nullcontext(True) as free:
+                yield free and not self.is_finished(shard)
         finally:
             if self.is_finished(shard):
                 Path(lock.lock_file).unlink(missing_ok=True)  # whoever waits for it looks at the entry first

@@ -14,7 +14,7 @@ import torch
 
 from toconv.errors import StoreError
 from toconv.tokens.crop_boxes import Box, crop_box
-from toconv.tokens.manifest import SPLITS, read_manifest
+from toconv.tokens.manifest import DERIVED, SPLITS, read_manifest
 from toconv.tokens.stored import DTYPES, SCALES, Stored
 
 if TYPE_CHECKING:  # the GPU benchmarks do without what it needs
@@ -93,7 +93,7 @@ class TokenStore:
     @property
     def derived(self) -> Path:
         """The folder of what is computed from the tokens once and kept beside them."""
-        folder = self.folder / "derived"
+        folder = self.folder / DERIVED
         folder.mkdir(exist_ok=True)
         return folder
 

@@ -93,6 +93,17 @@ class LedgerSearcher(Searcher):
         self.proposals[trial_id] = proposal
         outcome = self.take(trial_id, result)
         del self.proposals[trial_id]
+        self._enter(trial_id, proposal, self._collected(proposal, outcome))
+
+    def _collected(self, proposal: Proposal, outcome: dict[str, Any]) -> dict[str, Any]:
+        """The outcome, once what it tells of is here."""
+        try:
+            self.driver.collect(proposal, "failed" in outcome)
+        except MachineryError as gone:
+            return {"machinery": str(gone)}
+        return outcome
+
+    def _enter(self, trial_id: str, proposal: Proposal, outcome: dict[str, Any]) -> None:
         if outcome.get("infeasible") and self.shares_gpu:
             self.driver.released(proposal)
             self.crowded.append(proposal)

@@ -1,0 +1,60 @@
+"""A sweep on two machines that see no folder of each other: tokens and trials go by way of an object store."""
+
+import time
+
+import pytest
+
+from tests.forked import Forked
+from tests.repository import REPOSITORY
+from tests.running import assert_as_undisturbed, trial_rows
+from tests.sweep.faults import Disturbed
+from tests.two_machines import needs_mounts, two_machines
+
+pytestmark = [pytest.mark.slow, needs_mounts]
+
+
+@pytest.fixture
+def apart(long_settings, tmp_path, s3):
+    """A sweep with an object store; the folders that one machine does not see."""
+    settings = {
+        **long_settings,
+        "data.tokens_dir": str(tmp_path / "tokens"),
+        "store.url": s3.url,
+        "training.epochs": 12,
+    }
+    hidden = [tmp_path / "outputs", tmp_path / "tokens"]
+    for folder in hidden:
+        folder.mkdir()
+    return Disturbed(tmp_path, settings), hidden
+
+
+def elsewhere(disturbed):
+    """Trials that ended on the other machine: their files are here, and not which process had them."""
+    return [path.parent for path in disturbed.trials.glob("*/finished") if not (path.parent / "worker.json").exists()]
+
+
+def begun_elsewhere(disturbed, s3):
+    """Trials with an epoch in the object store and no folder here."""
+    there = {key.split("/")[-2] for key in s3.modified() if key.endswith("metrics.jsonl")}
+    return there - {path.name for path in disturbed.trials.glob("*")}
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["both stay", "the other is lost while it trains"])
+def test_machines_without_a_shared_disk_encode_and_train_and_the_driver_has_it_all(apart, tmp_path, s3, is_lost):
+    disturbed, hidden = apart
+    with two_machines(tmp_path, hidden) as machines:
+        process = Forked(tmp_path, REPOSITORY / "run_sweep.py", [disturbed.file], machines.environment)
+        if is_lost:
+            while not begun_elsewhere(disturbed, s3):
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.05)
+            machines.lose_the_second()
+        done = process.completed(400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ": without this machine's folders; tokens and trials go by way of s3://" in " ".join(done.stdout.split())
+    found = trial_rows(tmp_path)
+    assert len(found) == 4 and (is_lost or elsewhere(disturbed))
+    assert_as_undisturbed(tmp_path, found, disturbed.uri)
+    for trial in disturbed.trials.iterdir():
+        assert {path.name for path in trial.iterdir()} >= {"config.yaml", "metrics.jsonl", "finished"}
+    assert not [key for key in s3.modified() if key.startswith("x/claims")]
