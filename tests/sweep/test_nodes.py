@@ -66,7 +66,7 @@ def test_with_an_object_store_a_machine_need_not_see_folders_but_must_reach_that
 
 
 def test_a_machine_says_of_the_object_store_why_it_cannot_use_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("toconv.sweep.nodes.VISIBLE_SECONDS", 0.1)
+    monkeypatch.setattr("toconv.sweep.nodes.APART_SECONDS", 0.1)
     store = (tmp_path / "objects").as_uri()
     assert look([tmp_path / "probe"], store) == Machine(versions(), [str(tmp_path)])
     found = look([tmp_path / "probe"], "file:///proc/objects")

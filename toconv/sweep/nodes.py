@@ -6,6 +6,7 @@ import platform
 import secrets
 import time
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # workers import this module too
 
 COMPARED = ("torch", "ray", "numpy")  # libraries that trials or Ray's messages depend on
 VISIBLE_SECONDS = 15.0  # in which a file must be seen elsewhere: network disks remember for so long what is not there
+APART_SECONDS = 2.0  # the same, where a machine that does not see it does without
 
 
 class Machine(NamedTuple):
@@ -50,12 +52,17 @@ def check_nodes(asked: Sweep, folders: Sequence[Path]) -> None:
     if wrong := [line for machine, seen in found.items() for line in mistakes(machine, seen, here, store)]:
         raise MachineryError("; ".join(wrong))
     if apart := [machine for machine, seen in found.items() if seen.unseen]:
-        say(f"{', '.join(apart)}: without this machine's folders; tokens and trials go by way of {store}")
+        _say_once(f"{', '.join(apart)}: without this machine's folders; tokens and trials go by way of {store}")
+
+
+@cache
+def _say_once(line: str) -> None:
+    say(line)
 
 
 def look(probes: Iterable[Path], store: str | None = None) -> Machine:
     """Of the machine that this runs on."""
-    end, left = time.monotonic() + VISIBLE_SECONDS, list(probes)
+    end, left = time.monotonic() + (APART_SECONDS if store else VISIBLE_SECONDS), list(probes)
     while left and time.monotonic() < end:
         left = [probe for probe in left if not probe.is_file()]
         if left:
