@@ -12,6 +12,7 @@ from toconv.errors import MachineryError, RequestError, told
 from toconv.redaction import redact
 from toconv.settings import StoreSettings
 
+AT_ONCE = 8  # objects that travel at a time
 WAITS = (1.0, 4.0, 15.0)  # seconds, between tries
 Result = TypeVar("Result")
 

@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from toconv import config
-from toconv.errors import StoreError
+from toconv.errors import MachineryError, StoreError
+from toconv.object_store import ObjectStore
 from toconv.paths import sha256
 from toconv.settings import StoreSettings
 from toconv.tokens import local_cache
 from toconv.tokens.archive import CACHE
 from toconv.tokens.encoding import prepare_store
 from toconv.tokens.local_cache import LocalCache
-from toconv.tokens.manifest import SPLITS
+from toconv.tokens.manifest import SPLITS, Content, key_of
 from toconv.tokens.store import TokenStore
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -23,14 +24,14 @@ MANY = 10**9
 
 @pytest.fixture
 def files(tmp_path):
-    """{file: sha256} of two files of 100 bytes each, by a name."""
+    """Two files of 100 bytes each, by a name."""
 
     def made(name):
         paths = [tmp_path / "shared" / f"{name}{number}" for number in range(2)]
         paths[0].parent.mkdir(exist_ok=True)
         for number, path in enumerate(paths):
             path.write_bytes(bytes([len(name), number]) * 50)
-        return {path: sha256(path) for path in paths}
+        return {path: Content(sha256(path), path.stat().st_size) for path in paths}
 
     return made
 
@@ -156,3 +157,37 @@ def test_a_shared_file_that_is_not_what_was_written_is_refused(files, cache):
     next(iter(asked)).write_bytes(bytes(100))
     with pytest.raises(StoreError, match="a0: not what was written"):
         cache().copies(asked)
+
+
+def in_an_object_store(tmp_path, files):
+    """Files that are in an object store, and no longer where they were."""
+    remote = ObjectStore((tmp_path / "objects").as_uri())
+    for path, told in files.items():
+        remote.put(key_of(path.parent, told.sha256), path.read_bytes())
+        path.unlink()
+    return remote
+
+
+def test_what_does_not_lie_there_comes_from_the_object_store_within_the_bound(tmp_path, files):
+    asked, folder = files("a"), tmp_path / "cache"
+    expected = [path.read_bytes() for path in asked]
+    remote = in_an_object_store(tmp_path, asked)
+    held = LocalCache(folder, 300, remote).copies(asked)
+    assert content(held.folder) == expected and not [*(tmp_path / "shared").iterdir()]
+    other = files("bb")
+    in_an_object_store(tmp_path, other)
+    with pytest.raises(
+        MachineryError, match="its tokens are elsewhere, and not copied: .* others in use 2e-07; store."
+    ):
+        LocalCache(folder, 300, remote).copies(other)
+    held.lease.release()
+    LocalCache(folder, 300, remote).copies(other)
+    assert not held.folder.exists()
+
+
+def test_an_object_that_is_not_what_was_written_is_refused(tmp_path, files):
+    asked = files("a")
+    remote = in_an_object_store(tmp_path, asked)
+    remote.put(key_of(tmp_path / "shared", next(iter(asked.values())).sha256), b"altered")
+    with pytest.raises(StoreError, match="a0: not what was written"):
+        LocalCache(tmp_path / "cache", MANY, remote).copies(asked)

@@ -15,6 +15,7 @@ from toconv.object_store import ObjectStore
 from toconv.paths import write_atomic
 from toconv.tokens import encode_shards
 from toconv.tokens.encoding import prepare_store
+from toconv.tokens.local_cache import LocalCache
 from toconv.tokens.manifest import MANIFEST, SPLITS
 from toconv.tokens.remote import have_here, send_derived
 from toconv.tokens.store import TokenStore
@@ -96,6 +97,22 @@ def test_a_node_that_has_no_tokens_fetches_the_store_whole(here, tmp_path):
         assert torch.equal(fetched.read(split, every), whole.read(split, every))
     with pytest.raises(MachineryError, match="nothing: is not there, nor are its tokens whole at s3://"):
         have_here(remote, tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("dtype", ["int8", pytest.param("fp16", marks=pytest.mark.slow)])
+def test_a_node_with_a_cache_has_the_tokens_there_alone(here, tmp_path, dtype):
+    first = prepare_store(here("first", **{"store.dtype": dtype}))
+    folder, remote = tmp_path / "node" / first.name, ObjectStore.asked(here("first").store)
+    have_here(remote, folder, tokens=False)
+    assert not [*folder.glob("*.tokens.*"), *folder.glob("*.scales.*")]
+    whole, cached = TokenStore(first), TokenStore(folder, LocalCache(tmp_path / "cache", 10**9, remote))
+    for split in SPLITS:
+        every = torch.arange(whole.count(split))
+        assert torch.equal(cached.read(split, every), whole.read(split, every))
+        assert torch.equal(cached.class_tokens(split), whole.class_tokens(split))
+    assert not [*folder.glob("*.tokens.*"), *folder.glob("*.scales.*")]
+    have_here(remote, folder)
+    assert TokenStore(folder).count("train") == whole.count("train"), "whoever has no cache fetches the rest"
 
 
 def test_an_object_that_is_not_what_was_written_is_not_taken(here, s3, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from toconv.object_store import ObjectStore
 from toconv.tokens import remote_claims
-from toconv.tokens.remote import key_of
+from toconv.tokens.manifest import key_of
 from toconv.tokens.remote_claims import RemoteClaims
 from toconv.tokens.shards import ENTRY
 

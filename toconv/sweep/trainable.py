@@ -74,10 +74,11 @@ class RunningTrial:
         set_tf32(settings.hardware)
         keep_freed_memory()
         self._remote = ObjectStore.asked(settings.store)
+        cache = LocalCache.asked(settings.store)
         if self._remote:
-            have_here(self._remote, Path(inputs.store))
+            have_here(self._remote, Path(inputs.store), tokens=cache is None)
             fetch_trial(self._remote, self.paths)
-        store = TokenStore(Path(inputs.store), LocalCache.asked(settings.store))
+        store = TokenStore(Path(inputs.store), cache)
         training = Training(settings, store, resolve_device(settings.hardware))
         self.stated = training.stated  # what the machine decided of it
         extends = Extended(Path(inputs.extends[0]), inputs.extends[1]) if inputs.extends else None

@@ -1,5 +1,5 @@
-"""Shards of a shared token store on a machine's own disk: of bounded size, the least recently used go, safe between
-processes.
+"""Shards of a shared token store, on a disk or in an object store, on a machine's own disk: of bounded size, the least
+recently used go, safe between processes.
 
 A split is copied whole, and goes whole. What a process reads it holds a lease of, a lock that ends with the process."""
 
@@ -8,18 +8,21 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from toconv.errors import StoreError, disk
+from toconv.errors import MachineryError, StoreError, disk
 from toconv.known_files import keep_known, known_sha256, note, read_known
+from toconv.object_store import AT_ONCE, ObjectStore
 from toconv.paths import free_bytes, write_atomic
 from toconv.progress import phase, say
 from toconv.settings import StoreSettings
 from toconv.tokens.archive import cache_folder
+from toconv.tokens.manifest import Content, key_of
 
 KNOWN = "known-files.json"  # of the copies of a split
 USED = ".used"  # its time is that of the last use
@@ -33,49 +36,64 @@ class Copies(NamedTuple):
 
 
 class LocalCache:
-    def __init__(self, folder: Path, most_bytes: float) -> None:
-        self.folder, self._most = folder, most_bytes
+    def __init__(self, folder: Path, most_bytes: float, remote: ObjectStore | None = None) -> None:
+        """A file that does not lie where it is named comes from `remote`."""
+        self.folder, self._most, self._remote = folder, most_bytes, remote
 
     @classmethod
     def asked(cls, settings: StoreSettings) -> "LocalCache | None":
         """Below the folder of all that toconv fetches."""
         most = settings.local_cache_gb
-        return cls(cache_folder() / "token-copies", most * GIGABYTE) if most else None
+        return cls(cache_folder() / "token-copies", most * GIGABYTE, ObjectStore.asked(settings)) if most else None
 
-    def copies(self, files: Mapping[Path, str]) -> Copies | None:
-        """Of files that are read together, {file: sha256}; those that are not there yet are copied, by one process of
-        this machine at a time. None where there is no room, which is said. Raises StoreError where a file is not what
-        was written, MachineryError where the cache cannot be written."""
-        told = "".join(f"{path.name} {digest}\n" for path, digest in files.items())
+    def copies(self, files: Mapping[Path, Content]) -> Copies | None:
+        """Of files that are read together; those that are not there yet are copied, by one process of this machine at a
+        time. None where there is no room, which is said. Raises StoreError where a file is not what was written,
+        MachineryError where the cache cannot be written, or has no room for what does not lie where it is named."""
+        told = "".join(f"{path.name} {content.sha256}\n" for path, content in files.items())
         unit = self.folder / hashlib.sha256(told.encode()).hexdigest()[:16]
         with disk(f"{unit}: tokens not copied"), phase(f"copying tokens to {self.folder}, one process at a time"):
             unit.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / ".lock"):
                 return self._filled(unit, files)
 
-    def _filled(self, unit: Path, files: Mapping[Path, str]) -> Copies | None:
+    def _filled(self, unit: Path, files: Mapping[Path, Content]) -> Copies | None:
         unit.mkdir(exist_ok=True)  # it may have gone meanwhile
         for left_over in (*_free_leases(unit), *unit.glob(".*.tmp")):
             left_over.unlink()
         lease = FileLock(unit / f"{os.getpid()}-{secrets.token_hex(4)}{LEASE}", thread_local=False)
         lease.acquire(timeout=0)
         read_known(unit / KNOWN)
-        lacking = [path for path, digest in files.items() if not _is_whole(unit / path.name, path, digest)]
+        lacking = {path: content for path, content in files.items() if not _is_whole(unit / path.name, content)}
         if why := self._no_room(unit, files, lacking):
-            say(f"{next(iter(files)).parent}: read where it lies: {why}")
             lease.release()
             if not any(path.suffix != LEASE for path in unit.iterdir()):
                 shutil.rmtree(unit, ignore_errors=True)
+            if not all(path.is_file() for path in lacking):
+                raise MachineryError(f"{next(iter(files)).parent}: its tokens are elsewhere, and not copied: {why}")
+            say(f"{next(iter(files)).parent}: read where it lies: {why}")
             return None
-        for path in lacking:
-            _copy(path, unit / path.name, files[path])
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(lambda path: self._copy(path, unit / path.name, files[path].sha256), lacking))
         keep_known(unit / KNOWN, [unit / path.name for path in files])
         (unit / USED).touch()
         return Copies(unit, lease)
 
-    def _no_room(self, unit: Path, files: Mapping[Path, str], lacking: list[Path]) -> str | None:
+    def _copy(self, source: Path, target: Path, digest: str) -> None:
+        content = source.read_bytes() if source.is_file() or not self._remote else None
+        if content is None and self._remote:
+            content = self._remote.get(key_of(source.parent, digest))
+        if content is None or hashlib.sha256(content).hexdigest() != digest:
+            raise StoreError(f"{source}: not what was written; run the same command again to encode it anew")
+        write_atomic(target, content)
+        note(target, digest)
+
+    def _no_room(self, unit: Path, files: Mapping[Path, Content], lacking: Mapping[Path, Content]) -> str | None:
         """Makes room, and says why there is none."""
-        needed, bound = sum(_size(path) for path in files), f"store.local_cache_gb={self._most / GIGABYTE:g}"
+        needed, bound = (
+            sum(content.size for content in files.values()),
+            f"store.local_cache_gb={self._most / GIGABYTE:g}",
+        )
         if needed > self._most:
             return f"this split takes {needed / GIGABYTE:.3g} GB, {bound}"
         others = sorted((path for path in self.folder.iterdir() if path.is_dir() and path != unit), key=_last_use)
@@ -88,7 +106,7 @@ class LocalCache:
             return (
                 f"it takes {needed / GIGABYTE:.3g} GB, and others in use {sum(held.values()) / GIGABYTE:.3g}; {bound}"
             )
-        new, free = sum(map(_size, lacking)), free_bytes(unit)
+        new, free = sum(content.size for content in lacking.values()), free_bytes(unit)
         return f"{new / GIGABYTE:.3g} GB to copy, {free / GIGABYTE:.3g} GB are free in {unit}" if new > free else None
 
 
@@ -114,14 +132,6 @@ def _free_leases(unit: Path) -> list[Path]:
     return found
 
 
-def _is_whole(copy: Path, source: Path, digest: str) -> bool:
+def _is_whole(copy: Path, content: Content) -> bool:
     """By `known_files`: its bytes are read where its size, time or inode changed."""
-    return copy.is_file() and _size(copy) == _size(source) and known_sha256(copy) == digest
-
-
-def _copy(source: Path, target: Path, digest: str) -> None:
-    content = source.read_bytes()
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise StoreError(f"{source}: not what was written; run the same command again to encode it anew")
-    write_atomic(target, content)
-    note(target, digest)
+    return copy.is_file() and _size(copy) == content.size and known_sha256(copy) == content.sha256

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
@@ -18,6 +18,18 @@ DERIVED = "derived"  # beside it, the folder of what is computed from the tokens
 SPLITS = ("train", "val", "test")
 SHARD_CROPS = 128  # images of a shard, at most
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]  # of a file of the store
+
+
+def key_of(folder: Path, name: str) -> str:
+    """Of a file of a store in an object store."""
+    return f"tokens/{folder.name}/{name}"
+
+
+class Content(NamedTuple):
+    """Of a file of the store."""
+
+    sha256: str
+    size: int
 
 
 class ShardEntry(Group, extra="ignore"):

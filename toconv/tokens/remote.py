@@ -14,17 +14,13 @@ from pydantic import ValidationError
 
 from toconv.errors import MachineryError, StoreError, disk, told
 from toconv.known_files import known_sha256, note
-from toconv.object_store import ObjectStore
+from toconv.object_store import AT_ONCE, ObjectStore
 from toconv.paths import write_atomic
 from toconv.progress import bar, say
-from toconv.tokens.manifest import DERIVED, MANIFEST, Manifest, is_complete
+from toconv.tokens.manifest import DERIVED, MANIFEST, Manifest, is_complete, key_of
 from toconv.tokens.shards import ENTRY, KNOWN, Shard, entry_in, shard_files
-
-AT_ONCE = 8  # shards that travel at a time
-
-
-def key_of(folder: Path, name: str) -> str:
-    return f"tokens/{folder.name}/{name}"
+from toconv.tokens.standardisation import SUMS
+from toconv.tokens.stored import SCALES, VALUES
 
 
 def _all_of(folder: Path) -> str:
@@ -104,14 +100,14 @@ def send_derived(remote: ObjectStore, folder: Path) -> None:
         remote.put(f"{_derived(folder)}/{key}", path.read_bytes())
 
 
-def have_here(remote: ObjectStore, folder: Path) -> None:
+def have_here(remote: ObjectStore, folder: Path, tokens: bool = True) -> None:
     """Fetch a whole store that another machine has put there, where this machine does not see it: once a machine, its
-    manifest last; and what lies beside it. Raises MachineryError where it is not whole there either."""
+    manifest last; and what lies beside it. Without its `tokens` where a cache has them. Raises MachineryError where it
+    is not whole there either."""
     with disk(f"{folder}: cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        if not is_complete(folder):
-            _fetch_whole(remote, folder)
+        _fetch_store(remote, folder, tokens)
         fetch_derived(remote, folder)
 
 
@@ -138,19 +134,27 @@ def fetch_derived(remote: ObjectStore, folder: Path) -> None:
                 write_atomic(path, content)
 
 
-def _fetch_whole(remote: ObjectStore, folder: Path) -> None:
-    written = remote.get(key_of(folder, MANIFEST))
+def _fetch_store(remote: ObjectStore, folder: Path, tokens: bool) -> None:
+    written = (folder / MANIFEST).read_bytes() if is_complete(folder) else remote.get(key_of(folder, MANIFEST))
     if written is None:
         raise MachineryError(f"{folder}: is not there, nor are its tokens whole at {remote.url}")
     try:
-        files = [entry.sha256 for entry in Manifest.model_validate_json(written).shards.values()]
+        shards = Manifest.model_validate_json(written).shards.values()
     except ValidationError as error:
         raise StoreError(f"{remote.url}: {key_of(folder, MANIFEST)} is damaged ({told(error)})") from error
+    wanted = [{name: d for name, d in shard.sha256.items() if tokens or not _is_tokens(name)} for shard in shards]
+    lacking = [files for files in wanted if not all((folder / name).exists() for name in files)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        whole = all(pool.map(lambda of_shard: _fetch_files(remote, folder, of_shard), files))
+        whole = all(pool.map(lambda files: _fetch_files(remote, folder, files), lacking))
     if not whole:
         raise StoreError(
             f"{remote.url}: tokens of {folder.name} are not what was written; run the command that made them again"
         )
-    with disk(f"{folder}: cannot be written"):
-        write_atomic(folder / MANIFEST, written)
+    if not is_complete(folder):
+        with disk(f"{folder}: cannot be written"):
+            write_atomic(folder / MANIFEST, written)
+
+
+def _is_tokens(name: str) -> bool:
+    """And not what is read of them at each start."""
+    return VALUES in name or name.endswith((SCALES, SUMS))

@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from toconv.errors import MachineryError
-from toconv.object_store import ObjectStore
-from toconv.tokens.remote import AT_ONCE, fetch_shard, key_of
+from toconv.object_store import AT_ONCE, ObjectStore
+from toconv.tokens.manifest import key_of
+from toconv.tokens.remote import fetch_shard
 from toconv.tokens.shards import ENTRY
 
 LEASE_SECONDS, RENEW_SECONDS = 40.0, 5.0

@@ -26,7 +26,7 @@ from toconv.settings import DataSettings
 from toconv.tokens.images import Picture, Splits
 from toconv.tokens.manifest import SHARD_CROPS, SPLITS, ShardEntry
 from toconv.tokens.standardisation import SUMS
-from toconv.tokens.stored import SCALES, Stored, encoded_dtype
+from toconv.tokens.stored import SCALES, VALUES, Stored, encoded_dtype
 
 KNOWN = "known-files.json"  # of a store
 ENTRY = ".entry"  # behind the name of a finished shard: the sha256 of the entry, and in the next line the entry
@@ -180,7 +180,7 @@ def write_shard(
     if not all(values.isfinite().all() for values in checked):
         most = torch.finfo(encoded_dtype(tokens.dtype)).max
         raise EncoderError(f"{shard.name}: a token is not finite in {tokens.dtype} (|x| <= {most:g} must hold)")
-    files = {f".tokens.{tokens.dtype}": tokens.values_INC, ".class.fp16": prefix_IPC}  # empty where there are none
+    files = {f"{VALUES}{tokens.dtype}": tokens.values_INC, ".class.fp16": prefix_IPC}  # empty where there are none
     if tokens.scales_I2C is not None:
         files[SCALES] = tokens.scales_I2C
     if sums_2C is not None and shard.split == "train":

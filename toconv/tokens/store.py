@@ -14,8 +14,8 @@ import torch
 
 from toconv.errors import StoreError
 from toconv.tokens.crop_boxes import Box, crop_box
-from toconv.tokens.manifest import DERIVED, SPLITS, read_manifest
-from toconv.tokens.stored import DTYPES, SCALES, Stored
+from toconv.tokens.manifest import DERIVED, SPLITS, Content, read_manifest
+from toconv.tokens.stored import DTYPES, SCALES, VALUES, Stored
 
 if TYPE_CHECKING:  # the GPU benchmarks do without what it needs
     from toconv.tokens.local_cache import Copies, LocalCache
@@ -68,17 +68,23 @@ class TokenStore:
         counts = {split: [0, *(images for _, images in shards)] for split, shards in self._shards.items()}
         self._starts = {split: torch.tensor(images).cumsum(0) for split, images in counts.items()}
 
-    def _files(self, split: str, manifest: Mapping[str, Any]) -> dict[Path, str]:
-        """Of all tokens of a split, with the sha256 of each."""
-        kinds = (f".tokens.{self.dtype}", *((SCALES,) if self._has_scales else ()))
+    def _files(self, split: str, manifest: Mapping[str, Any]) -> dict[Path, Content]:
+        """Of all tokens of a split."""
+        of_image = {f"{VALUES}{self.dtype}": self.grid_size**2 * self.width * DTYPES[self.dtype].itemsize}
+        if self._has_scales:
+            of_image[SCALES] = 2 * self.width * torch.float32.itemsize
         digests = {name: manifest["shards"][name]["sha256"] for name, _ in self._shards[split]}
-        return {self.folder / f"{n}{kind}": of.get(f"{n}{kind}", "") for n, of in digests.items() for kind in kinds}
+        return {
+            self.folder / f"{name}{kind}": Content(digests[name].get(f"{name}{kind}", ""), images * size)
+            for name, images in self._shards[split]
+            for kind, size in of_image.items()
+        }
 
     def _open(self, split: str, copies: Copies | None) -> list[Stored]:
         folder, found = copies.folder if copies else self.folder, []
         for name, images in self._shards[split]:
             values_INC = _map(
-                folder / f"{name}.tokens.{self.dtype}", (images, self.grid_size**2, self.width), DTYPES[self.dtype]
+                folder / f"{name}{VALUES}{self.dtype}", (images, self.grid_size**2, self.width), DTYPES[self.dtype]
             )
             scales_I2C = None
             if self._has_scales:

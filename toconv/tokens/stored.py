@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8}  # store.dtype
+VALUES = ".tokens."  # behind the name of a shard, then its dtype
 SCALES = ".scales.fp32"  # behind the name of a shard of int8
 MOST = 127  # of an int8 value; -128 is not used
 
