@@ -176,9 +176,7 @@ def test_what_does_not_lie_there_comes_from_the_object_store_within_the_bound(tm
     assert content(held.folder) == expected and not [*(tmp_path / "shared").iterdir()]
     other = files("bb")
     in_an_object_store(tmp_path, other)
-    with pytest.raises(
-        MachineryError, match="its tokens are elsewhere, and not copied: .* others in use 2e-07; store."
-    ):
+    with pytest.raises(MachineryError, match="its tokens are elsewhere, and not copied: .* others in use "):
         LocalCache(folder, 300, remote).copies(other)
     held.lease.release()
     LocalCache(folder, 300, remote).copies(other)

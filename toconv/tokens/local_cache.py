@@ -90,10 +90,8 @@ class LocalCache:
 
     def _no_room(self, unit: Path, files: Mapping[Path, Content], lacking: Mapping[Path, Content]) -> str | None:
         """Makes room, and says why there is none."""
-        needed, bound = (
-            sum(content.size for content in files.values()),
-            f"store.local_cache_gb={self._most / GIGABYTE:g}",
-        )
+        needed = sum(content.size for content in files.values())
+        bound = f"store.local_cache_gb={self._most / GIGABYTE:g}"
         if needed > self._most:
             return f"this split takes {needed / GIGABYTE:.3g} GB, {bound}"
         others = sorted((path for path in self.folder.iterdir() if path.is_dir() and path != unit), key=_last_use)
