@@ -1,13 +1,18 @@
 """A trial whose checkpoints are in an object store, on machines that see no folder of each other."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 import torch
 
+from tests.object_stores import refusing
 from toconv import checkpoint, config
 from toconv.object_store import ObjectStore
 from toconv.paths import TrialPaths
 from toconv.sweep.remote_trials import fetch_trial, send_trial
 from toconv.sweep.trainable import RunningTrial, TrialInputs, step
+from toconv.sweep.tune.trial import RayTrial
 from toconv.tokens.encoding import prepare_store
 
 
@@ -62,3 +67,13 @@ def test_a_folder_that_has_checkpoints_is_left_as_it_is(tmp_path, s3):
     here.latest.unlink()
     fetch_trial(remote, here)
     assert here.latest.read_bytes() == b"theirs" and not here.best.exists()
+
+
+def test_a_worker_whose_login_is_refused_is_no_verdict_on_its_trial(tiny, tmp_path, s3, monkeypatch):
+    asked = config.compose({**tiny, "store.url": s3.url}).model_dump(mode="json")
+    inputs = TrialInputs(asked, str(tmp_path / "tokens"), str(tmp_path / "trial"), 1)
+    with refusing("ExpiredToken", 400) as (address, _):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        result = RayTrial({"inputs": asdict(inputs)}).step()
+    outcome = json.loads(result["outcome"])
+    assert [*outcome] == ["machinery"] and "its login is refused" in outcome["machinery"] and result["done"]
