@@ -14,7 +14,7 @@ from toconv.paths import TrialPaths, unwritable
 from toconv.progress import bar, console, phase
 from toconv.redaction import redact
 from toconv.setting_names import changes_a_number
-from toconv.settings import Settings
+from toconv.settings import EPOCHS, Settings
 from toconv.signals import sigterm_asks
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def settings_of(overrides: dict[str, Any]) -> Settings:
     groups = set(config.groups())
     chosen = overrides.keys() - groups
     now, deciding = config.flat(settings.model_dump(mode="json")), filter(changes_a_number, sorted(chosen))
-    changed = [key for key in deciding if key != "training.epochs" and now[key] != saved.get(key)]
+    changed = [key for key in deciding if key != EPOCHS and now[key] != saved.get(key)]
     if changed:
         raise RequestError(
             *(f"{key}={overrides[key]}: the checkpoint was trained with {saved.get(key)}" for key in changed)
