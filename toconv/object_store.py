@@ -19,7 +19,7 @@ LOGINS = {  # where the libraries look for one
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the environment, ~/.aws (AWS_PROFILE), the machine's role",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS of the environment, gcloud's own file, the machine's role",
 }
-GOOGLE_SECONDS = 15  # that its library tries for, which else takes 15 minutes to say that it found no login
+GOOGLE_SECONDS = 15  # that its library tries for; of itself it tried for longer than 6 minutes where no login was found
 REFUSED = re.compile(  # what is said of a login that is none, is over, or may not: no later try mends it
     r"AWS Error (ACCESS_DENIED|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|UNRECOGNIZED_CLIENT"
     r"|SIGNATURE_DOES_NOT_MATCH|INVALID_SIGNATURE|MISSING_AUTHENTICATION_TOKEN"
