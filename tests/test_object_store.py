@@ -1,10 +1,14 @@
 """A folder of an object store: what is put is there whole, and what cannot be is told."""
 
 import pickle
+import socket
 import time
 
 import pytest
 
+from tests.conftest import quick
+from tests.object_stores import refusing
+from tests.running import run, write_sweep
 from toconv import config
 from toconv.errors import MachineryError, RequestError
 from toconv.object_store import ObjectStore
@@ -85,6 +89,99 @@ def test_a_store_that_is_back_in_time_is_not_noticed_and_one_that_is_not_is_told
     monkeypatch.setattr("toconv.object_store.time.sleep", back)
     store.put("key", b"x")
     assert waits == [0.01] and store.get("key") == b"x"
+
+
+READ = ("s3:Get*", "s3:List*")
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Nothing waits."""
+    monkeypatch.setattr("toconv.object_store.time.sleep", lambda seconds: pytest.fail("tries again"))
+
+
+@pytest.mark.parametrize("kind", ["unknown", "wrong secret", "may only read", "may not list", "may not remove"])
+def test_a_login_that_is_refused_is_told_at_once_with_where_one_is_looked_for(s3, monkeypatch, at_once, kind):
+    allowed = {
+        "may only read": READ,
+        "may not list": ("s3:PutObject", "s3:GetObject", "s3:DeleteObject"),
+        "may not remove": (*READ, "s3:PutObject"),
+    }
+    login = s3.login(*allowed.get(kind, ("s3:*",)))
+    changed = {"unknown": "AWS_ACCESS_KEY_ID", "wrong secret": "AWS_SECRET_ACCESS_KEY"}.get(kind)
+    login |= {changed: f"{login[changed][:-3]}XXX"} if changed else {}
+    for name, value in login.items():
+        monkeypatch.setenv(name, value)
+    with s3.logins_checked(), pytest.raises(RequestError) as caught:
+        ObjectStore(s3.url).check()
+    told = str(caught.value)
+    assert f"store.url={s3.url}: its login is refused, or may not write, read, list and remove there (" in told
+    assert "one is looked for in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the environment, ~/.aws" in told
+    assert login["AWS_SECRET_ACCESS_KEY"] not in told
+
+
+def test_a_login_that_may_do_what_is_needed_is_taken(s3, monkeypatch):
+    for name, value in s3.login(*READ, "s3:PutObject", "s3:DeleteObject").items():
+        monkeypatch.setenv(name, value)
+    with s3.logins_checked():
+        ObjectStore(s3.url).check()
+
+
+@pytest.mark.parametrize(("code", "status"), [("AccessDenied", 403), ("ExpiredToken", 400), ("InvalidToken", 400)])
+def test_a_login_that_is_over_ends_a_start_and_whatever_is_asked_later_after_one_try(
+    s3, monkeypatch, at_once, code, status
+):
+    """`s3` sets the environment."""
+    with refusing(code, status) as (address, asked):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        store = ObjectStore(s3.url)
+        with pytest.raises(RequestError, match="its login is refused"):
+            store.check()
+        assert asked == ["POST"]
+        for call in (lambda: store.put("key", b"x"), lambda: store.get("key"), lambda: store.holds("key")):
+            with pytest.raises(MachineryError, match="key: not .*, since its login is refused.*disk stays") as caught:
+                call()
+            assert caught.value.same_command_helps and caught.value.__cause__ is None
+        assert asked[1:] == ["POST", "HEAD", "HEAD"]
+
+
+@pytest.mark.slow
+def test_where_no_login_is_found_and_the_machine_s_role_does_not_answer_it_takes_seconds(s3, monkeypatch, tmp_path):
+    """It takes about 10 s, 16 s where the region is to be found out too."""
+    with refusing("AccessDenied", 403) as (address, _), socket.create_server(("127.0.0.1", 0)) as silent:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED"):
+            monkeypatch.delenv(name)
+        role = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        given = {"HOME": tmp_path, "AWS_ENDPOINT_URL": address, "AWS_EC2_METADATA_SERVICE_ENDPOINT": role}
+        for name, value in given.items():
+            monkeypatch.setenv(name, str(value))
+        begun = time.monotonic()
+        with pytest.raises(RequestError, match="its login is refused.*the machine's role"):
+            ObjectStore(s3.url).check()
+        assert time.monotonic() - begun < 30
+
+
+def test_google_s_refusal_of_a_login_is_told_at_once(at_once):
+    with refusing("AccessDenied", 403) as (address, asked):
+        url = f"gs://anonymous@bucket/x?endpoint_override={address.partition('://')[2]}&scheme=http"
+        with pytest.raises(RequestError, match="store.url=gs://.*its login is refused.*GOOGLE_APPLICATION_CREDENTIALS"):
+            ObjectStore(url).check()
+        with pytest.raises(MachineryError, match="key: not fetched, since its login is refused") as caught:
+            ObjectStore(url).get("key")
+    assert len(asked) == 2 and caught.value.__cause__ is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [["--dry-run"], []], ids=["a dry run", "a start"])
+def test_a_sweep_whose_login_is_refused_ends_before_any_work(s3, tiny_encoder, photographs, tmp_path, more):
+    settings = {**quick(tiny_encoder, photographs, tmp_path), "data.tokens_dir": str(tmp_path / "tokens")}
+    file, login = write_sweep(tmp_path, {**settings, "store.url": s3.url}), {"AWS_SECRET_ACCESS_KEY": "plantedOfS3"}
+    with refusing("SignatureDoesNotMatch", 403) as (address, asked):
+        done = run(tmp_path, file, *more, AWS_ENDPOINT_URL=address, **login)
+    assert done.returncode == 2 and len(asked) == 1, done.stdout + done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"error: store.url={s3.url}: its login is refused")
+    assert "plantedOfS3" not in done.stdout + done.stderr
+    assert not (tmp_path / "tokens").exists() and {p.name for p in tmp_path.rglob("outputs/*/*")} <= {".lock"}
 
 
 @pytest.mark.parametrize(

@@ -64,10 +64,11 @@ def test_the_one_that_goes_on_with_a_training(folder, tmp_path, monkeypatch):
     words = ["train.py", "resume=old.pt", f"experiment.checkpoint_dir={latest.parent}", "hardware.threads=null"]
     monkeypatch.setattr(sys, "argv", list(words))
     assert pasted(train.how_to_go_on().removeprefix("to go on: "))[2:] == words[2:]
-    latest.touch()
-    monkeypatch.setattr(sys, "argv", list(words))
-    *_, resumed = pasted(train.how_to_go_on().removeprefix("to go on: "))
-    assert config.parse_overrides([resumed]) == {"resume": str(latest)}
+    for newest in (latest, latest.with_name("interrupted.pt"), latest):
+        newest.write_text("newer")
+        monkeypatch.setattr(sys, "argv", list(words))
+        *_, resumed = pasted(train.how_to_go_on().removeprefix("to go on: "))
+        assert config.parse_overrides([resumed]) == {"resume": str(newest)}
 
 
 def test_the_one_of_a_model_card():

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.repository import REPOSITORY
-from toconv.signals import two_end_it
+from toconv.signals import sigterm_asks, two_end_it
 
 HANGS = """
 import ctypes, signal, sys, types
@@ -50,3 +50,16 @@ def test_the_first_sigterm_is_a_keyboard_interrupt_and_everything_is_restored():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
     assert signal.getsignal(signal.SIGTERM) is before and signal.set_wakeup_fd(-1) == -1
+
+
+def test_where_sigterm_asks_the_first_is_told_and_the_second_or_ctrl_c_interrupts():
+    before = signal.getsignal(signal.SIGTERM)
+    with sigterm_asks() as asked:
+        assert not asked()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+                time.sleep(1)
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from toconv.errors import MachineryError, RequestError, told
 from toconv.redaction import redact
@@ -14,6 +16,18 @@ from toconv.settings import StoreSettings
 
 AT_ONCE = 8  # objects that travel at a time
 WAITS = (1.0, 4.0, 15.0)  # seconds, between tries
+LOGINS = {  # where the libraries look for one
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the environment, ~/.aws (AWS_PROFILE), the machine's role",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS of the environment, gcloud's own file, the machine's role",
+}
+GOOGLE_SECONDS = 15  # that its library tries for; of itself it tried for longer than 6 minutes where no login was found
+REFUSED = re.compile(  # what is said of a login that is none, is over, or may not: no later try mends it
+    r"AWS Error (ACCESS_DENIED|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|UNRECOGNIZED_CLIENT"
+    r"|SIGNATURE_DOES_NOT_MATCH|INVALID_SIGNATURE|MISSING_AUTHENTICATION_TOKEN"
+    r"|UNKNOWN \(HTTP status 40[013]\) during HeadObject)"  # which has no words
+    r"|Unable to parse ExceptionName: (ExpiredToken|InvalidToken|TokenRefreshRequired)\b"
+    r"|Could not create a OAuth2 access token"
+)
 Result = TypeVar("Result")
 
 
@@ -26,7 +40,7 @@ class ObjectStore:
 
         self.url = url
         try:
-            self._files, root = FileSystem.from_uri(url)
+            self._files, root = FileSystem.from_uri(_bounded(url))
         except (ValueError, NotImplementedError) as error:
             raise RequestError(f"store.url={url}: cannot be used ({redact(told(error))})") from error
         except OSError as error:  # S3 is asked for the bucket's region
@@ -42,18 +56,22 @@ class ObjectStore:
         return cls(settings.url) if settings.url else None
 
     def check(self) -> None:
-        """Raises MachineryError where a small object cannot be written, read and removed there."""
+        """Write, read, remove and list a small object. Raises RequestError where the login is refused, MachineryError
+        where something else is in the way."""
         name = f".{secrets.token_hex(8)}.probe"
         try:
             self._write(name, b"toconv")
             if self._read(name) != b"toconv":
                 raise OSError("what was written is not what is read")
             self._files.delete_file(self._at(name))
+            self._listed(name)
         except OSError as error:
+            if self._is_refused(error):
+                raise RequestError(f"store.url={self.url}: {self._refusal(error)}") from error
             raise MachineryError(f"store.url={self.url}: {redact(told(error))}") from error
 
     def put(self, key: str, content: bytes) -> None:
-        """Raises MachineryError where it cannot be put, after some tries."""
+        """Raises MachineryError where it cannot be put, after some tries or because the login is refused."""
         self._tried(f"{key}: not put", lambda: self._write(key, content))
 
     def get(self, key: str) -> bytes | None:
@@ -77,15 +95,17 @@ class ObjectStore:
 
     def listed(self, folder: str, deep: bool = False) -> dict[str, int]:
         """{path below the folder: when it was put}, of what lies directly in it or, `deep`, anywhere below it."""
-        from pyarrow.fs import FileSelector  # start-up: as above
-
-        selector = FileSelector(self._at(folder), allow_not_found=True, recursive=deep)
-        found = self._tried(f"{folder}: not listed", lambda: self._files.get_file_info(selector))
-        above = f"{self._at(folder)}/"
-        return {info.path.removeprefix(above): info.mtime_ns for info in found if info.is_file}
+        return self._tried(f"{folder}: not listed", lambda: self._listed(folder, deep))
 
     def _at(self, key: str) -> str:
         return f"{self._root}/{key}"
+
+    def _listed(self, folder: str, deep: bool = False) -> dict[str, int]:
+        from pyarrow.fs import FileSelector  # start-up: as above
+
+        selector, above = FileSelector(self._at(folder), allow_not_found=True, recursive=deep), f"{self._at(folder)}/"
+        found = self._files.get_file_info(selector)
+        return {info.path.removeprefix(above): info.mtime_ns for info in found if info.is_file}
 
     def _read(self, key: str) -> bytes | None:
         try:
@@ -111,9 +131,26 @@ class ObjectStore:
             try:
                 return call()
             except OSError as error:
-                if wait is None:
+                is_refused = self._is_refused(error)
+                if wait is None or is_refused:
+                    why = f", since {self._refusal(error)}" if is_refused else f" ({redact(told(error))})"
                     raise MachineryError(
-                        f"{self.url}: {failed} ({redact(told(error))}); what is on this machine's disk stays"
-                    ) from error
+                        f"store.url={self.url}: {failed}{why}; what is on this machine's disk stays"
+                    ) from (None if is_refused else error)  # else the code of a permission makes it a wrong request
                 time.sleep(wait)
         raise AssertionError("the last try returns or raises")
+
+    def _is_refused(self, error: OSError) -> bool:
+        return not self._is_disk and (isinstance(error, PermissionError) or bool(REFUSED.search(str(error))))
+
+    def _refusal(self, error: OSError) -> str:
+        return (
+            f"its login is refused, or may not write, read, list and remove there ({redact(told(error))}); one is "
+            f"looked for in {LOGINS[urlsplit(self.url).scheme]}"
+        )
+
+
+def _bounded(url: str) -> str:
+    if not url.startswith("gs://"):
+        return url
+    return f"{url}{'&' if '?' in url else '?'}retry_limit_seconds={GOOGLE_SECONDS}"

@@ -29,6 +29,7 @@ MAX_PIXELS = 100_000_000  # of a picture, unless data.max_pixels says otherwise
 
 GRID_SIZE = "model.compressor.output_grid_size"  # k, by its dotted name
 GRID_SIZES = "model.compressor.grid_sizes"
+EPOCHS = "training.epochs"
 SEED, TEST = "training.seed", "training.test"
 CRITIC_WEIGHT, AGREEMENT_WEIGHT = "loss.wgan_weight", "loss.agreement_weight"
 USED_PICTURES = ("data.unreadable", "data.max_pixels")  # decide which are used, and these are in the fingerprint

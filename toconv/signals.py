@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first ends a command as Ctrl-C does, two of them end it whatever hangs."""
+"""SIGINT and SIGTERM: the first ends a command as Ctrl-C does, or asks it to; two of them end it whatever hangs."""
 
 import os
 import signal
@@ -33,6 +33,25 @@ def two_end_it(last_words: Callable[[], str]) -> Iterator[None]:
         signal.set_wakeup_fd(before[1])
         os.close(writing)
         watch.join(1.0)
+
+
+@contextmanager
+def sigterm_asks() -> Iterator[Callable[[], bool]]:
+    """Within, the first SIGTERM interrupts nothing, and what is yielded is true from then on; the next one is a
+    KeyboardInterrupt."""
+    is_asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal is_asked
+        if is_asked:
+            raise KeyboardInterrupt
+        is_asked = True
+
+    before = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield lambda: is_asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,10 +1,14 @@
 """`python train.py` as a user runs it."""
 
+import signal
+import time
+
 import pytest
 import torch
 from mlflow import MlflowClient
 
 from tests.forked import Forked
+from tests.pasting import pasted
 from tests.repository import REPOSITORY
 from toconv import checkpoint, config
 from toconv.redaction import redact
@@ -13,9 +17,24 @@ from toconv.training.epochs import read_epochs
 pytestmark = pytest.mark.slow
 
 
-def train(tiny, *more, cwd):
+LONG = {"training.batch_size": 1, "training.n_critic": 40}  # epochs of seconds, of 24 steps
+
+
+def start(tiny, *more, cwd):
     texts = [f"{key}={'null' if value is None else value}" for key, value in tiny.items()]
-    return Forked(cwd, REPOSITORY / "train.py", [*texts, *more]).completed(120)
+    return Forked(cwd, REPOSITORY / "train.py", [*texts, *more])
+
+
+def train(tiny, *more, cwd):
+    return start(tiny, *more, cwd=cwd).completed(120)
+
+
+def within_an_epoch(process, folder, epochs, seconds):
+    """Waits until so many epochs are done, and so much of the next one."""
+    while not (folder / "metrics.jsonl").exists() or len(read_epochs(folder / "metrics.jsonl")) < epochs:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    time.sleep(seconds)
 
 
 def test_a_training_leaves_its_checkpoints_and_one_run_and_goes_on(tiny, tmp_path):
@@ -38,6 +57,29 @@ def test_a_training_leaves_its_checkpoints_and_one_run_and_goes_on(tiny, tmp_pat
     )
     assert again.returncode == 0, again.stderr
     assert [e.epoch for e in read_epochs(folder / "metrics.jsonl")] == [1, 2, 3]
+
+
+def test_sigterm_within_an_epoch_saves_at_the_next_step_and_the_printed_command_ends_with_the_same_bits(tiny, tmp_path):
+    whole = {**tiny, **LONG, "training.epochs": 2, "experiment.checkpoint_dir": tmp_path / "whole"}
+    assert train(whole, cwd=tmp_path).returncode == 0
+    undisturbed, folder = read_epochs(tmp_path / "whole" / "metrics.jsonl"), tmp_path / "checkpoints"
+    process = start({**whole, "experiment.checkpoint_dir": folder}, cwd=tmp_path)
+    reached = []
+    for epochs in (0, 1):
+        within_an_epoch(process, folder, epochs, undisturbed[0].seconds / 4)
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(60)
+        assert process.returncode == 130 and f"saved after epoch {epochs} and " in stdout, stdout + stderr
+        kept = checkpoint.load(folder / "interrupted.pt")
+        reached.append((kept["epoch"], 0 < kept["partial"]["steps"] < 24))
+        how = pasted(stderr.splitlines()[-1].removeprefix("to go on: "))
+        assert how[-1] == f"resume={folder / 'interrupted.pt'}"
+        process = Forked(tmp_path, how[1], how[2:])
+    done = process.completed(120)
+    assert done.returncode == 0 and "going on after epoch 1 and " in done.stdout, done.stdout + done.stderr
+    assert reached == [(0, True), (1, True)] and not (folder / "interrupted.pt").exists()
+    found = read_epochs(folder / "metrics.jsonl")
+    assert [(epoch.epoch, epoch.metrics) for epoch in found] == [(e.epoch, e.metrics) for e in undisturbed]
 
 
 def test_a_resumed_training_may_not_become_another(tiny, tmp_path):

@@ -1,6 +1,7 @@
 """Trials for more epochs, asked for from outside: on real ledgers, inboxes and folders."""
 
 import csv
+import time
 
 import pytest
 
@@ -9,7 +10,11 @@ from toconv import checkpoint
 from toconv.analysis.records import Kind, State
 from toconv.sweep.inbox import Act, Inbox, Verdict, request
 from toconv.sweep.requests import refusal
+from toconv.sweep.running import Announcement
+from toconv.sweep.status import lines, look
 from toconv.sweep.steering import Steering
+from toconv.sweep.terminal.display import Display
+from toconv.sweep.terminal.utilization import Utilization
 from toconv.training.epochs import Epoch
 from toconv.training.identity import trial_id
 
@@ -76,6 +81,23 @@ def test_results_and_records_say_what_an_extension_is(sweep):
     assert all(row["steered"].startswith("extended by ") for row in found)
     records = [r for r in sweep.driver.records() if r.kind is Kind.EXTENDED]
     assert len(records) == 2 and not any(r.is_complete_trial for r in records)
+
+
+def test_whoever_looks_sees_its_own_epochs_and_how_long_these_take(sweep):
+    sweep.ask(count=5, trials=(best(sweep, "k=2").name,))
+    proposal = sweep.driver.next_proposal()
+    Announcement(sweep.paths, 3).tell(planned=sweep.driver.planned(), left=sweep.driver.left(), slots=1)
+    epoch = Epoch(4, time.time_ns() // 1_000_000, 400.0, measured(proposal.params))
+    folder = sweep.paths.trial(proposal.trial_id)
+    folder.folder.mkdir(parents=True)
+    folder.metrics.write_text(epoch.as_line())
+    sweep.driver.progressed(proposal, epoch)
+    status = look(sweep.paths)
+    assert [(t.epoch, t.epochs) for t in status.open] == [(4, 5)] and status.open[0].seconds_left > 90
+    assert status.seconds_left == pytest.approx((6 + 400) / (6 + 4)), "one epoch more, at the mean pace of all"
+    assert any("epoch 4/5, " in line for line in lines(status))
+    shown = Display(sweep.driver, Utilization(dict)).view(sweep.trials()).lines[0]
+    assert shown.epoch == "4/5" and shown.state in {"1 min 40 s left", "1 min 39 s left"}
 
 
 def test_extensions_count_for_no_cell_and_are_on_no_front(sweep):

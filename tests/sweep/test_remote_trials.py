@@ -1,15 +1,22 @@
 """A trial whose checkpoints are in an object store, on machines that see no folder of each other."""
 
+<<<<<<< HEAD
 import os
+=======
+import json
+from dataclasses import asdict
+>>>>>>> 0bb43227074a26271b8ee1319dbfb7d7a92aab90
 
 import pytest
 import torch
 
+from tests.object_stores import refusing
 from toconv import checkpoint, config
 from toconv.object_store import ObjectStore
 from toconv.paths import TrialPaths, write_atomic
 from toconv.sweep.remote_trials import collect_trial, fetch_trial, send_file, send_trial
 from toconv.sweep.trainable import RunningTrial, TrialInputs, step
+from toconv.sweep.tune.trial import RayTrial
 from toconv.tokens.encoding import prepare_store
 
 
@@ -77,6 +84,7 @@ def test_a_folder_goes_on_from_whichever_is_further(at, s3):
     lay(here, 5)
     here.latest.unlink()
     fetch_trial(remote, here)
+<<<<<<< HEAD
     assert here.latest.read_bytes() == b"after 3" and not here.best.exists(), "without a checkpoint nothing goes on"
 
 
@@ -104,3 +112,16 @@ def test_a_driver_has_the_trace_of_a_trial_that_failed_elsewhere(at, s3):
     assert not here.error.exists()
     collect_trial(remote, here, 0, failed=True)
     assert here.error.read_bytes() == b"Traceback"
+=======
+    assert here.latest.read_bytes() == b"theirs" and not here.best.exists()
+
+
+def test_a_worker_whose_login_is_refused_is_no_verdict_on_its_trial(tiny, tmp_path, s3, monkeypatch):
+    asked = config.compose({**tiny, "store.url": s3.url}).model_dump(mode="json")
+    inputs = TrialInputs(asked, str(tmp_path / "tokens"), str(tmp_path / "trial"), 1)
+    with refusing("ExpiredToken", 400) as (address, _):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        result = RayTrial({"inputs": asdict(inputs)}).step()
+    outcome = json.loads(result["outcome"])
+    assert [*outcome] == ["machinery"] and "its login is refused" in outcome["machinery"] and result["done"]
+>>>>>>> 0bb43227074a26271b8ee1319dbfb7d7a92aab90

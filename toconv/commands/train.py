@@ -14,11 +14,13 @@ from toconv.paths import TrialPaths, unwritable
 from toconv.progress import bar, console, phase
 from toconv.redaction import redact
 from toconv.setting_names import changes_a_number
-from toconv.settings import Settings
+from toconv.settings import EPOCHS, Settings
+from toconv.signals import sigterm_asks
 
 if TYPE_CHECKING:
     from toconv.tokens.shards import Claims, Shard
     from toconv.tracking.tracker import Tracker
+    from toconv.training.loop import Training
     from toconv.training.resumable import ResumableTraining
 
 USAGE = """
@@ -29,7 +31,8 @@ usage: python train.py [key=value ...]
   resume=PATH    go on from a checkpoint, with its settings where none are given
 
 Leaves latest.pt, best_model.pt, checkpoint_epoch_N.pt and metrics.jsonl in ./checkpoints. A folder that holds another
-training is refused: experiment.checkpoint_dir=FOLDER names another one.
+training is refused: experiment.checkpoint_dir=FOLDER names another one. SIGTERM has it save at its next step, in
+interrupted.pt, and the last line says how to go on there.
 """
 
 
@@ -86,7 +89,7 @@ def _train(settings: Settings, paths: TrialPaths) -> ExitCode:
     )
     console.print(training.stated)
     if settings.resume:
-        console.print(f"going on after epoch {training.epoch} of {settings.resume}")
+        console.print(f"going on after {_reached(training)} of {settings.resume}")
     _run_epochs(resumable, settings)
     record = _record(resumable, settings)
     _deliver(asked, record)
@@ -109,12 +112,14 @@ def _check_model(settings: Settings) -> None:
 
 
 def how_to_go_on() -> str:
-    """The same command with the latest checkpoint, or from the start where there is none yet."""
+    """The same command with the newest checkpoint, or from the start where there is none yet."""
     given = config.parse_overrides(a for a in sys.argv if a.startswith("experiment.checkpoint_dir="))
-    latest = TrialPaths(path_of(given.get("experiment.checkpoint_dir") or "checkpoints")).latest
+    paths = TrialPaths(path_of(given.get("experiment.checkpoint_dir") or "checkpoints"))
+    there = [path for path in (paths.latest, paths.interrupted) if path.exists()]
     sys.argv[1:] = [a for a in sys.argv[1:] if not a.startswith("resume=")]
-    if latest.exists():
-        sys.argv.append(config.override_text("resume", str(latest)))
+    if there:
+        newest = max(there, key=lambda path: path.stat().st_mtime_ns)
+        sys.argv.append(config.override_text("resume", str(newest)))
     return same_command()
 
 
@@ -131,7 +136,7 @@ def settings_of(overrides: dict[str, Any]) -> Settings:
     groups = set(config.groups())
     chosen = overrides.keys() - groups
     now, deciding = config.flat(settings.model_dump(mode="json")), filter(changes_a_number, sorted(chosen))
-    changed = [key for key in deciding if key != "training.epochs" and now[key] != saved.get(key)]
+    changed = [key for key in deciding if key != EPOCHS and now[key] != saved.get(key)]
     if changed:
         raise RequestError(
             *(f"{key}={overrides[key]}: the checkpoint was trained with {saved.get(key)}" for key in changed)
@@ -163,9 +168,17 @@ def check_folders(settings: Settings) -> None:
         raise RequestError(*mistakes)
 
 
+def _reached(training: Training) -> str:
+    at = training.partial
+    return f"epoch {training.epoch}" + (f" and {at.steps} of {len(training.train)} steps" if at and at.steps else "")
+
+
 def _run_epochs(resumable: ResumableTraining, settings: Settings) -> None:
+    """Raises KeyboardInterrupt after SIGTERM, once what was trained is on the disk."""
+    from toconv.training.partial_epoch import LeftEpoch  # start-up: torch
+
     epochs, done = settings.training.epochs, resumable.training.epoch
-    with bar("steps") as progress:
+    with bar("steps") as progress, sigterm_asks() as asked:
         task = progress.add_task(f"epoch {done + 1}/{epochs}", total=len(resumable.training.train))
 
         def on_log(step: int, steps: int, losses: dict[str, float]) -> None:
@@ -173,10 +186,14 @@ def _run_epochs(resumable: ResumableTraining, settings: Settings) -> None:
             text = f"epoch {resumable.training.epoch + 1}/{epochs} {shown}"
             progress.update(task, completed=step, total=steps, description=text)
 
-        for epoch in resumable.epochs(on_log):
-            names = ("distortion", "perception", "cosine", "L_total")
-            values = ", ".join(f"{name} {epoch.metrics[name]:.4f}" for name in names)
-            console.print(f"epoch {epoch.epoch}/{epochs}: {values}, {epoch.seconds:.1f} s")
+        try:
+            for epoch in resumable.epochs(on_log, asked):
+                names = ("distortion", "perception", "cosine", "L_total")
+                values = ", ".join(f"{name} {epoch.metrics[name]:.4f}" for name in names)
+                console.print(f"epoch {epoch.epoch}/{epochs}: {values}, {epoch.seconds:.1f} s")
+        except LeftEpoch:
+            console.print(f"saved after {_reached(resumable.training)}")
+            raise KeyboardInterrupt from None
 
 
 def _deliver(asked: Sequence[Tracker], record: TrialRecord) -> None:

@@ -9,8 +9,8 @@ from dataclasses import replace
 from toconv.analysis.records import State
 from toconv.errors import RequestError
 from toconv.paths import SweepPaths
+from toconv.settings import EPOCHS
 from toconv.sweep.file import Sweep
-from toconv.sweep.growth import EPOCHS
 from toconv.sweep.inbox import Asked
 from toconv.sweep.proposals import Proposal, Trial
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from toconv import config
 from toconv.errors import RequestError
 from toconv.redaction import redact, secret_mistakes
-from toconv.settings import GRID_SIZE, GRID_SIZES, SEED, Settings
+from toconv.settings import EPOCHS, GRID_SIZE, GRID_SIZES, SEED, Settings
 from toconv.sweep.feasible import Survey, combination_mistakes, survey_cells
 from toconv.sweep.schema import SECTIONS, SweepFile, readable
 from toconv.sweep.space import condition_mistakes, size, start_mistakes, twice_mistakes
@@ -93,7 +93,7 @@ class Sweep:
 
     def epochs(self, params: Mapping[str, Any]) -> int:
         """Of a trial with these parameters."""
-        return int({"training.epochs": self.base.training.epochs, **params}["training.epochs"])
+        return int(params.get(EPOCHS, self.base.training.epochs))
 
     def grid_sizes(self) -> list[int]:
         """Every k that a trial of this sweep can have or, where it is nested, is measured at besides, rising."""

@@ -15,7 +15,6 @@ from toconv.sweep.file import OF_TOKENS, Cell, Sweep
 from toconv.sweep.schema import SweepFile
 from toconv.sweep.space import Distribution, Params
 
-EPOCHS = "training.epochs"  # with others a trial's numbers are no trial's of this sweep
 IN_LEDGER = ("grid", "search", "objectives", "constraints")  # keys by which the ledger keeps a trial
 EFFECTS = {
     "objectives": "front, sampler, finalists and report go by these, also for the trials so far",

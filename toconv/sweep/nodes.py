@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from toconv.errors import MachineryError, disk
+from toconv.errors import MachineryError, RequestError, disk
 from toconv.object_store import ObjectStore
 from toconv.progress import say
 from toconv.sweep.cluster import alive_nodes, on_each_node
@@ -73,7 +73,7 @@ def look(probes: Iterable[Path], store: str | None = None) -> Machine:
 def _without(store: str) -> str | None:
     try:
         ObjectStore(store).check()
-    except MachineryError as error:
+    except (MachineryError, RequestError) as error:
         return str(error)
     return None
 

@@ -15,8 +15,9 @@ from toconv.errors import RequestError
 from toconv.machine import user
 from toconv.paths import SweepPaths, write_atomic
 from toconv.redaction import redact
+from toconv.settings import EPOCHS
 from toconv.sweep.file import Sweep
-from toconv.sweep.growth import EPOCHS, Change, Growth, axes, changes
+from toconv.sweep.growth import Change, Growth, axes, changes
 from toconv.sweep.recorded import LAYOUT, Written, read_request, sweep_of, written_in
 from toconv.sweep.schema import SweepFile
 from toconv.sweep.search.glance import is_there

@@ -16,6 +16,7 @@ from toconv.analysis.records import State, label
 from toconv.errors import RequestError
 from toconv.paths import OUTPUTS, SweepPaths
 from toconv.progress import duration
+from toconv.settings import EPOCHS
 from toconv.sweep.inbox import Inbox
 from toconv.sweep.running import AT_WORK, Running, Standing, running, standing
 from toconv.sweep.search.glance import NO_CELLS, Seen, glance
@@ -32,6 +33,7 @@ class TrialStatus:
     state: State
     settings: str  # what was searched
     epoch: int
+    epochs: int  # that it is trained for; 0 where its sweep's driver did not tell
     distortion: float | None
     seconds: float  # of training so far
     seconds_left: float | None  # of one that has an epoch behind it and has not ended
@@ -99,8 +101,10 @@ def look(paths: SweepPaths) -> Status:
 
 
 def _trial(paths: SweepPaths, seen: Seen, epochs: int) -> TrialStatus:
+    """`epochs`: of the sweep's trials; an extension has its own."""
     last, state = _last(paths.trial(seen.facts.trial_id).metrics), seen.state
-    left = None
+    params, left = seen.facts.params or seen.searched, None
+    epochs = int(params.get(EPOCHS, epochs))
     if state is State.RUNNING and last and epochs:
         since = max(0.0, time.time() - last.timestamp / 1000)
         left = max(0.0, last.seconds / last.epoch * (epochs - last.epoch) - since)
@@ -108,8 +112,9 @@ def _trial(paths: SweepPaths, seen: Seen, epochs: int) -> TrialStatus:
         name=seen.name,
         trial_id=seen.facts.trial_id,
         state=state,
-        settings=label(seen.facts.params or seen.searched),
+        settings=label(params),
         epoch=last.epoch if last else 0,
+        epochs=epochs,
         distortion=last.metrics["distortion"] if last else None,
         seconds=last.seconds if last else 0.0,
         seconds_left=left,
@@ -143,7 +148,8 @@ def _seconds_left(told: Running, trials: Iterable[TrialStatus]) -> float | None:
     done = sum(t.epoch for t in trials)
     if not done or told.left is None or not told.slots:
         return None
-    to_do = told.left * told.epochs - sum(t.epoch for t in trials if t.state is State.RUNNING)
+    begun = [t.epochs - t.epoch for t in trials if t.state is State.RUNNING]
+    to_do = sum(begun) + (told.left - len(begun)) * told.epochs
     return max(0.0, sum(t.seconds for t in trials) / done * to_do / min(told.slots, max(1, told.left)))
 
 
@@ -187,8 +193,7 @@ def _counted(status: Status) -> str:
 
 
 def _course(trial: TrialStatus, status: Status) -> str:
-    epochs = status.running.epochs if status.running else 0
-    told = [f"epoch {trial.epoch}/{epochs}" if epochs else f"epoch {trial.epoch}"]
+    told = [f"epoch {trial.epoch}/{trial.epochs}" if trial.epochs else f"epoch {trial.epoch}"]
     if trial.distortion is not None:
         told.append(f"distortion {trial.distortion:.4f}")
     if trial.seconds_left is not None and status.at_work:

@@ -11,7 +11,7 @@ from toconv import checkpoint, config
 from toconv.errors import CheckpointError, DamagedFile, RequestError
 from toconv.lock import alone
 from toconv.paths import TrialPaths
-from toconv.settings import Settings
+from toconv.settings import EPOCHS, Settings
 from toconv.state_files import read_yaml
 from toconv.training.epochs import TRAINED
 from toconv.training.identity import deciding
@@ -48,7 +48,7 @@ def check_folder(paths: TrialPaths, settings: Settings, resume: Path | None, fin
             raise RequestError(f"{error}. It may be somebody's work; {ELSEWHERE}") from None
         differing = differences(state, settings)
         if resume and state["epoch"] <= reached:
-            differing.pop("training.epochs", None)
+            differing.pop(EPOCHS, None)
         if fingerprint not in (None, state["store"]["fingerprint"]):
             differing["tokens"] = (state["store"]["fingerprint"], fingerprint)
         if differing:

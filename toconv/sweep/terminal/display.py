@@ -10,7 +10,7 @@ from rich.live import Live
 from toconv.analysis.records import State, label
 from toconv.progress import LIVE, console, duration
 from toconv.sweep.driver import Driver
-from toconv.sweep.proposals import Trial
+from toconv.sweep.proposals import Proposal, Trial
 from toconv.sweep.terminal.live_table import WAITING, CellState, Line, View, fitted, time_left
 from toconv.sweep.terminal.utilization import Utilization
 from toconv.training.epochs import Epoch
@@ -108,8 +108,13 @@ class Display:
             return None
         latest = self._driver.latest
         ended_short = sum(self._epochs - (latest[t].epoch if t in latest else 0) for t in self._told)
-        remaining = self._driver.planned() * self._epochs - self._epochs_done() - ended_short
+        longer = sum(self._epochs_of(proposal) - self._epochs for proposal in self._driver.open.values())
+        remaining = self._driver.planned() * self._epochs + longer - self._epochs_done() - ended_short
         return max(0.0, (time.monotonic() - self._start) / done * remaining)
+
+    def _epochs_of(self, proposal: Proposal) -> int:
+        """More than the sweep's, where it is an extension."""
+        return self._driver.sweep.epochs(proposal.params)
 
     def _parts(self) -> list[str]:
         return [f"{len(self._driver.open)}/{self._driver.slots} slots busy", *self._utilization.parts()]
@@ -139,22 +144,22 @@ class Display:
 
     def _line(self, trial: Trial, fixed: set[str]) -> Line:
         proposal, metrics = trial.proposal, self._metrics(trial)
-        latest = self._driver.latest.get(proposal.trial_id)
+        latest, epochs = self._driver.latest.get(proposal.trial_id), self._epochs_of(proposal)
         running = not trial.ended and proposal.trial_id in self._driver.open
         state = trial.state if trial.ended else WAITING
         if running:
-            state = time_left(self._trial_seconds_left(latest)) or State.RUNNING
-            if self._driver.evaluations.asked and latest and latest.epoch == self._epochs:
+            state = time_left(self._trial_seconds_left(latest, epochs)) or State.RUNNING
+            if self._driver.evaluations.asked and latest and latest.epoch == epochs:
                 state = EVALUATED
         number = str(proposal.number) if proposal.is_searched else f"{proposal.study.rstrip('s')} {proposal.number}"
-        epochs = f"{latest.epoch if latest else 0}/{self._driver.sweep.epochs(proposal.params)}"
         distortion, perception = map(metrics.get, ("distortion", "perception"))
         settings = label({key: value for key, value in proposal.params.items() if key not in fixed})
-        return Line(proposal.cell, number, epochs, distortion, perception, state, running, settings)
+        reached = f"{latest.epoch if latest else 0}/{epochs}"
+        return Line(proposal.cell, number, reached, distortion, perception, state, running, settings)
 
-    def _trial_seconds_left(self, latest: Epoch | None) -> float | None:
+    def _trial_seconds_left(self, latest: Epoch | None, epochs: int) -> float | None:
         """By the trial's own pace so far."""
         if not latest:
             return None
         since = min(time.time() - latest.timestamp / 1000, time.monotonic() - self._start)
-        return max(0.0, latest.seconds / latest.epoch * (self._epochs - latest.epoch) - since)
+        return max(0.0, latest.seconds / latest.epoch * (epochs - latest.epoch) - since)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
+from toconv.errors import MachineryError
 from toconv.paths import write_atomic
 from toconv.redaction import VARIABLES
 from toconv.sweep.cluster import node_id
@@ -33,16 +34,22 @@ class RayTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        from toconv.sweep.trainable import RunningTrial, TrialInputs, step  # start-up: torch, in a worker
-
-        if self._trial is None:
-            self._trial = RunningTrial(TrialInputs(**self._inputs))
-            self._write_worker(self._trial)
-        outcome = step(self._trial)
+        outcome = self._outcome()
         epoch = outcome["row"]["epoch"] if "row" in outcome else 0
         done = "row" not in outcome or outcome["complete"]
         distortion = outcome["row"]["metrics"]["distortion"] if "row" in outcome else float("inf")
         return {"outcome": json.dumps(outcome), "epoch": epoch, "distortion": distortion, "done": done}
+
+    def _outcome(self) -> dict[str, Any]:
+        from toconv.sweep.trainable import RunningTrial, TrialInputs, step  # start-up: torch, in a worker
+
+        if self._trial is None:
+            try:
+                self._trial = RunningTrial(TrialInputs(**self._inputs))
+            except MachineryError as error:  # no verdict on the trial
+                return {"machinery": str(error)}
+            self._write_worker(self._trial)
+        return step(self._trial)
 
     def _write_worker(self, trial: RunningTrial) -> None:
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
