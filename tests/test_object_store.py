@@ -138,7 +138,7 @@ def test_a_login_that_is_over_ends_a_start_and_whatever_is_asked_later_after_one
         with pytest.raises(RequestError, match="its login is refused"):
             store.check()
         assert asked == ["POST"]
-        for call in (lambda: store.put("key", b"x"), lambda: store.get("key"), lambda: store.holds("key")):
+        for call in (lambda: store.put("key", b"x"), lambda: store.get("key"), lambda: store.stamp("key")):
             with pytest.raises(MachineryError, match="key: not .*, since its login is refused.*disk stays") as caught:
                 call()
             assert caught.value.same_command_helps and caught.value.__cause__ is None

@@ -1,11 +1,8 @@
 """A trial whose checkpoints are in an object store, on machines that see no folder of each other."""
 
-<<<<<<< HEAD
-import os
-=======
 import json
+import os
 from dataclasses import asdict
->>>>>>> 0bb43227074a26271b8ee1319dbfb7d7a92aab90
 
 import pytest
 import torch
@@ -84,7 +81,6 @@ def test_a_folder_goes_on_from_whichever_is_further(at, s3):
     lay(here, 5)
     here.latest.unlink()
     fetch_trial(remote, here)
-<<<<<<< HEAD
     assert here.latest.read_bytes() == b"after 3" and not here.best.exists(), "without a checkpoint nothing goes on"
 
 
@@ -112,8 +108,6 @@ def test_a_driver_has_the_trace_of_a_trial_that_failed_elsewhere(at, s3):
     assert not here.error.exists()
     collect_trial(remote, here, 0, failed=True)
     assert here.error.read_bytes() == b"Traceback"
-=======
-    assert here.latest.read_bytes() == b"theirs" and not here.best.exists()
 
 
 def test_a_worker_whose_login_is_refused_is_no_verdict_on_its_trial(tiny, tmp_path, s3, monkeypatch):
@@ -124,4 +118,3 @@ def test_a_worker_whose_login_is_refused_is_no_verdict_on_its_trial(tiny, tmp_pa
         result = RayTrial({"inputs": asdict(inputs)}).step()
     outcome = json.loads(result["outcome"])
     assert [*outcome] == ["machinery"] and "its login is refused" in outcome["machinery"] and result["done"]
->>>>>>> 0bb43227074a26271b8ee1319dbfb7d7a92aab90
