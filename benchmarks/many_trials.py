@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.comparison import REPOSITORY
 from benchmarks.growth import SMALL, exponent
-from benchmarks.timed_sweep import DRIVER, ENTERING, EPOCH, MLFLOW, PROPOSAL, REPORT, RESULTS, TRIALS
+from benchmarks.timed_sweep import DRIVER, ENTERING, EPOCH, MLFLOW, PROPOSAL, REPLAYED, REPORT, RESULTS, TRIALS
 from toconv.errors import ExitCode
 from toconv.paths import write_atomic
 
@@ -55,14 +55,14 @@ def main(arguments: list[str]) -> int:
     counts, stages = sorted(asked.trials or (TINY if asked.tiny else COUNTS)), dict[int, Found]()
     with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
         for count in counts:
-            found = _sweep(Path(folder), count, asked.slots, asked.sampler)
+            found = _sweep(Path(folder), count, asked, replayed=asked.replayed and bool(stages))
             if found is None:
                 return ExitCode.TRIALS_FAILED
             stages[count] = found
             print("\n".join(told(count, count - max([0, *(n for n in stages if n < count)]), found)), flush=True)
     print("\n".join(growth(stages)))
     BENCH.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(BENCH, json.dumps({"slots": asked.slots, "sampler": asked.sampler, "stages": stages}))
+    write_atomic(BENCH, json.dumps({**vars(asked), "folder": None, "stages": stages}))
     print(BENCH)
     return ExitCode.DONE
 
@@ -76,17 +76,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--slots", type=int, default=os.cpu_count(), help="trials at a time, on parts of CPUs (%(default)s)"
     )
+    parser.add_argument(
+        "--replayed",
+        action="store_true",
+        help="trials of the first stage train; later ones end at once as one of those did, a little better or worse: "
+        "driver, ledger, MLflow and report alone",
+    )
     parser.add_argument("--sampler", default="tpe", help="as in a sweep file (%(default)s)")
     parser.add_argument("--folder", type=Path, help="where the sweep lies, and goes when it ends (the system's own)")
     return parser
 
 
-def _sweep(folder: Path, trials: int, slots: int, sampler: str) -> Found | None:
+def _sweep(folder: Path, trials: int, asked: argparse.Namespace, replayed: bool) -> Found | None:
     """One start: it goes on to so many trials. None where it did not end with exit code 0, which is told."""
-    share = min(1.0, math.floor(1e4 * (os.cpu_count() or 1) / slots) / 1e4)
-    given = {**SETTINGS, "trials": trials, "sampler": sampler, "resources.cpu": share}
+    share = min(1.0, math.floor(1e4 * (os.cpu_count() or 1) / asked.slots) / 1e4)
+    given = {**SETTINGS, "trials": trials, "sampler": asked.sampler, "resources.cpu": share}
     words = [f"{key}={value}" for key, value in given.items()]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    environment |= {REPLAYED: "1"} if replayed else {}
     file, sweep = folder / f"{trials}.json", REPOSITORY / "sweeps" / "grid_sizes.yaml"
     command = [sys.executable, "-m", "benchmarks.timed_sweep", str(file), str(sweep), *words]
     done = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)

@@ -1,9 +1,11 @@
-"""A sweep of this checkout whose driver's parts are timed: `python -m benchmarks.timed_sweep FOUND.json WORDS`."""
+"""A sweep of this checkout whose driver's parts are timed: `python -m benchmarks.timed_sweep FOUND.json WORDS`. With
+BENCH_REPLAYED in the environment its trials do not train, but end as one of an earlier start did."""
 
 from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 import time
 from collections import defaultdict
@@ -13,6 +15,7 @@ from typing import Any
 
 Clock = Callable[[], float]
 PROPOSAL, ENTERING, EPOCH, MLFLOW = "proposal", "entering", "epoch", "mlflow"
+REPLAYED = "BENCH_REPLAYED"
 TRIALS, DRIVER, REPORT, RESULTS = "trials", "driver", "report", "results"
 
 
@@ -39,6 +42,7 @@ class Times:
 
 
 def main(words: list[str]) -> int:
+    from benchmarks import replayed
     from toconv.__main__ import main as toconv
     from toconv.report import write
     from toconv.sweep.driver import Driver
@@ -51,6 +55,8 @@ def main(words: list[str]) -> int:
     times.of(Driver, "completed", {ENTERING: wall})
     times.of(Driver, "progressed", {EPOCH: wall})
     times.of(MlflowTracker, "sync", {MLFLOW: wall})
+    if REPLAYED in os.environ:
+        run.run_trials = replayed.run_trials
     times.of(run, "run_trials", {TRIALS: wall, DRIVER: time.process_time})
     times.of(write, "write_report", {REPORT: wall})
     times.of(Driver, "write_results", {RESULTS: wall})
