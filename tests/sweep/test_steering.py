@@ -31,11 +31,13 @@ class Sweep:
         self.paths = SweepPaths(folder / "outputs" / "tiny")
         self.paths.root.mkdir(parents=True)
         self._file = load_sweep(write_sweep(folder, settings, **{"grid": {K: [2]}, "trials": 3, **changes}), [])
-        self.inbox = Inbox(self.paths)
+        self.inbox, self.driver = Inbox(self.paths), None
         self.start()
 
     def start(self):
-        """A new driver: the one before was killed."""
+        """A new driver: the one before was killed, and its connections with it."""
+        if self.driver:
+            self.driver.ledger.close()
         self.driver = Driver(self._file, self.paths, self.paths.root, "f00d")
         self.driver.slots, self.steering = 2, Steering(self.driver)
         self.steering.most_slots = 2
@@ -88,8 +90,8 @@ class Sweep:
 
 
 @pytest.fixture
-def sweep(tiny, tmp_path):
-    return Sweep(tmp_path, {**tiny, "training.epochs": EPOCHS})
+def sweep(tiny, tmp_path, ledger_in):
+    return Sweep(tmp_path, {**tiny, "training.epochs": EPOCHS}, **ledger_in)
 
 
 def test_a_trial_by_hand_is_the_next_and_takes_a_place_of_its_cell(sweep):
