@@ -21,9 +21,9 @@ def measured(params):
 
 
 class Grown:
-    def __init__(self, folder, base, always={}, **changes):
+    def __init__(self, folder, base, always=None, **changes):
         """`always`: what each of its files says."""
-        self.folder, self.base, self.always, self.driver = folder, base, always, None
+        self.folder, self.base, self.always, self.driver = folder, base, always or {}, None
         self.paths = SweepPaths(folder / "outputs" / "tiny")
         self.start(**changes)
 

@@ -75,19 +75,19 @@ def test_while_it_is_gone_a_start_and_a_look_say_so_with_exit_code_4(on_postgres
 
 
 def test_commands_read_and_steer_it(on_postgresql, server):
-    folder, password = on_postgresql.folder, {"PGPASSWORD": postgresql.PASSWORD}
-    status = toconv_command(folder, "status", "tiny", "--json", **password)
+    folder = on_postgresql.folder
+    status = toconv_command(folder, "status", "tiny", "--json")
     assert json.loads(status.stdout)["counts"] == {"complete": 4}, status.stderr
     report = folder / "outputs" / "tiny" / "report.html"
     report.unlink()
-    written = toconv_command(folder, "report", "tiny", **password)
+    written = toconv_command(folder, "report", "tiny")
     assert written.returncode == 0 and server.address("studies") in report.read_text(), written.stderr
     epochs = ("--epochs", "42", "--trials", "k=2/0", "--anew")
     for words in (("extend", "tiny", *epochs), ("add", "tiny", "model.compressor.output_grid_size=2")):
-        asked = toconv_command(folder, *words, **password)
+        asked = toconv_command(folder, *words)
         assert asked.returncode == 0 and "its next start does it" in asked.stdout, asked.stdout + asked.stderr
     done = run(folder, on_postgresql.file)
-    status = toconv_command(folder, "status", "tiny", "--json", **password)
+    status = toconv_command(folder, "status", "tiny", "--json")
     assert done.returncode == 0 and json.loads(status.stdout)["counts"] == {"complete": 6}, done.stdout + done.stderr
     first, second = ((folder / "outputs" / "tiny" / name).read_text() for name in ("results.csv", "sweep.yaml"))
     assert "extended" in first and server.address("studies") in second

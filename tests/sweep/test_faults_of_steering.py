@@ -30,10 +30,10 @@ def until(folder, holds, seconds=60):
     return found
 
 
-def test_a_sweep_does_once_what_was_asked_while_it_ran_and_while_it_did_not(long_settings, tmp_path):
+def test_a_sweep_does_once_what_was_asked_while_it_ran_and_while_it_did_not(long_settings, tmp_path, ledger_in):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     settings = {**long_settings, "training.epochs": 100, "experiment.tracking_uri": uri}
-    file = write_sweep(tmp_path, settings, sampler="random", trials=4, grid={K: [2]})
+    file = write_sweep(tmp_path, settings, sampler="random", trials=4, grid={K: [2]}, **ledger_in)
     process = start(tmp_path, file)
     trial = wait_for_epochs(tmp_path, process, 2)
     (at_work,) = status(tmp_path)["open"]

@@ -63,9 +63,10 @@ def _drop(ledger: LedgerPlace) -> None:
 
 def _drop_older(ledger: LedgerPlace) -> None:
     """What it was before it was written anew."""
-    for found in generations(ledger) if isinstance(ledger, Database) else ():
-        if found.growths < ledger.growths:
-            _drop(found)
+    if isinstance(ledger, Database):
+        for found in generations(ledger):
+            if found.growths < ledger.growths:
+                _drop(found)
 
 
 def settle(paths: SweepPaths, growths: int) -> None:
