@@ -83,6 +83,11 @@ class Server:
         for process in self._all():
             process.suspend()
 
+    def fill_its_disk(self):
+        """RLIMIT_FSIZE stands for the full disk: every write to a file fails. Ends once it is started again."""
+        for process in self._all():
+            subprocess.run(["prlimit", f"--pid={process.pid}", "--fsize=0:"], check=True, cwd="/", **self._as)
+
     def go_on(self):
         for process in self._all():
             with suppress(psutil.NoSuchProcess):

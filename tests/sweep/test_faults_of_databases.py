@@ -3,12 +3,13 @@ sweep, which ends as the undisturbed one with its ledger in a file does. Then it
 
 import json
 import os
+import signal
 import time
 
 import pytest
 
 from tests import postgresql
-from tests.running import run, started_anew, toconv_command
+from tests.running import run, start_alone, started_anew, toconv_command
 from tests.sweep.faults import Disturbed, ended, kill_often
 
 pytestmark = pytest.mark.slow
@@ -37,10 +38,21 @@ def test_the_driver_is_killed_and_another_one_is_kept_out(on_postgresql, server)
     (elsewhere / "outputs" / "tiny").mkdir(parents=True)
     copy = (on_postgresql.folder / "outputs" / "tiny" / "sweep.yaml").read_bytes()
     (elsewhere / "outputs" / "tiny" / "sweep.yaml").write_bytes(copy)
+    process.send_signal(signal.SIGSTOP)  # its lock is no less its own
     second = run(elsewhere, on_postgresql.file)
+    process.send_signal(signal.SIGCONT)
     assert second.returncode == 2 and "another process runs this sweep" in second.stderr
     on_postgresql.trial_after(process, 2)
     on_postgresql.stop(process)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_once_it_says_how_to_go_on(on_postgresql, number):
+    process = on_postgresql.start(start_alone)
+    on_postgresql.trial_after(process, 2)
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    code, _, stderr = ended(process)
+    assert code == 130 and "to go on: python" in stderr.splitlines()[-1], stderr
 
 
 def test_the_database_is_restarted_then_stands_still_and_is_then_gone_for_30_seconds(on_postgresql, server, reference):
