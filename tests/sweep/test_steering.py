@@ -260,8 +260,8 @@ def test_a_retry_that_was_killed_on_its_way_is_not_done_twice(sweep):
     assert sweep.answer(asked.id)[0] is Verdict.DONE and sweep.state(proposal) is State.FAILED
 
 
-def test_finishing_draws_no_trial_and_begins_finalists(tiny, tmp_path):
-    sweep = Sweep(tmp_path, {**tiny, "training.epochs": EPOCHS}, finalists={"seeds": 1})
+def test_finishing_draws_no_trial_and_begins_finalists(tiny, tmp_path, ledger_in):
+    sweep = Sweep(tmp_path, {**tiny, "training.epochs": EPOCHS}, finalists={"seeds": 1}, **ledger_in)
     first, second = sweep.driver.next_proposal(), sweep.driver.next_proposal()
     assert sweep.ask(Act.FINISH)[0] is Verdict.TAKEN and sweep.ask(Act.FINISH)[0] is Verdict.DONE
     for epoch in range(1, EPOCHS + 1):
