@@ -6,10 +6,11 @@ import os
 import signal
 import time
 
+import optuna
 import pytest
 
 from tests import postgresql
-from tests.running import run, start_alone, started_anew, toconv_command
+from tests.running import mlflow_runs, run, start_alone, started_anew, toconv_command
 from tests.sweep.faults import Disturbed, ended, kill_often
 
 pytestmark = pytest.mark.slow
@@ -84,6 +85,14 @@ def test_while_it_is_gone_a_start_and_a_look_say_so_with_exit_code_4(on_postgres
     assert begun.returncode == 4 and "cannot be opened" in begun.stderr
     assert "to go on: python" in begun.stderr.splitlines()[-1]
     assert looked.returncode == 4 and "cannot be read" in looked.stderr
+
+
+def test_mlflow_is_told_which_studies_of_which_database_they_are(on_postgresql, server):
+    address = server.address("studies")
+    tags = [run.data.tags for run in mlflow_runs(on_postgresql.uri)[1] if run.data.tags.get("kind") == "trial"]
+    assert {t["optuna.storage"] for t in tags} == {address}
+    known = optuna.get_all_study_names(address)
+    assert len(tags) == 4 and {t["optuna.study"] for t in tags} == {name for name in known if "k=" in name}
 
 
 def test_commands_read_and_steer_it(on_postgresql, server):
