@@ -238,7 +238,6 @@ def test_a_full_disk_of_the_server_ends_it_and_nothing_is_lost(opened, server, m
             ledger.complete(second, DONE)
     finally:
         server.restart()
-    server.create("recovered")  # which waits for that
     assert states(ledger) == [TrialState.COMPLETE, TrialState.RUNNING]
     ledger.complete(second, DONE)
     assert [seen.state for seen in glance(place, "tiny")] == [State.COMPLETE] * 2
