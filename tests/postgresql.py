@@ -53,12 +53,15 @@ class Server:
         password.unlink()
 
     def start(self):
+        """Until it takes logins."""
+        import psycopg
+
         words = ["-D", self.folder / "data", "-k", self.folder, "-h", "127.0.0.1", "-p", str(self.port), "-F"]
         log = (self.folder / "log").open("ab")
         self._process = subprocess.Popen([programs() / "postgres", *words], stdout=log, stderr=log, **self._as)
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            with suppress(psycopg.OperationalError), self._login():
                 return
             time.sleep(0.05)
         raise AssertionError((self.folder / "log").read_text())
@@ -83,6 +86,11 @@ class Server:
         for process in self._all():
             process.suspend()
 
+    def fill_its_disk(self):
+        """RLIMIT_FSIZE stands for the full disk: every write to a file fails. Ends once it is started again."""
+        for process in self._all():
+            subprocess.run(["prlimit", f"--pid={process.pid}", "--fsize=0:"], check=True, cwd="/", **self._as)
+
     def go_on(self):
         for process in self._all():
             with suppress(psutil.NoSuchProcess):
@@ -93,18 +101,14 @@ class Server:
 
     def create(self, database):
         """Its address."""
+        with self._login() as connection:
+            connection.execute(f"create database {database}")
+        return self.address(database)
+
+    def _login(self):
         import psycopg
 
-        end = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                with psycopg.connect(self.address("postgres"), password=PASSWORD, autocommit=True) as connection:
-                    connection.execute(f"create database {database}")
-                return self.address(database)
-            except psycopg.OperationalError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.1)
+        return psycopg.connect(self.address("postgres"), password=PASSWORD, autocommit=True, connect_timeout=2)
 
 
 @contextmanager

@@ -65,8 +65,9 @@ def run(folder, *arguments, timeout=300, **environment):
 
 
 def toconv_command(folder, *words, **environment):
-    """`toconv WORDS` in that folder, with no more of this process's environment than a path."""
-    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", **environment}
+    """`toconv WORDS` in that folder, with no more of this process's environment than a path and a ledger's password."""
+    password = {name: os.environ[name] for name in ("PGPASSWORD",) if name in os.environ}
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", **password, **environment}
     return Forked(folder, REPOSITORY / "toconv" / "__main__.py", words, environment).completed(300)
 
 

@@ -11,7 +11,10 @@ from toconv.redaction import VARIABLES, redact, redact_each, secret_of
 from toconv.sweep.file import load_sweep
 
 KNOWN = "S3CR3T"  # within every secret of these tests, and in nothing else
-SERVERS, DATABASES = ["http", "https", "HTTPS", "s3", "foo"], ["postgresql", "mysql+pymysql", "mssql+pyodbc"]
+SERVERS, DATABASES = (
+    ["http", "https", "HTTPS", "s3", "foo"],
+    ["postgresql", "postgres", "mysql+pymysql", "mssql+pyodbc"],
+)
 LINE = st.text(st.characters(exclude_characters="\n", exclude_categories=("Cs",)), max_size=8)
 SECRET = st.tuples(LINE, LINE).map(KNOWN.join)
 TOKEN = st.text("abcXYZ019._~-%!$*+,", max_size=8).map(lambda text: text + KNOWN)

@@ -64,10 +64,16 @@ def test_a_ledger_lies_in_postgresql_or_nowhere_else_and_its_address_has_no_pass
     for address in ("postgresql://me@host/db", "postgresql+psycopg2://host/db", "postgresql:///?service=mine"):
         assert asked(address) == address
     assert asked("null") is None
-    for address in ("sqlite:////data/study.db", "postgres://host/db", "mysql://host/db", "study.db", "postgresql:db"):
+    for address in ("sqlite:////data/study.db", "mysql://host/db", "study.db", "postgresql:db"):
         with pytest.raises(RequestError, match="must be postgresql://USER@HOST/NAME, or null for study.db"):
             asked(address)
-    for address in ("postgresql://me:hunter22@host/db", "postgresql://host/db?password=hunter22"):
+    with pytest.raises(RequestError, match="must be postgresql://USER@HOST/NAME, not postgres://, or null"):
+        asked("postgres://me@host/db")
+    for address in (
+        "postgresql://me:hunter22@host/db",
+        "postgres://me:hunter22@host/db",
+        "postgresql://host/db?password=hunter22",
+    ):
         with pytest.raises(RequestError, match="PGPASSWORD.*PGPASSFILE.*service file, of mode 0600") as refused:
             asked(address)
         assert "hunter22" not in str(refused.value)
@@ -79,6 +85,11 @@ def test_what_mlflow_could_never_use_is_refused_with_all_other_mistakes(address)
         config.compose({"experiment.tracking_uri": address, "training.epochs": 0})
     assert len(caught.value.mistakes) == 2
     assert any(mistake.startswith("experiment.tracking_uri: ") for mistake in caught.value.mistakes)
+
+
+def test_libpqs_other_name_of_postgresql_is_refused_with_the_one_to_write():
+    with pytest.raises(RequestError, match="postgres:// is no kind that MLflow knows; write postgresql://USER@HOST"):
+        config.compose({"experiment.tracking_uri": "postgres://me@host/mlflow"})
 
 
 def test_the_kinds_are_mlflows_own():

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, unquote_plus
 
 from toconv.plain_values import DEEPEST
-from toconv.tracking_address import DATABASES, VARIABLE
+from toconv.tracking_address import DATABASES, LIBPQ, VARIABLE
 
 HIDDEN = "***"
 SECRET_NAMES = {  # of a parameter, words of its name put together
@@ -116,7 +116,7 @@ def _credentials(scheme: str, text: str, start: int, end: int) -> Iterator[Secre
     if user is None:
         return
     name, colon, _ = user.partition(":")
-    is_database = scheme.partition("+")[0].lower() in DATABASES
+    is_database = scheme.partition("+")[0].lower() in (*DATABASES, LIBPQ)
     if not is_database or colon:  # a server may take a name alone for a token
         before = len(name) + 1 if is_database else 0
         yield Secret(start + before, start + len(user), "a password" if colon else "a name or a token")

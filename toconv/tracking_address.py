@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 VARIABLE, FILE_STORE = "MLFLOW_TRACKING_URI", "MLFLOW_ALLOW_FILE_STORE"  # MLflow's own, in the environment
 SERVERS = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+LIBPQ = "postgres"  # its other name of postgresql, which SQLAlchemy knows no more
 MLFLOW_TABLES = {"alembic_version", "experiments", "runs"}
 PLUGINS = "mlflow.tracking_store"  # entry points of packages that bring stores of their own
 KNOWN = (*DATABASES, *SERVERS, "databricks")
@@ -52,6 +53,8 @@ def address_mistake(address: str) -> str | None:
         if os.environ.get(FILE_STORE, "").lower() in {"true", "1"}:
             return None
         return f"is a folder, which MLflow takes no more; write sqlite:///FILE, or set {FILE_STORE}=true"
+    if kind == LIBPQ:
+        return "postgres:// is no kind that MLflow knows; write postgresql://USER@HOST/NAME"
     if kind not in ("", *KNOWN) and kind not in _of_plugins():
         return f"{kind}:// is of no kind that MLflow knows; it knows {', '.join(f'{name}://' for name in KNOWN)}"
     return None
@@ -63,8 +66,10 @@ def _of_plugins() -> Iterator[str]:
 
 def database_address(address: str) -> str:
     """As it is. Raises ValueError where it is none of PostgreSQL's, which a ledger can lie in."""
-    if urlsplit(address).scheme.partition("+")[0].lower() != "postgresql" or "://" not in address:
-        raise ValueError("must be postgresql://USER@HOST/NAME, or null for study.db in the sweep's folder")
+    kind = urlsplit(address).scheme.partition("+")[0].lower()
+    if kind != "postgresql" or "://" not in address:
+        instead = ", not postgres://" if kind == LIBPQ else ""
+        raise ValueError(f"must be postgresql://USER@HOST/NAME{instead}, or null for study.db in the sweep's folder")
     return address
 
 

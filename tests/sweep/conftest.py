@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests import postgresql
 from tests.conftest import quick
 from tests.running import write_sweep
 from tests.sweep.faults import Disturbed, undisturbed
@@ -25,6 +26,22 @@ def asked(tiny, tmp_path):
         return load_sweep(write_sweep(tmp_path, {**tiny, "experiment.tracking_uri": None}), list(words))
 
     return load
+
+
+@pytest.fixture(scope="session")
+def shared_database():
+    """The address of one in which ledgers of many tests lie beside each other."""
+    with postgresql.server() as found:
+        yield found.create("ledgers")
+
+
+@pytest.fixture(params=["file", pytest.param("postgresql", marks=pytest.mark.slow)])
+def ledger_in(request, monkeypatch):
+    """What a sweep's file says of where its ledger lies: nothing, and that database."""
+    if request.param == "file":
+        return {}
+    monkeypatch.setenv("PGPASSWORD", postgresql.PASSWORD)
+    return {"storage": {"study": request.getfixturevalue("shared_database")}}
 
 
 @pytest.fixture(scope="session")

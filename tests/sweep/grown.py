@@ -7,6 +7,8 @@ from toconv.paths import SweepPaths
 from toconv.sweep.driver import Driver
 from toconv.sweep.file import load_sweep
 from toconv.sweep.going_on import go_on
+from toconv.sweep.search.glance import generations
+from toconv.sweep.search.ledger_place import Database
 from toconv.training.epochs import Epoch
 
 LAMBDA, CRITIC, K = "loss.lambda_gp", "training.n_critic", "model.compressor.output_grid_size"
@@ -19,8 +21,9 @@ def measured(params):
 
 
 class Grown:
-    def __init__(self, folder, base, **changes):
-        self.folder, self.base = folder, base
+    def __init__(self, folder, base, always=None, **changes):
+        """`always`: what each of its files says."""
+        self.folder, self.base, self.always, self.driver = folder, base, always or {}, None
         self.paths = SweepPaths(folder / "outputs" / "tiny")
         self.start(**changes)
 
@@ -28,15 +31,20 @@ class Grown:
         """`drop`: settings that the file does not say."""
         settings = {key: value for key, value in self.base.items() if key not in drop}
         more = changes.pop("settings", {})
-        return load_sweep(write_sweep(self.folder, {**settings, **more}, **changes), [])
+        return load_sweep(write_sweep(self.folder, {**settings, **more}, **self.always, **changes), [])
 
     def start(self, **changes):
-        """Go on with this file; returns what is said of it."""
+        """Go on with this file, once the driver before is gone; returns what is said of it."""
+        self.gone()
         sweep = self.asked(**changes)
         self.changes, self.told = go_on(sweep, self.paths, TOKENS, {})
         self.driver = Driver(sweep, self.paths, self.paths.root, TOKENS)
         self.driver.slots = 99
         return {c.key: (c.was, c.now, c.does) for c in self.changes}
+
+    def gone(self):
+        if self.driver:
+            self.driver.ledger.close()
 
     def end(self, proposal):
         folder = self.paths.trial(proposal.trial_id)
@@ -56,6 +64,11 @@ class Grown:
 
     def trials(self):
         return self.driver.ledger.trials()
+
+    def ledgers(self):
+        """All that there are, the one in use and what was left of others."""
+        place = self.driver.ledger.place
+        return generations(place) if isinstance(place, Database) else [*self.paths.root.glob("study*.db")]
 
     def kept(self):
         """Trials as Optuna has them, by trial_id."""

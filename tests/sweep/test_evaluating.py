@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import empty_mlflow
 from tests.running import epochs_of, mlflow_runs, optuna_trials, run, start, trial_rows, write_sweep
 
 SCRIPT = """
@@ -38,12 +39,17 @@ def until(done, seconds=120):
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_killed_in_an_evaluation_trains_nothing_twice_and_evaluates_the_rest(overrides, tmp_path):
+def test_a_sweep_that_is_killed_in_an_evaluation_trains_nothing_twice_and_evaluates_the_rest(
+    overrides, tmp_path, ledger_in
+):
     (tmp_path / "my_eval.py").write_text(SCRIPT)
     own = {"command": "python my_eval.py {export} {output}", "metric": "accuracy", "on": "trials"}
     asked = {"objectives": {"distortion": "minimize", "accuracy": "maximize"}, "evaluation": own}
     grid = {"grid": {"model.compressor.output_grid_size": [2]}}
-    file = write_sweep(tmp_path, overrides[1], **asked, **grid, name="evaluated")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    (tmp_path / "mlflow.db").write_bytes(empty_mlflow())
+    settings = {**overrides[1], "experiment.tracking_uri": uri}
+    file = write_sweep(tmp_path, settings, **asked, **grid, **ledger_in, name="evaluated")
     killed = start(tmp_path, file)
     until(lambda: begun(tmp_path) or killed.poll() is not None)
     assert begun(tmp_path), killed.communicate()
@@ -60,7 +66,7 @@ def test_a_sweep_that_is_killed_in_an_evaluation_trains_nothing_twice_and_evalua
         folder = tmp_path / "outputs" / "evaluated" / "trials" / row["trial_id"]
         assert epochs_of(folder) == [1, 2, 3] and (folder / "evaluation.json").exists()
     assert [t.values[1] for t in optuna_trials(tmp_path, "evaluated")] == [0.25, 0.25]
-    _, runs = mlflow_runs(overrides[1]["experiment.tracking_uri"], "evaluated")
+    _, runs = mlflow_runs(uri, "evaluated")
     found = [r.data.metrics.get("accuracy") for r in runs if r.data.tags.get("kind") == "trial"]
     assert found == [0.25, 0.25]
     page = (tmp_path / "outputs" / "evaluated" / "report.html").read_text()

@@ -36,8 +36,10 @@ class Extending(Grown):
 
 
 @pytest.fixture
-def sweep(tiny, tmp_path):
-    made = Extending(tmp_path, tiny, grid={K: [2, 3]}, search=SEARCH, trials=3, objectives={"distortion": "minimize"})
+def sweep(tiny, tmp_path, ledger_in):
+    made = Extending(
+        tmp_path, tiny, ledger_in, grid={K: [2, 3]}, search=SEARCH, trials=3, objectives={"distortion": "minimize"}
+    )
     made.first = made.run()
     return made
 

@@ -3,12 +3,14 @@ sweep, which ends as the undisturbed one with its ledger in a file does. Then it
 
 import json
 import os
+import signal
 import time
 
+import optuna
 import pytest
 
 from tests import postgresql
-from tests.running import run, started_anew, toconv_command
+from tests.running import mlflow_runs, run, start_alone, started_anew, toconv_command
 from tests.sweep.faults import Disturbed, ended, kill_often
 
 pytestmark = pytest.mark.slow
@@ -37,10 +39,21 @@ def test_the_driver_is_killed_and_another_one_is_kept_out(on_postgresql, server)
     (elsewhere / "outputs" / "tiny").mkdir(parents=True)
     copy = (on_postgresql.folder / "outputs" / "tiny" / "sweep.yaml").read_bytes()
     (elsewhere / "outputs" / "tiny" / "sweep.yaml").write_bytes(copy)
+    process.send_signal(signal.SIGSTOP)  # its lock is no less its own
     second = run(elsewhere, on_postgresql.file)
+    process.send_signal(signal.SIGCONT)
     assert second.returncode == 2 and "another process runs this sweep" in second.stderr
     on_postgresql.trial_after(process, 2)
     on_postgresql.stop(process)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_once_it_says_how_to_go_on(on_postgresql, number):
+    process = on_postgresql.start(start_alone)
+    on_postgresql.trial_after(process, 2)
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    code, _, stderr = ended(process)
+    assert code == 130 and "to go on: python" in stderr.splitlines()[-1], stderr
 
 
 def test_the_database_is_restarted_then_stands_still_and_is_then_gone_for_30_seconds(on_postgresql, server, reference):
@@ -74,20 +87,28 @@ def test_while_it_is_gone_a_start_and_a_look_say_so_with_exit_code_4(on_postgres
     assert looked.returncode == 4 and "cannot be read" in looked.stderr
 
 
+def test_mlflow_is_told_which_studies_of_which_database_they_are(on_postgresql, server):
+    address = server.address("studies")
+    tags = [run.data.tags for run in mlflow_runs(on_postgresql.uri)[1] if run.data.tags.get("kind") == "trial"]
+    assert {t["optuna.storage"] for t in tags} == {address}
+    known = optuna.get_all_study_names(address)
+    assert len(tags) == 4 and {t["optuna.study"] for t in tags} == {name for name in known if "k=" in name}
+
+
 def test_commands_read_and_steer_it(on_postgresql, server):
-    folder, password = on_postgresql.folder, {"PGPASSWORD": postgresql.PASSWORD}
-    status = toconv_command(folder, "status", "tiny", "--json", **password)
+    folder = on_postgresql.folder
+    status = toconv_command(folder, "status", "tiny", "--json")
     assert json.loads(status.stdout)["counts"] == {"complete": 4}, status.stderr
     report = folder / "outputs" / "tiny" / "report.html"
     report.unlink()
-    written = toconv_command(folder, "report", "tiny", **password)
+    written = toconv_command(folder, "report", "tiny")
     assert written.returncode == 0 and server.address("studies") in report.read_text(), written.stderr
     epochs = ("--epochs", "42", "--trials", "k=2/0", "--anew")
     for words in (("extend", "tiny", *epochs), ("add", "tiny", "model.compressor.output_grid_size=2")):
-        asked = toconv_command(folder, *words, **password)
+        asked = toconv_command(folder, *words)
         assert asked.returncode == 0 and "its next start does it" in asked.stdout, asked.stdout + asked.stderr
     done = run(folder, on_postgresql.file)
-    status = toconv_command(folder, "status", "tiny", "--json", **password)
+    status = toconv_command(folder, "status", "tiny", "--json")
     assert done.returncode == 0 and json.loads(status.stdout)["counts"] == {"complete": 6}, done.stdout + done.stderr
     first, second = ((folder / "outputs" / "tiny" / name).read_text() for name in ("results.csv", "sweep.yaml"))
     assert "extended" in first and server.address("studies") in second

@@ -30,15 +30,16 @@ def until(folder, holds, seconds=60):
     return found
 
 
-def test_a_sweep_does_once_what_was_asked_while_it_ran_and_while_it_did_not(long_settings, tmp_path):
+def test_a_sweep_does_once_what_was_asked_while_it_ran_and_while_it_did_not(long_settings, tmp_path, ledger_in):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     settings = {**long_settings, "training.epochs": 100, "experiment.tracking_uri": uri}
-    file = write_sweep(tmp_path, settings, sampler="random", trials=4, grid={K: [2]})
+    file = write_sweep(tmp_path, settings, sampler="random", trials=4, grid={K: [2]}, **ledger_in)
     process = start(tmp_path, file)
     trial = wait_for_epochs(tmp_path, process, 2)
     (at_work,) = status(tmp_path)["open"]
     assert status(tmp_path)["standing"] == "running" and at_work["trial_id"] == trial.name
     said(tmp_path, "pause", "tiny")
+    said(tmp_path, "slots", "tiny", "1")
     assert "taken; k=2/0 ends with epoch" in said(tmp_path, "stop", "tiny", "--trial", trial.name)
     assert "k=2/1 (" in said(tmp_path, "add", "tiny", "loss.lambda_gp=7.5")
     assert "lies outside" in said(tmp_path, "add", "tiny", "loss.lambda_gp=7000", code=2)
@@ -60,7 +61,7 @@ def test_a_sweep_does_once_what_was_asked_while_it_ran_and_while_it_did_not(long
     tags = {r.data.tags["name"]: r.data.tags.get("steered") for r in runs if r.data.tags.get("kind") == "trial"}
     assert tags == {name: row["steered"] for name, row in found.items()}
     (parent,) = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
-    assert len(client.list_artifacts(parent.info.run_id, "steering")) == 2 * 5
+    assert len(client.list_artifacts(parent.info.run_id, "steering")) == 2 * 6
     page = SweepPaths(tmp_path / "outputs" / "tiny").report.read_text()
     assert "asked while it ran" in page and "finish, by" in page
     assert status(tmp_path)["standing"] == "done" and not status(tmp_path)["asked"]

@@ -12,7 +12,9 @@ from toconv.errors import RequestError, SealBroken
 from toconv.sweep import going_on
 from toconv.sweep.going_on import go_on, settle
 from toconv.sweep.own_measure import Evaluated, keep
+from toconv.sweep.search.glance import glance
 from toconv.sweep.search.ledger import Ledger
+from toconv.sweep.search.ledger_place import Database
 from toconv.training.identity import trial_id
 
 GRID = {K: [2]}
@@ -21,13 +23,21 @@ NARROW = {LAMBDA: {"low": 5, "high": 50, "log": True}}
 
 
 @pytest.fixture
-def grown(tiny, tmp_path):
-    return lambda **changes: Grown(tmp_path, tiny, **{"grid": GRID, "search": WIDE, "trials": 4, **changes})
+def grown(tiny, tmp_path, ledger_in):
+    return lambda **changes: Grown(tmp_path, tiny, ledger_in, **{"grid": GRID, "search": WIDE, "trials": 4, **changes})
 
 
 def identities(sweep):
     """As a training of these very settings has it, whatever the ledger says."""
     return [trial_id(sweep.driver.sweep.settings(t.proposal.params), TOKENS) for t in sweep.trials()]
+
+
+def ledger(sweep):
+    """Which one it is, and what it holds."""
+    place = sweep.driver.ledger.place
+    if isinstance(place, Database):
+        return place, glance(place, "tiny")
+    return place.stat().st_ino, place.read_bytes()
 
 
 def rows(sweep):
@@ -152,11 +162,11 @@ def test_objectives_and_constraints_are_of_the_trials_so_far_too(grown):
 def test_an_objective_that_was_not_measured_is_refused_and_nothing_changes(grown):
     sweep = grown()
     sweep.run(1)
-    before = {path: path.read_bytes() for path in (sweep.paths.request, sweep.paths.study)}
+    before = sweep.paths.request.read_bytes(), ledger(sweep)
     with pytest.raises(RequestError, match=r"objectives.embedding_agreement: was not measured of trial \w+"):
         sweep.start(grid=GRID, search=WIDE, trials=4, objectives={"embedding_agreement": "maximize"})
     settle(sweep.paths, 0)
-    assert {path: path.read_bytes() for path in before} == before
+    assert (sweep.paths.request.read_bytes(), ledger(sweep)) == before
 
 
 @pytest.mark.slow
@@ -193,12 +203,12 @@ def test_points_to_start_with_that_were_added_are_next_and_those_tried_are_not_t
 def test_sampler_and_early_stopping_need_no_new_ledger(grown):
     sweep = grown()
     sweep.run(2)
-    before = sweep.paths.study.stat().st_ino
+    before = ledger(sweep)[0]
     told = sweep.start(
         grid=GRID, search=WIDE, trials=4, sampler="random", early_stopping={"after_epochs": 1, "keep": 0.5}
     )
     assert told["sampler"][:2] == ("tpe", "random") and told["early_stopping"][0] == "none"
-    assert sweep.paths.study.stat().st_ino == before and len(sweep.run()) == 2
+    assert ledger(sweep)[0] == before and len(sweep.run()) == 2
 
 
 def test_finalists_stay_with_what_they_repeat(grown):
@@ -241,11 +251,12 @@ class Killed(BaseException):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["while the new ledger is written", "before sweep.yaml", "before it is moved"])
+@pytest.mark.parametrize("moment", ["while the new ledger is written", "before sweep.yaml", "before the old one goes"])
 def test_a_driver_killed_while_a_sweep_grows_leaves_the_old_or_the_new_one(grown, monkeypatch, moment):
     sweep = grown()
     first = {p.trial_id for p in sweep.run()}
-    asked = sweep.asked(grid=GRID, search={LAMBDA: {"choices": [1.0, 2.0]}}, trials=5)
+    asked, was = sweep.asked(grid=GRID, search={LAMBDA: {"choices": [1.0, 2.0]}}, trials=5), sweep.driver.ledger.place
+    sweep.gone()
 
     def killed(*_):
         raise Killed
@@ -255,24 +266,27 @@ def test_a_driver_killed_while_a_sweep_grows_leaves_the_old_or_the_new_one(grown
             patched.setattr(Ledger, "take", killed)
         elif moment == "before sweep.yaml":
             patched.setattr(going_on, "record_request", killed)
+        elif isinstance(was, Database):
+            patched.setattr(going_on, "_drop", lambda ledger: killed() if ledger == was else None)
         else:
             patched.setattr(
                 going_on.os, "replace", lambda a, b: killed() if b == sweep.paths.study else os.rename(a, b)
             )
         with pytest.raises(Killed):
             go_on(asked, sweep.paths, TOKENS, {})
-    if moment != "before it is moved":  # what it was goes on as if nothing had been asked
+    if moment != "before the old one goes":  # what it was goes on as if nothing had been asked
         sweep.start(grid=GRID, search=WIDE, trials=4)
         assert {t.proposal.trial_id for t in sweep.trials()} == first and not sweep.changes
     sweep.start(grid=GRID, search={LAMBDA: {"choices": [1.0, 2.0]}}, trials=5)
     assert {t.proposal.trial_id for t in sweep.trials()} == first
     assert sweep.run()[0].params[LAMBDA] in {1.0, 2.0}
-    assert not list(sweep.paths.root.glob("study.*.db"))
+    assert len(sweep.ledgers()) == 1
 
 
 def test_what_a_killed_driver_left_of_a_ledger_is_not_taken_for_a_later_one(grown, monkeypatch):
     sweep = grown(trials=1)
     first = sweep.run()
+    sweep.gone()
     with monkeypatch.context() as patched:
         patched.setattr(going_on, "record_request", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):

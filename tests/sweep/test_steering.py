@@ -31,11 +31,13 @@ class Sweep:
         self.paths = SweepPaths(folder / "outputs" / "tiny")
         self.paths.root.mkdir(parents=True)
         self._file = load_sweep(write_sweep(folder, settings, **{"grid": {K: [2]}, "trials": 3, **changes}), [])
-        self.inbox = Inbox(self.paths)
+        self.inbox, self.driver = Inbox(self.paths), None
         self.start()
 
     def start(self):
-        """A new driver: the one before was killed."""
+        """A new driver: the one before was killed, and its connections with it."""
+        if self.driver:
+            self.driver.ledger.close()
         self.driver = Driver(self._file, self.paths, self.paths.root, "f00d")
         self.driver.slots, self.steering = 2, Steering(self.driver)
         self.steering.most_slots = 2
@@ -88,8 +90,8 @@ class Sweep:
 
 
 @pytest.fixture
-def sweep(tiny, tmp_path):
-    return Sweep(tmp_path, {**tiny, "training.epochs": EPOCHS})
+def sweep(tiny, tmp_path, ledger_in):
+    return Sweep(tmp_path, {**tiny, "training.epochs": EPOCHS}, **ledger_in)
 
 
 def test_a_trial_by_hand_is_the_next_and_takes_a_place_of_its_cell(sweep):
@@ -258,8 +260,8 @@ def test_a_retry_that_was_killed_on_its_way_is_not_done_twice(sweep):
     assert sweep.answer(asked.id)[0] is Verdict.DONE and sweep.state(proposal) is State.FAILED
 
 
-def test_finishing_draws_no_trial_and_begins_finalists(tiny, tmp_path):
-    sweep = Sweep(tmp_path, {**tiny, "training.epochs": EPOCHS}, finalists={"seeds": 1})
+def test_finishing_draws_no_trial_and_begins_finalists(tiny, tmp_path, ledger_in):
+    sweep = Sweep(tmp_path, {**tiny, "training.epochs": EPOCHS}, finalists={"seeds": 1}, **ledger_in)
     first, second = sweep.driver.next_proposal(), sweep.driver.next_proposal()
     assert sweep.ask(Act.FINISH)[0] is Verdict.TAKEN and sweep.ask(Act.FINISH)[0] is Verdict.DONE
     for epoch in range(1, EPOCHS + 1):

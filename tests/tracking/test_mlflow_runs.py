@@ -71,6 +71,7 @@ def test_tags_say_where_a_run_comes_from(recorded, found):
             assert "optuna.number" not in tags
         else:
             assert f"{tags['optuna.study']}/{tags['optuna.number']}" == f"tiny/{row['name']}"
+            assert tags["optuna.storage"] == "study.db"
 
 
 def test_params_are_every_setting_that_decides_a_trial_flat_and_plain(recorded, found):

@@ -14,7 +14,7 @@ from toconv.sweep.file import Sweep
 from toconv.sweep.growth import Change, Identify, touches_ledger
 from toconv.sweep.request import check_request, record_request
 from toconv.sweep.seal import check_seals
-from toconv.sweep.search.glance import is_there
+from toconv.sweep.search.glance import generations, is_there
 from toconv.sweep.search.ledger import Ledger
 from toconv.sweep.search.ledger_place import Database, LedgerPlace, fresh, recorded_place
 from toconv.sweep.search.regrown import write_grown
@@ -37,8 +37,7 @@ def go_on(sweep: Sweep, paths: SweepPaths, fingerprint: str, facts: Mapping[str,
         told = _regrow(earlier.sweep, sweep, paths, (was, target), fingerprint)
         ledger = target
     settle(paths, record_request(sweep, paths, fingerprint, facts, earlier, ledger))
-    if ledger is not was:
-        _drop(was)
+    _drop_older(ledger)
     return earlier.changes, told
 
 
@@ -60,6 +59,14 @@ def _drop(ledger: LedgerPlace) -> None:
         from toconv.sweep.search.database import drop  # optional: psycopg
 
         drop(ledger)
+
+
+def _drop_older(ledger: LedgerPlace) -> None:
+    """What it was before it was written anew."""
+    if isinstance(ledger, Database):
+        for found in generations(ledger):
+            if found.growths < ledger.growths:
+                _drop(found)
 
 
 def settle(paths: SweepPaths, growths: int) -> None:

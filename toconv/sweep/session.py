@@ -1,6 +1,7 @@
 """A process at work on a sweep: its driver, and tracking that begins and ends with it."""
 
 import platform
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -11,6 +12,7 @@ from toconv.config import flat
 from toconv.errors import DamagedFile, MachineryError, RequestError
 from toconv.paths import SweepPaths
 from toconv.progress import console, phase
+from toconv.redaction import redact
 from toconv.settings import DataSettings
 from toconv.sweep.baselines import recorded_baselines
 from toconv.sweep.driver import Driver
@@ -61,8 +63,11 @@ def _earlier_results(paths: SweepPaths) -> list[TrialRecord]:
 
 def start_tracking(driver: Driver) -> BackgroundTracker:
     """MLflow beside the sweep. Every record of an earlier start is offered again, which mends what it missed."""
-    file = driver.sweep.file
-    found = trackers(driver.sweep.base.experiment, provenance(file.name, driver.paths.root, driver.store))
+    file, place = driver.sweep.file, driver.ledger.place
+    origin = provenance(file.name, driver.paths.root, driver.store)
+    if isinstance(place, Database):
+        origin = replace(origin, ledger=place.name, storage=redact(place.address))
+    found = trackers(driver.sweep.base.experiment, origin)
     driver.tracker = BackgroundTracker(found, flat(file.model_dump(mode="json")))
     for record in driver.records():
         driver.tracker.submit(record)

@@ -33,6 +33,8 @@ class Provenance:
     shape: tuple[int, int]  # (N, C) of an image
     images: Mapping[str, int]  # by split, crops counted singly
     dtype: str = "float16"  # of the stored tokens, as numpy names it
+    ledger: str = ""  # before the names of its studies, as Optuna has them; empty where that is `sweep`
+    storage: str = "study.db"  # of the ledger: in the sweep's folder, or a database's address
 
     @property
     def fingerprint(self) -> str:

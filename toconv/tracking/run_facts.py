@@ -47,8 +47,8 @@ def record_tags(record: TrialRecord, provenance: Provenance) -> dict[str, str]:
         "mlflow.note.content": f"{record.name}: {record.label}. {STEPS}",
     }
     if record.number is not None:
-        study = f"{provenance.sweep}/{record.name.rsplit('/', 1)[0]}"
-        tags |= {"optuna.number": str(record.number), "optuna.study": study}
+        study = f"{provenance.ledger or provenance.sweep}/{record.name.rsplit('/', 1)[0]}"
+        tags |= {"optuna.number": str(record.number), "optuna.study": study, "optuna.storage": provenance.storage}
     if record.finalist_of:
         tags["finalist_of"] = record.finalist_of
     if record.extends:

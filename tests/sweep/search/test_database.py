@@ -1,7 +1,11 @@
 """A ledger in PostgreSQL: the same as in a file, whatever becomes of the connection, and one driver's alone."""
 
+import os
+import signal
 import time
+from threading import Timer
 
+import psycopg
 import pytest
 from optuna.trial import TrialState
 
@@ -9,6 +13,7 @@ from tests import postgresql
 from tests.postgresql import PASSWORD, Wire
 from tests.running import write_sweep
 from tests.sweep.grown import LAMBDA, Grown
+from toconv.analysis.records import State
 from toconv.errors import MachineryError, RequestError
 from toconv.sweep.file import load_sweep
 from toconv.sweep.search import database
@@ -186,6 +191,58 @@ def test_one_that_stays_away_or_stands_still_is_given_up_in_time_and_gone_on_wit
     assert states(first) == [TrialState.COMPLETE]
 
 
+def test_whoever_interrupts_a_wait_does_not_wait_again(opened, address, server):
+    ledger = opened(fresh(address, "tiny"))
+    proposal = ledger.propose({})
+    server.stop()
+    try:
+        Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            ledger.complete(proposal, DONE)
+        began = time.monotonic()
+        with pytest.raises(MachineryError, match="cannot be read: "):
+            ledger.trials()
+        assert time.monotonic() - began < 1
+    finally:
+        server.start()
+    assert states(ledger) == [TrialState.RUNNING]
+
+
+def test_a_table_that_somebody_else_locks_is_waited_for_and_given_up_in_time(opened, address, monkeypatch, capsys):
+    monkeypatch.setattr(database, "AWAY_SECONDS", 2.0)
+    monkeypatch.setattr(database, "SILENT_SECONDS", 0.3)
+    ledger = opened(fresh(address, "tiny"))
+    proposal = ledger.propose({})
+    with psycopg.connect(address) as somebody:
+        somebody.execute("lock table trials")
+        Timer(1, somebody.rollback).start()
+        ledger.complete(proposal, DONE)
+    assert "it is waited for" in " ".join(capsys.readouterr().out.split())
+    assert states(ledger) == [TrialState.COMPLETE]
+    with psycopg.connect(address) as somebody:
+        somebody.execute("lock table trials")
+        with pytest.raises(MachineryError, match="cannot be read, also after 2 s"):
+            ledger.propose({})
+    assert ledger.propose({}) and states(ledger) == [TrialState.COMPLETE, TrialState.RUNNING]
+
+
+def test_a_full_disk_of_the_server_ends_it_and_nothing_is_lost(opened, server, monkeypatch):
+    monkeypatch.setattr(database, "AWAY_SECONDS", 1.5)
+    place = fresh(server.create("full_disk"), "tiny")
+    ledger = opened(place)
+    first, second = ledger.propose({}), ledger.propose({})
+    ledger.complete(first, DONE)
+    server.fill_its_disk()
+    try:
+        with pytest.raises(MachineryError, match=r"cannot be (read|written), also after"):
+            ledger.complete(second, DONE)
+    finally:
+        server.restart()
+    assert states(ledger) == [TrialState.COMPLETE, TrialState.RUNNING]
+    ledger.complete(second, DONE)
+    assert [seen.state for seen in glance(place, "tiny")] == [State.COMPLETE] * 2
+
+
 def test_what_cannot_be_a_ledger_is_refused_without_the_password(address, server, monkeypatch, tmp_path):
     refused = {
         server.address("none"): "does not exist",
@@ -217,17 +274,10 @@ def test_what_cannot_be_a_ledger_is_refused_without_the_password(address, server
     check_database("postgresql:///?service=mine", None)
 
 
-class InDatabase(Grown):
-    def start(self, **changes):
-        if hasattr(self, "driver"):
-            self.driver.ledger.close()
-        return super().start(**changes)
-
-
 def test_a_changed_file_writes_it_anew_and_nothing_of_the_old_one_stays(tiny, address, server, tmp_path):
-    at = {"storage": {"study": address}, "sampler": "random", "trials": 2}
+    at = {"sampler": "random", "trials": 2}
     wide, narrow = ({LAMBDA: {"low": low, "high": 100, "log": True}} for low in (0.1, 50))
-    sweep = InDatabase(tmp_path, tiny, search=wide, **at)
+    sweep = Grown(tmp_path, tiny, {"storage": {"study": address}}, search=wide, **at)
     first = sweep.run()
     was = sweep.driver.ledger.place
     sweep.start(search=narrow, **{**at, "trials": 3})
@@ -239,8 +289,10 @@ def test_a_changed_file_writes_it_anew_and_nothing_of_the_old_one_stays(tiny, ad
     other = server.create("moved_to")
     for elsewhere, told in (({"study": None}, "now null"), ({"study": other}, "has not its ledger")):
         with pytest.raises(RequestError, match=told):
-            sweep.start(search=narrow, **{**at, "trials": 3, "storage": elsewhere})
-    sweep.start(search=narrow, **{**at, "trials": 3, "storage": {"study": f"{address}?application_name=mine"}})
+            sweep.always = {"storage": elsewhere}
+            sweep.start(search=narrow, **{**at, "trials": 3})
+    sweep.always = {"storage": {"study": f"{address}?application_name=mine"}}
+    sweep.start(search=narrow, **{**at, "trials": 3})
     assert len(sweep.trials()) == 6
     other = load_sweep(write_sweep(tmp_path, tiny, name="other", search=narrow, learn_from=["tiny"]), [])
     assert learn(other, tmp_path / "outputs").told[0].startswith("learn_from=tiny: 2 of 6 trials lie in this space")

@@ -104,6 +104,8 @@ def test_a_study_of_optunas_is_learnt_from_where_it_names_the_same_metrics(asked
 def test_an_address_that_holds_no_such_study_is_refused_and_no_file_is_made(asked, study, tmp_path):
     with pytest.raises(RequestError, match="must name one study, as URL#STUDY; there are mine"):
         learn(asked(learn_from=[f"{study[0]}#other"]), tmp_path)
+    with pytest.raises(RequestError, match="must be postgresql://, not postgres://"):
+        learn(asked(learn_from=["postgres://me@host/db#mine"]), tmp_path)
     with pytest.raises(RequestError, match="no such file"):
         learn(asked(learn_from=[f"sqlite:///{tmp_path}/gone.db"]), tmp_path)
     assert not (tmp_path / "gone.db").exists()

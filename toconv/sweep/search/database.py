@@ -152,21 +152,28 @@ class DatabaseStorage:
     def tried(self, what: str, do: Callable[[bool], T]) -> T:
         """Raises MachineryError after AWAY_SECONDS without an answer."""
         with self._turn, ledger_errors(what, self._place):
-            began, attempts = time.monotonic(), 0
-            while True:
-                try:
-                    with self._watched(began, attempts):
-                        if attempts or self._given_up:
-                            self._find_connection()
-                        found = do(attempts > 0)
-                except Exception as error:
-                    self._wait(error, what, began, attempts)
-                    attempts += 1
-                    continue
-                self._given_up = False
-                if attempts:
-                    console.print(f"the ledger answers again, after {duration(time.monotonic() - began)}")
-                return found
+            try:
+                return self._done(what, do)
+            except KeyboardInterrupt:
+                self._patience, self._given_up = 0.0, True  # how the command ends waits no more
+                raise
+
+    def _done(self, what: str, do: Callable[[bool], T]) -> T:
+        began, attempts = time.monotonic(), 0
+        while True:
+            try:
+                with self._watched(began, attempts):
+                    if attempts or self._given_up:
+                        self._find_connection()
+                    found = do(attempts > 0)
+            except Exception as error:
+                self._wait(error, what, began, attempts)
+                attempts += 1
+                continue
+            self._given_up = False
+            if attempts:
+                console.print(f"the ledger answers again, after {duration(time.monotonic() - began)}")
+            return found
 
     def _wait(self, error: Exception, what: str, began: float, attempts: int) -> None:
         """Until the next attempt. Raises where another one would not help."""

@@ -23,6 +23,7 @@ from toconv.sweep.search.glance import NO_CELLS, Facts, is_there
 from toconv.sweep.search.ledger_place import recorded_place
 from toconv.sweep.search.sampling import Sampling
 from toconv.sweep.search.studies import CONSTRAINT, Studies
+from toconv.tracking_address import LIBPQ
 from toconv.training.epochs import read_epochs
 
 LEARNT = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -108,6 +109,8 @@ def _of_study(address: str, sweep: Sweep) -> list[Ended]:
 def _opened(address: str, url: str, name: str) -> optuna.Study:
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
         raise RequestError(f"learn_from={address}: no such file {url.removeprefix('sqlite:///')}")
+    if url.lower().startswith(f"{LIBPQ}:"):
+        raise RequestError(f"learn_from={redact(address)}: must be postgresql://, not postgres://")
     try:
         there = optuna.get_all_study_names(url)
         if name in there or (not name and len(there) == 1):

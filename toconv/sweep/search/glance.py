@@ -98,6 +98,14 @@ def is_there(place: LedgerPlace) -> bool:
     return is_ledger(place, place.name) if isinstance(place, Database) else place.exists()
 
 
+def generations(place: Database) -> list[Database]:
+    """What is there of a ledger that was written anew, and of which a driver that was killed left more than one."""
+    with _opened(place) as query:
+        names = {str(row[0]).partition("/")[0] for row in query("select study_name from studies")}
+    found = (Database(place.address, name) for name in sorted(names))
+    return [one for one in found if one.own_name == place.own_name]
+
+
 def glance(place: LedgerPlace, name: str) -> list[Seen]:
     """Every trial of the sweep's ledger, study by study in the order of their numbers; NO_CELLS last. One that was run
     again is there once, as it stands now. [] where there is no file. Raises DamagedFile where it cannot be read,

@@ -30,6 +30,11 @@ class Database:
         """The same however often it was written anew."""
         return self.name.partition(GENERATION)[0]
 
+    @property
+    def growths(self) -> int:
+        """Of so many sweep.yaml told when it was written."""
+        return int(self.name.partition(GENERATION)[2] or 0)
+
     def grown(self, growths: int) -> Database:
         """The ledger as it is to be once sweep.yaml tells of so many growths."""
         return Database(self.address, f"{self.own_name}{GENERATION}{growths}")
