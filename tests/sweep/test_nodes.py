@@ -61,8 +61,18 @@ def test_with_an_object_store_a_machine_need_not_see_folders_but_must_reach_that
     (tmp_path / "probe").touch()
     assert look([tmp_path / "probe"], nowhere) == Machine(here, []), "whoever sees the folders is not asked"
     assert not [*mistakes("b", Machine(here, ["/data/tokens"]), here, store)]
-    (told,) = mistakes("b", Machine(here, ["/data/tokens"], f"store.url={nowhere}: no"), here, nowhere)
+    (told,) = mistakes("b", Machine(here, ["/data/tokens"], (), f"store.url={nowhere}: no"), here, nowhere)
     assert told == f"b does not see /data/tokens, and cannot use the object store: store.url={nowhere}: no"
+
+
+def test_a_machine_that_has_not_the_encoders_files_is_named(tmp_path):
+    (tmp_path / "weights.pt").touch()
+    files = [tmp_path / "weights.pt", tmp_path / "model.json"]
+    found = look([], None, files)
+    assert found.lacking == (str(files[1]),)
+    for store in (None, "s3://bucket/x"):
+        (told,) = mistakes("b", found, versions(), store)
+        assert told.startswith(f"b does not see {files[1]}: files of encoder= must lie under the same path")
 
 
 def test_a_machine_says_of_the_object_store_why_it_cannot_use_it(tmp_path, monkeypatch):

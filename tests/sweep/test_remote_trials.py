@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from dataclasses import asdict
 
 import pytest
@@ -11,7 +12,7 @@ from tests.object_stores import refusing
 from toconv import checkpoint, config
 from toconv.object_store import ObjectStore
 from toconv.paths import TrialPaths, write_atomic
-from toconv.sweep.remote_trials import collect_trial, fetch_trial, send_file, send_trial
+from toconv.sweep.remote_trials import LeaveAsked, ask_to_leave, collect_trial, fetch_trial, send_file, send_trial
 from toconv.sweep.trainable import RunningTrial, TrialInputs, step
 from toconv.sweep.tune.trial import RayTrial
 from toconv.tokens.encoding import prepare_store
@@ -118,3 +119,60 @@ def test_a_worker_whose_login_is_refused_is_no_verdict_on_its_trial(tiny, tmp_pa
         result = RayTrial({"inputs": asdict(inputs)}).step()
     outcome = json.loads(result["outcome"])
     assert [*outcome] == ["machinery"] and "its login is refused" in outcome["machinery"] and result["done"]
+
+
+def test_a_training_that_left_within_an_epoch_goes_on_elsewhere_also_within_its_first(at, s3):
+    remote, there, here = ObjectStore(s3.url), at("there"), at("here")
+    write_atomic(there.interrupted, b"within epoch 1")
+    send_file(remote, there, there.interrupted)
+    fetch_trial(remote, here)
+    assert here.checkpoints() == [here.interrupted] and here.interrupted.read_bytes() == b"within epoch 1"
+    for paths in (there, here):
+        lay(paths, 2)
+        paths.interrupted.unlink()
+    send_trial(remote, there)
+    write_atomic(there.interrupted, b"within epoch 3")
+    send_file(remote, there, there.interrupted)
+    fetch_trial(remote, here)
+    assert here.interrupted.read_bytes() == b"within epoch 3"
+
+
+def test_a_training_elsewhere_is_asked_to_leave_by_way_of_the_store(at, s3, monkeypatch):
+    monkeypatch.setattr("toconv.sweep.remote_trials.LOOK_SECONDS", 0.05)
+    remote, paths = ObjectStore(s3.url), at("here")
+    ask_to_leave(remote, paths)
+    asked = LeaveAsked(remote, paths)
+    time.sleep(0.3)
+    assert not asked(), "that was meant for an earlier worker"
+    ask_to_leave(remote, paths)
+    end = time.monotonic() + 10
+    while not asked() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert asked()
+    asked.close()
+
+
+@pytest.mark.slow
+def test_a_trial_that_is_asked_to_leave_elsewhere_goes_on_here_to_the_same_numbers(tiny, tmp_path, s3, monkeypatch):
+    """The machines see no folder of each other; the driver asks while the second epoch runs."""
+    monkeypatch.setattr("toconv.sweep.remote_trials.LOOK_SECONDS", 0.01)
+    settings = config.compose({**tiny, "store.url": s3.url, "training.n_critic": 40})
+    tokens, remote = prepare_store(settings), ObjectStore(s3.url)
+
+    def on(machine):
+        folder = tmp_path / machine / "trials" / "0123456789ab"
+        store = tokens if machine != "other" else tmp_path / machine / tokens.name
+        return RunningTrial(TrialInputs(settings.model_dump(mode="json"), str(store), str(folder), 1))
+
+    alone = outcomes(on("alone"))
+    for key in [key for key in s3.modified() if "/trials/" in key]:
+        s3.client.delete_object(Bucket=s3.bucket, Key=key)
+    other = on("other")
+    assert step(other)["row"]["epoch"] == 1
+    ask_to_leave(remote, other.paths)
+    time.sleep(1)
+    assert step(other) == {"left": True}
+    other.close()
+    (tmp_path / "other").rename(tmp_path / "gone")
+    rest = outcomes(on("here"))
+    assert [row["epoch"] for row in rest] == [2, 3] and metrics(rest) == metrics(alone[1:])

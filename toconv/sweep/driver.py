@@ -179,12 +179,12 @@ class Driver:
 
     def collect(self, proposal: Proposal, failed: bool) -> None:
         """Have here what a trial that ended has left on the disk of another machine. Raises MachineryError."""
-        if self._remote:
+        if self.remote:
             last, paths = self.latest.get(proposal.trial_id), self.paths.trial(proposal.trial_id)
-            collect_trial(self._remote, paths, last.epoch if last else 0, failed)
+            collect_trial(self.remote, paths, last.epoch if last else 0, failed)
 
     @cached_property
-    def _remote(self) -> ObjectStore | None:
+    def remote(self) -> ObjectStore | None:
         return ObjectStore.asked(self.sweep.base.store)
 
     def completed(self, proposal: Proposal) -> None:

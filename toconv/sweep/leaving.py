@@ -6,9 +6,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from toconv.errors import MachineryError
+from toconv.paths import TrialPaths
 from toconv.progress import say
+from toconv.sweep.remote_trials import ask_to_leave, node_of
 
 if TYPE_CHECKING:  # workers import this module too
     from toconv.sweep.driver import Driver
@@ -33,10 +37,15 @@ class Leaving:
         self._looked = time.monotonic()
         self._look()
         for trial_id in self._driver.open:
-            if everybody or self._node(trial_id) in self.drained:
-                paths = self._driver.paths.trial(trial_id)
-                paths.folder.mkdir(parents=True, exist_ok=True)
-                paths.leave.touch()
+            if everybody or (self.drained and self._node(trial_id) in self.drained):
+                self._mark(self._driver.paths.trial(trial_id))
+
+    def _mark(self, paths: TrialPaths) -> None:
+        paths.folder.mkdir(parents=True, exist_ok=True)
+        paths.leave.touch()
+        if self._driver.remote:
+            with suppress(MachineryError):  # then its epoch ends first
+                ask_to_leave(self._driver.remote, paths)
 
     def _look(self) -> None:
         drained = frozenset(self._draining())
@@ -48,7 +57,9 @@ class Leaving:
 
     def _node(self, trial_id: str) -> str | None:
         """Where the trial trains, or trained last."""
+        paths, remote = self._driver.paths.trial(trial_id), self._driver.remote
         try:
-            return str(json.loads(self._driver.paths.trial(trial_id).worker.read_text())["node"])
-        except (OSError, ValueError, KeyError, TypeError):  # nowhere yet
+            told = node_of(remote, paths) if remote else paths.worker.read_bytes()
+            return str(json.loads(told or b"")["node"])
+        except (MachineryError, OSError, ValueError, KeyError, TypeError):  # nowhere yet
             return None

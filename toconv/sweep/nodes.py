@@ -18,6 +18,7 @@ from toconv.sweep.cluster import alive_nodes, on_each_node
 from toconv.training.identity import training_code
 
 if TYPE_CHECKING:  # workers import this module too
+    from toconv.settings import EncoderSettings
     from toconv.sweep.file import Sweep
 
 COMPARED = ("torch", "ray", "numpy")  # libraries that trials or Ray's messages depend on
@@ -28,6 +29,7 @@ APART_SECONDS = 2.0  # the same, where a machine that does not see it does witho
 class Machine(NamedTuple):
     versions: dict[str, str]
     unseen: list[str]  # folders
+    lacking: tuple[str, ...] = ()  # files of the encoder's
     without_store: str | None = None  # why the object store cannot be used, where one is asked for and needed
 
 
@@ -45,7 +47,7 @@ def check_nodes(asked: Sweep, folders: Sequence[Path]) -> None:
         for probe in probes:
             with disk(f"{probe.parent}: cannot be written"):
                 probe.touch()
-        found = on_each_node(look, [probes, store])
+        found = on_each_node(look, [probes, store, _files(asked.base.encoder)])
     finally:
         for probe in probes:
             probe.unlink(missing_ok=True)
@@ -55,19 +57,27 @@ def check_nodes(asked: Sweep, folders: Sequence[Path]) -> None:
         _say_once(f"{', '.join(apart)}: without this machine's folders; tokens and trials go by way of {store}")
 
 
+def _files(encoder: EncoderSettings) -> list[Path]:
+    """Those that a request names, which each machine must have where they are here."""
+    named = (Path(encoder.weights), Path(encoder.architecture))
+    return [path.resolve() for path in named if path.is_file()]
+
+
 @cache
 def _say_once(line: str) -> None:
     say(line)
 
 
-def look(probes: Iterable[Path], store: str | None = None) -> Machine:
+def look(probes: Iterable[Path], store: str | None = None, files: Iterable[Path] = ()) -> Machine:
     """Of the machine that this runs on."""
     end, left = time.monotonic() + (APART_SECONDS if store else VISIBLE_SECONDS), list(probes)
     while left and time.monotonic() < end:
         left = [probe for probe in left if not probe.is_file()]
         if left:
             time.sleep(0.2)
-    return Machine(versions(), [str(probe.parent) for probe in left], _without(store) if left and store else None)
+    lacking = tuple(str(path) for path in files if not path.is_file())
+    without_store = _without(store) if left and store else None
+    return Machine(versions(), [str(probe.parent) for probe in left], lacking, without_store)
 
 
 def _without(store: str) -> str | None:
@@ -92,5 +102,7 @@ def mistakes(machine: str, seen: Machine, here: dict[str, str], store: str | Non
             f"{machine} does not see {folder}: outputs and tokens must lie on a disk that all machines share, or "
             "store.url= must name an object store and evaluation: be left out"
         )
+    for path in seen.lacking:
+        yield f"{machine} does not see {path}: files of encoder= must lie under the same path on each machine"
     if seen.without_store:
         yield f"{machine} does not see {', '.join(seen.unseen)}, and cannot use the object store: {seen.without_store}"

@@ -16,7 +16,7 @@ from toconv.paths import TrialPaths, write_atomic
 from toconv.redaction import redact
 from toconv.settings import Settings
 from toconv.sweep.file import Sweep
-from toconv.sweep.remote_trials import fetch_trial, send_file, send_trial
+from toconv.sweep.remote_trials import LeaveAsked, fetch_trial, send_file, send_trial
 from toconv.sweep.watchdog import Watchdog
 from toconv.tokens.local_cache import LocalCache
 from toconv.tokens.remote import have_here
@@ -73,37 +73,52 @@ class RunningTrial:
         limit_threads(settings.hardware, inputs.threads)
         set_tf32(settings.hardware)
         keep_freed_memory()
-        self._remote = ObjectStore.asked(settings.store)
+        self.remote = ObjectStore.asked(settings.store)
         cache = LocalCache.asked(settings.store)
-        if self._remote:
-            have_here(self._remote, Path(inputs.store), tokens=cache is None)
-            fetch_trial(self._remote, self.paths)
+        if self.remote:
+            have_here(self.remote, Path(inputs.store), tokens=cache is None)
+            fetch_trial(self.remote, self.paths)
+        self._leave_asked = LeaveAsked(self.remote, self.paths) if self.remote else None
         store = TokenStore(Path(inputs.store), cache)
         training = Training(settings, store, resolve_device(settings.hardware))
         self.stated = training.stated  # what the machine decided of it
         extends = Extended(Path(inputs.extends[0]), inputs.extends[1]) if inputs.extends else None
-        if extends and self._remote:
-            fetch_trial(self._remote, TrialPaths(extends.checkpoint.parent))
+        if extends and self.remote:
+            fetch_trial(self.remote, TrialPaths(extends.checkpoint.parent))
         try:
             self._resumable = ResumableTraining.adopt(training, self.paths, extends)
-            self._epochs = self._resumable.epochs(on_log, self.paths.leave.exists)
+            self._epochs = self._resumable.epochs(on_log, self._is_to_leave)
         except CheckpointError as error:
             self.cannot_begin = str(error)
 
+    def _is_to_leave(self) -> bool:
+        return self.paths.leave.exists() or bool(self._leave_asked and self._leave_asked())
+
     def next_epoch(self) -> Epoch:
         """The next epoch, or the last one again where all are done."""
-        epoch = next(self._epochs, None)
-        if epoch and self._remote:
-            send_trial(self._remote, self.paths)
+        try:
+            epoch = next(self._epochs, None)
+        except LeftEpoch:
+            if self.paths.interrupted.exists():
+                self.send(self.paths.interrupted)
+            raise
+        if epoch and self.remote:
+            send_trial(self.remote, self.paths)
         return epoch or self._resumable.done[-1]
 
     def keep_trace(self, trace: str) -> None:
         write_atomic(self.paths.error, trace)
-        if self._remote:
-            send_file(self._remote, self.paths, self.paths.error)
+        self.send(self.paths.error)
+
+    def send(self, path: Path) -> None:
+        """A file of the trial's folder to the object store, where there is one."""
+        if self.remote:
+            send_file(self.remote, self.paths, path)
 
     def close(self) -> None:
         self._watchdog.stop()
+        if not self.overdue and self._leave_asked:
+            self._leave_asked.close()
         if not (self.overdue or self.cannot_begin):
             self._epochs.close()
         self._lock.release()

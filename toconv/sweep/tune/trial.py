@@ -46,15 +46,16 @@ class RayTrial(tune.Trainable):
         if self._trial is None:
             try:
                 self._trial = RunningTrial(TrialInputs(**self._inputs))
+                self._write_worker(self._trial)
             except MachineryError as error:  # no verdict on the trial
                 return {"machinery": str(error)}
-            self._write_worker(self._trial)
         return step(self._trial)
 
     def _write_worker(self, trial: RunningTrial) -> None:
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
         facts = {"pid": os.getpid(), "node": node_id(), "CUDA_VISIBLE_DEVICES": gpus, "stated": trial.stated}
         write_atomic(trial.paths.worker, json.dumps(facts))
+        trial.send(trial.paths.worker)
 
     def cleanup(self) -> None:
         if self._trial is not None:
