@@ -52,6 +52,7 @@ class Driver:
         self.to_evaluate: list[Proposal] = []  # handed out and trained, for `evaluating` to take
         self._adopted = self.ledger.open_proposals()
         self.adopted = len(self._adopted)
+        self._without = set[str]()  # the trial_ids whose checkpoints have gone
         self.handed_out = 0  # trials and evaluations, by this start
         self.taken_over = 0  # trials whose results were there before they were asked for
         self.open: dict[str, Proposal] = {}  # by trial_id, handed out and not ended
@@ -123,6 +124,7 @@ class Driver:
 
     def _hand_out(self, proposal: Proposal) -> None:
         self.handed_out += 1
+        self._without.discard(proposal.trial_id)
         self.open[proposal.trial_id] = proposal
         self.spent.began(proposal.trial_id)
 
@@ -268,7 +270,9 @@ class Driver:
         runs. Returns whose went."""
         due = {t.proposal.trial_id for t in trials if t.ended and not self.evaluations.keeps_checkpoint(t)}
         due -= self.front(trials) | self._recommended(trials) | kept_for_more_epochs(trials)
-        return {trial_id for trial_id in due if drop_checkpoints(self.paths.trial(trial_id))}
+        dropped = {trial_id for trial_id in due - self._without if drop_checkpoints(self.paths.trial(trial_id))}
+        self._without |= due
+        return dropped
 
     def _track(self, trial: Trial) -> None:
         if self.tracker:

@@ -56,6 +56,7 @@ class Ledger:
         self._studies = Studies(sweep.file.name, place, self._objectives, wanted, writes)
         self._trials, self._enter = self._studies.trials, self._studies.add
         self._exhausted: set[str] = set()
+        self._ended_facts = dict[tuple[str, int], Facts]()  # of trials that have ended, which stay as they are
         self._courses: dict[str, tuple[int, Course | None]] = {}  # by cell: of so many complete trials
         self._sampling = Sampling(sweep, [t for name in self._cells for t in self._trials(name)])
 
@@ -95,7 +96,7 @@ class Ledger:
     def missing(self, cell: str) -> int:
         """How many trials the cell still has to begin, failed ones drawn anew within their cap. Those that somebody
         skipped do not count to it, nor those that are run again."""
-        last = {(facts := Facts.model_validate(t.user_attrs)).trial_id: (t.state, facts) for t in self._trials(cell)}
+        last = {(facts := self._facts(cell, t)).trial_id: (t.state, facts) for t in self._trials(cell)}
         failed = [facts for state, facts in last.values() if state is TrialState.FAIL]
         if (
             cell in self._exhausted
@@ -253,11 +254,19 @@ class Ledger:
         known = {key: value for key, value in facts.items() if value is not None}
         self._studies.tell(proposal.study, proposal.number, OPTUNA_STATES[state], values, known, missed)
 
-    def _as_trial(self, study: str, trial: FrozenTrial) -> Trial:
+    def _facts(self, study: str, trial: FrozenTrial) -> Facts:
+        if (known := self._ended_facts.get((study, trial.number))) is not None:
+            return known
         try:
             facts = Facts.model_validate(trial.user_attrs)
         except ValidationError as error:
             raise ValueError(f"trial {trial.number} of {study}: {told(error)}") from None
+        if trial.state.is_finished():
+            self._ended_facts[study, trial.number] = facts
+        return facts
+
+    def _as_trial(self, study: str, trial: FrozenTrial) -> Trial:
+        facts = self._facts(study, trial)
         cell = facts.cell or study
         params = facts.params or {**self.fixed(cell), **trial.params}
         again = facts.finalist_of, facts.extends, facts.from_epoch
