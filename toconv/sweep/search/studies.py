@@ -6,7 +6,7 @@ sweep."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import optuna
@@ -41,7 +41,8 @@ class Studies:
             warnings.filterwarnings("ignore", message=message, category=UserWarning)
         self._name, self._place = place.name if isinstance(place, Database) else sweep, place
         self._directions = [optuna.study.StudyDirection[direction.upper()] for direction in objectives.values()]
-        self._storage = _storage(place, writes)
+        self._storage, self._writes = _storage(place, writes), writes
+        self._as_written = dict[str, list[FrozenTrial]]()
         there = self._storage.tried("read", lambda _: self._there())
         names = there if isinstance(place, Database) and not writes else [*wanted, *there]
         self._studies = {name: self._opened(name) for name in dict.fromkeys(names)}
@@ -74,11 +75,23 @@ class Studies:
         return iter(self._studies)
 
     def trials(self, name: str) -> list[FrozenTrial]:
-        """[] where there is no study of that name yet."""
-        return self._storage.tried("read", lambda _: self._read(name)) if name in self._studies else []
+        """[] where there is no study of that name yet. Who alone writes a study knows what it holds after each write,
+        and reads it again after the next: to look costs a query that all open trials answer."""
+        if name not in self._studies:
+            return []
+        if name not in self._as_written:
+            found = self._storage.tried("read", lambda _: self._read(name))
+            if not self._writes:
+                return found
+            self._as_written[name] = found
+        return [*self._as_written[name]]
 
     def _read(self, name: str) -> list[FrozenTrial]:
         return self._studies[name].get_trials(deepcopy=False)
+
+    def _write(self, name: str, enter: Callable[[bool], None]) -> None:
+        self._as_written.pop(name, None)
+        self._storage.tried("written", enter)
 
     def add(self, name: str, trial: FrozenTrial) -> None:
         """In one transaction: it is there with all its parameters, or not at all."""
@@ -90,7 +103,7 @@ class Studies:
             if not again or len(self._read(name)) == known:  # nobody else enters any
                 self._studies[name].add_trial(trial)
 
-        self._storage.tried("written", enter)
+        self._write(name, enter)
 
     def tell(
         self,
@@ -114,7 +127,7 @@ class Studies:
                 opened.set_trial_system_attr(trial._trial_id, f"{CONSTRAINT}{key}", excess)
             opened.set_trial_state_values(trial._trial_id, state, values)
 
-        self._storage.tried("written", enter)
+        self._write(name, enter)
 
     def close(self) -> None:
         self._storage.close()
