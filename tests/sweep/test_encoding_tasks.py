@@ -1,5 +1,9 @@
 """Tokens encoded by tasks on a Ray cluster with two logical GPUs, and with one device."""
 
+import re
+import threading
+import time
+
 import pytest
 
 from tests.forked import PROCESSES
@@ -45,5 +49,52 @@ def test_every_gpu_of_a_cluster_encodes_and_the_store_is_the_one_that_a_single_d
     ours, theirs = (TokenStore(prepare_store(of)) for of in (settings, alone))
     count = sum(map(ours.count, ("train", "val", "test")))
     assert "encoding on 2 GPUs, each a shard of at most" in told and f"{count} of them by others" in told
+    for path in theirs.folder.glob("*.fp16"):
+        assert (ours.folder / path.name).read_bytes() == path.read_bytes()
+
+
+def encoded_while_a_node_goes(settings, printed):
+    """Two nodes with a logical GPU each; one is killed once some shards are there."""
+    import contextlib
+
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from toconv.progress import console
+    from toconv.sweep.encoding_tasks import encoding_tasks
+
+    asked = {"num_cpus": 1, "num_gpus": 1}
+    cluster = Cluster(initialize_head=True, head_node_args={**asked, "include_dashboard": False})
+    other = cluster.add_node(**asked)
+    ray.init(cluster.address, include_dashboard=False, log_to_driver=False)
+
+    def begin(claims, missing):
+        def disturb():
+            while len(there := [*claims.folder.glob("*.entry")]) < 3:
+                time.sleep(0.01)
+            cluster.remove_node(other, allow_graceful=False)
+            print(f"LOST with {len(there)} of {len(missing)}")
+
+        threading.Thread(target=disturb, daemon=True).start()
+        return encoding_tasks(settings, claims, missing)
+
+    with printed.open("w") as file, contextlib.redirect_stdout(file):
+        console.file = file
+        prepare_store(settings, begin)
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def test_a_node_that_is_killed_while_it_encodes_costs_its_unfinished_shard(tiny, tmp_path):
+    many = {**tiny, "hardware.device": "auto", "data.crops": 128, "encoder.batch_size": 4}  # a shard of each picture
+    process = PROCESSES.Process(target=encoded_while_a_node_goes, args=(config.compose(many), tmp_path / "printed"))
+    process.start()
+    process.join(180)
+    assert process.exitcode == 0
+    told = " ".join((tmp_path / "printed").read_text().split())
+    assert "encoding on 2 GPUs" in told and re.search(r"LOST with ([3-9]|1[01]) of 12", told), told
+    alone = config.compose({**many, "data.tokens_dir": str(tmp_path / "alone")})
+    ours, theirs = (TokenStore(prepare_store(of)) for of in (config.compose(many), alone))
+    assert {p.name for p in ours.folder.glob("*.entry")} == {p.name for p in theirs.folder.glob("*.entry")}
     for path in theirs.folder.glob("*.fp16"):
         assert (ours.folder / path.name).read_bytes() == path.read_bytes()

@@ -7,9 +7,9 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -116,8 +116,12 @@ def encode_free(encoder: _Encoder, claims: Claims, shards: Sequence[Shard], adva
     from toconv.tokens.pixels import pixels_at  # start-up: torchvision, where nothing is encoded
 
     asked, ahead, mine = encoder.settings, deque[_Claimed](), list[Shard]()
-    with ExitStack() as held, ThreadPoolExecutor(WRITERS) as pool:
-        pictures = _pictures(_one_ahead(_claimed(claims, claims.in_turn(shards), held)), ahead)
+    with (
+        ExitStack() as held,
+        ThreadPoolExecutor(WRITERS) as pool,
+        closing(_one_ahead(_claimed(claims, claims.in_turn(shards), held))) as coming,
+    ):
+        pictures = _pictures(coming, ahead)
         views, writing = (
             pixels_at(pictures, asked.data, asked.encoder, [asked.encoder.image_size]),
             deque[Future[None]](),
@@ -145,8 +149,8 @@ def _claimed(claims: Claims, shards: Sequence[Shard], held: ExitStack) -> Iterat
             release.close()
 
 
-def _one_ahead(claimed: Iterator[_Claimed]) -> Iterator[_Claimed]:
-    """To claim one takes a network several answers."""
+def _one_ahead(claimed: Iterator[_Claimed]) -> Generator[_Claimed]:
+    """To claim one takes an object store several answers."""
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(next, claimed, None)
         while found := following.result():
