@@ -17,7 +17,7 @@ from toconv.tokens.manifest import read_manifest
 IMAGES_OF_A_SHARD = 3
 
 
-def beside(settings, log, before_writing=lambda shard: time.sleep(0.02)):
+def beside(settings, log, before_writing=lambda shard: time.sleep(0.3)):
     """`prepare_store` in another process, which says what it writes."""
     write = shards.write_shard
 

@@ -66,6 +66,8 @@ class RunningTrial:
             raise MachineryError(f"{self.paths.folder}: another process trains in this folder") from error
         self.paths.leave.unlink(missing_ok=True)  # meant for an earlier worker
         self.epochs_asked, self.stated = settings.training.epochs, ""  # nothing of one that is overdue
+        self.remote = ObjectStore.asked(settings.store)
+        self._leave_asked: LeaveAsked | None = None
         self._watchdog = Watchdog(self.paths, inputs.minutes)
         self.overdue, self.cannot_begin = self._watchdog.barked, ""
         if self.overdue:
@@ -73,12 +75,11 @@ class RunningTrial:
         limit_threads(settings.hardware, inputs.threads)
         set_tf32(settings.hardware)
         keep_freed_memory()
-        self.remote = ObjectStore.asked(settings.store)
         cache = LocalCache.asked(settings.store)
         if self.remote:
             have_here(self.remote, Path(inputs.store), tokens=cache is None)
             fetch_trial(self.remote, self.paths)
-        self._leave_asked = LeaveAsked(self.remote, self.paths) if self.remote else None
+            self._leave_asked = LeaveAsked(self.remote, self.paths)
         store = TokenStore(Path(inputs.store), cache)
         training = Training(settings, store, resolve_device(settings.hardware))
         self.stated = training.stated  # what the machine decided of it
@@ -117,7 +118,7 @@ class RunningTrial:
 
     def close(self) -> None:
         self._watchdog.stop()
-        if not self.overdue and self._leave_asked:
+        if self._leave_asked:
             self._leave_asked.close()
         if not (self.overdue or self.cannot_begin):
             self._epochs.close()
