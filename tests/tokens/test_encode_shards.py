@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.forked import PROCESSES
+from toconv import config
 from toconv.errors import MachineryError
 from toconv.tokens import encode_shards, shards
 from toconv.tokens.encode_shards import encode_share
@@ -17,7 +18,7 @@ from toconv.tokens.manifest import read_manifest
 IMAGES_OF_A_SHARD = 3
 
 
-def beside(settings, log, before_writing=lambda shard: time.sleep(0.3)):
+def beside(settings, log, before_writing=lambda shard: time.sleep(0.1)):
     """`prepare_store` in another process, which says what it writes."""
     write = shards.write_shard
 
@@ -43,6 +44,12 @@ def started(work, settings, log):
     process = PROCESSES.Process(target=work, args=(settings, log))
     process.start()
     return process
+
+
+@pytest.fixture
+def settings(tiny):
+    """So few pictures are decoded ahead that nobody claims all shards, which have one each."""
+    return config.compose({**tiny, "encoder.batch_size": IMAGES_OF_A_SHARD, "data.workers": 1})
 
 
 @pytest.fixture
