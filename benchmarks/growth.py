@@ -22,7 +22,7 @@ from toconv.progress import console
 from toconv.tokens.store import TokenStore
 from toconv.training.loop import Training
 
-TRIALS, IMAGES, SIZES, CHANNELS = (1, 24), (1000, 8000), (1, 3, 6, 8, 12, 16), (128, 384, 768, 1024)
+TRIALS, IMAGES, SIZES, CHANNELS = (1, 12), (1000, 8000), (1, 3, 6, 8, 12, 16), (128, 384, 768, 1024)
 SMALL = {f"model.{part}.width": 8 for part in ("compressor", "decoder", "critic")}
 BATCH, STEPS = 32, 3
 Curve = list[tuple[int, float]]

@@ -34,6 +34,7 @@ def draw(path: Path) -> list[str]:
     default = compose({})
     store, device = TokenStore(prepare_store(default)), resolve_device(default.hardware)
     free = baselines(store, device, default.model.compressor.output_grid_size)  # and the linear code, once a store
+    trained(store, device, WIDTHS[0], 1)  # has what readers of a store read computed, once a store
     curves = {width: [trained(store, device, width, epochs) for epochs in EPOCHS] for width in WIDTHS}
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     axes = figure.subplots()
