@@ -1,10 +1,11 @@
 """What of a token store is read at a start, and what finds a flip that leaves size, time and inode as they were."""
 
 import os
+import shutil
 
 import pytest
 
-from toconv import known_files
+from toconv import config, known_files
 from toconv.__main__ import main
 from toconv.tokens import shards
 from toconv.tokens.encoding import prepare_store
@@ -43,6 +44,22 @@ def test_a_start_reads_one_shard_of_those_that_look_as_they_did(settings, folder
     another_start(settings)
     shards, (of_shard,) = read_manifest(folder)["shards"], {path.name.split(".")[0] for path in read}
     assert len(shards) > 1 and {path.name for path in read} == set(shards[of_shard]["sha256"]), "and no picture"
+
+
+def test_a_start_reads_no_picture_of_imagenets_folders_that_looks_as_it_did(tiny, tmp_path, photographs, monkeypatch):
+    """They are not compared with each other, so that nothing but the tokens' name asks for their bytes."""
+    for number, picture in enumerate(sorted(photographs.iterdir())):
+        folder = tmp_path / "imagenet" / ("val" if number % 3 == 0 else "train") / f"n0000000{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, folder)
+    asked = {key: value for key, value in tiny.items() if key != "data.root"}
+    imagenet = {"data": "imagenet", "data.imagenet_root": str(tmp_path / "imagenet")}
+    settings, read, sha256 = config.compose({**asked, **imagenet}), [], known_files.sha256
+    monkeypatch.setattr(known_files, "SETTLED_SECONDS", 0)
+    another_start(settings)
+    monkeypatch.setattr(known_files, "sha256", lambda path: read.append(path) or sha256(path))
+    another_start(settings)
+    assert not [path for path in read if path.is_relative_to(tmp_path / "imagenet")]
 
 
 def test_a_silent_flip_is_found_by_verify_and_mended_by_the_next_start(settings, folder, monkeypatch, capsys):

@@ -92,6 +92,7 @@ def prepare_store(settings: Settings, before_encoding: BeforeEncoding = lambda c
     with phase("listing and hashing pictures"):
         splits = _splits(settings.data)
         parts = fingerprint_parts(settings, splits)
+        keep_pictures(settings.data, splits)  # which all are hashed by now
     folder = settings.data.tokens_dir.resolve() / fingerprint(parts)
     folder.mkdir(parents=True, exist_ok=True)
     shards = plan_shards(splits, settings.data)
@@ -134,12 +135,11 @@ def _manifest(folder: Path, parts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _splits(data: DataSettings) -> Splits:
-    """Says which pictures are skipped, and keeps that and what they look like for the next start."""
+    """Says which pictures are skipped, and keeps that for the next start."""
     splits, skipped = listed_and_skipped(data)
     for path, why in skipped.items():
         say(f"skipped: {path}: {why}")
     keep_hashes(data)
-    keep_pictures(data, splits)
     if data.unreadable == "skip":
         with disk(f"{data.tokens_dir}: not written"):
             keep_reasons(data)
