@@ -118,15 +118,17 @@ def prepare_store(settings: Settings, before_encoding: BeforeEncoding = lambda c
     if remote:
         send_store(remote, folder, manifest)
         fetch_derived(remote, folder)
-    total = sum(shard["images"] for shard in manifest["shards"].values())
     done = sum(len(shard.pictures) for shard in unknown) * settings.data.crops
     others = f", {done - own} of them by others" if own < done else ""
     encoded = f"{done} encoded now in {duration(time.monotonic() - start)}{others}" if done else "none encoded now"
-    console.print(
-        f"tokens: {total} images by {settings.encoder.name} in {parts['dtype'].removeprefix('torch.')}, stored in "
-        f"{settings.store.dtype}; {encoded}; {folder}"
-    )
+    console.print(f"tokens: {_told(settings, manifest)}; {encoded}; {folder}")
     return folder
+
+
+def _told(settings: Settings, manifest: dict[str, Any]) -> str:
+    total, dtype = sum(shard["images"] for shard in manifest["shards"].values()), manifest["parts"]["dtype"]
+    encoder = f"{settings.encoder.name} in {dtype.removeprefix('torch.')}"
+    return f"{total} images by {encoder}, stored in {settings.store.dtype}"
 
 
 def _manifest(folder: Path, parts: dict[str, Any]) -> dict[str, Any]:

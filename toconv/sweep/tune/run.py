@@ -53,8 +53,7 @@ def run_trials(
     on_last: Callable[[], None],
 ) -> None:
     """Run what the ledger still lacks; `on_last` is called once the last trial is under way. Raises KeyboardInterrupt
-    after SIGINT and SIGTERM, MachineryError where the machinery gave way; the ledger then holds what remains to be
-    done."""
+    after SIGINT and SIGTERM, MachineryError where the machinery gave way; the ledger then holds what remains."""
     searcher = LedgerSearcher(driver, evaluating, on_last)
     leaving = Leaving(driver, draining)
     scheduler = CellScheduler(searcher, leaving)
@@ -88,8 +87,7 @@ def run_trials(
                     before, left = -1, driver.left()
             evaluating.stop()
         except (tune.error.TuneError, *RAY_ERRORS) as error:
-            what = unreachable() or f"Ray Tune gave way: {first_line(error)}"
-            raise MachineryError(what) from error
+            raise MachineryError(unreachable() or f"Ray Tune gave way: {first_line(error)}") from error
     searcher.check_end()
 
 
