@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from tests.browser import DESKTOP, browser
+from tests.browser import DESKTOP, browser, load
 from toconv.paths import SweepPaths
 
 
@@ -29,5 +29,5 @@ def desk(sweep):
 
 @pytest.fixture
 def page(desk, sweep):
-    desk.get(sweep[1].report.as_uri())
+    load(desk, sweep[1].report.as_uri())
     return desk

@@ -6,7 +6,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser import DESKTOP, PHONE, browser
+from tests.browser import DESKTOP, PHONE, browser, load
 
 SERIOUS = {"serious", "critical"}
 PACKAGE = "axe_playwright_python"  # its axe.min.js alone is of use here
@@ -31,7 +31,7 @@ def found_by_axe(driver):
 )
 def test_axe_finds_nothing_serious(sweep, size, dark):
     with browser(*size, dark=dark) as driver:
-        driver.get(sweep[1].report.as_uri())
+        load(driver, sweep[1].report.as_uri())
         driver.execute_script("document.querySelectorAll('details').forEach((box) => { box.open = true; })")
         for box in driver.find_elements(By.CSS_SELECTOR, ".pick")[:2]:
             box.send_keys(Keys.SPACE)

@@ -8,7 +8,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser import DESKTOP, PHONE, browser, console, into_view, refused, requested
+from tests.browser import DESKTOP, PHONE, browser, console, into_view, load, refused, requested
 from toconv.analysis.records import Kind, State, TrialRecord
 from toconv.evaluation.distortion import Distortion
 from toconv.export.from_checkpoint import from_checkpoint
@@ -48,7 +48,7 @@ def background(driver):
 def test_it_renders_without_errors_or_requests_and_can_be_read(sweep, size, dark):
     with browser(*size, dark=dark) as driver:
         address = sweep[1].report.as_uri()
-        driver.get(address)
+        load(driver, address)
         for box in driver.find_elements(By.TAG_NAME, "summary"):
             driver.execute_script("arguments[0].parentElement.open = true", box)
         assert console(driver) == []
@@ -201,7 +201,7 @@ def test_a_heading_sorts_by_size_there_and_back(page):
 def test_it_reads_without_a_script(sweep):
     with browser(*PHONE) as driver:
         driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-        driver.get(sweep[1].report.as_uri())
+        load(driver, sweep[1].report.as_uri())
         driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
         views = driver.find_elements(By.CSS_SELECTOR, "#front > .views .view")
         assert all(v.is_displayed() != ("extra" in v.get_dom_attribute("class")) for v in views) and len(views) > 8
@@ -211,7 +211,7 @@ def test_it_reads_without_a_script(sweep):
 
 def test_on_paper_everything_is_there_and_the_page_is_white(sweep):
     with browser(*DESKTOP, dark=True) as driver:
-        driver.get(sweep[1].report.as_uri())
+        load(driver, sweep[1].report.as_uri())
         driver.execute_cdp_cmd(
             "Emulation.setEmulatedMedia",
             {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]},
