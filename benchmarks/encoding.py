@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from toconv.tokens.encoding import prepare_store
 from toconv.tokens.images import list_splits
 from toconv.tokens.pixels import pixels
 
-PART = 3  # one batch of so many is enough to time the forward passes alone
+PART = 6  # one batch of so many is enough to time the forward passes alone
 
 
 def measure(rounds: int = 2) -> list[Ratio]:
@@ -37,7 +36,6 @@ def measure(rounds: int = 2) -> list[Ratio]:
                 encoder(batch)
 
         ours, theirs = in_turns(store, forward, rounds=rounds, warm_up=0)
-        _leave(Path(folder, str(next(count) - 1)), settings.data.tokens_dir)
     ours, theirs = [t / images for t in ours], [t / sum(map(len, part)) for t in theirs]
     each = [median_and_spread(t)[0] * 1e3 for t in (ours, theirs)]
     return [
@@ -51,13 +49,6 @@ def measure(rounds: int = 2) -> list[Ratio]:
             "decoding and cropping share the two cores with the encoder; loading its weights, hashing and writing",
         )
     ]
-
-
-def _leave(made: Path, tokens_dir: Path) -> None:
-    """The store where the measurements that come after look for it."""
-    for store in (path for path in made.iterdir() if path.is_dir()):
-        if not (tokens_dir / store.name).exists():
-            shutil.copytree(store, tokens_dir / store.name)
 
 
 if __name__ == "__main__":

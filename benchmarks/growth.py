@@ -22,8 +22,21 @@ from toconv.progress import console
 from toconv.tokens.store import TokenStore
 from toconv.training.loop import Training
 
-TRIALS, IMAGES, SIZES, CHANNELS = (1, 12), (1000, 8000), (1, 3, 6, 8, 12, 16), (128, 384, 768, 1024)
+TRIALS, IMAGES, SIZES, CHANNELS = (1, 12), (1000, 8000), (1, 4, 6, 12, 16), (128, 384, 768, 1024)
 SMALL = {f"model.{part}.width": 8 for part in ("compressor", "decoder", "critic")}
+TRIVIAL = {  # a sweep whose trials are a step each, on 12 pictures
+    "model.compressor.output_grid_size": 1,
+    "model.compressor.init": "pool",
+    "data.crops": 1,
+    "data.train_pictures": 4,
+    "data.val_pictures": 4,
+    "data.test_pictures": 4,
+    "training.epochs": 1,
+    "training.test": "false",
+    "training.batch_size": 4,
+    "baselines": "false",
+    **SMALL,
+}
 BATCH, STEPS = 32, 3
 Curve = list[tuple[int, float]]
 
@@ -32,7 +45,7 @@ def draw(path: Path) -> list[str]:
     """Measure, draw the figure at `path`, and say in Markdown what its slopes come from."""
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
-        trials, images = by_trials(), by_images(Path(folder))
+        trials, images = by_trials(Path(folder)), by_images(Path(folder))
         sizes = by_step(Path(folder), [(k, 384, k) for k in SIZES])
         channels = by_step(Path(folder), [(6, c, c) for c in CHANNELS])
     figure = Figure(figsize=(9, 6.6), layout="constrained")
@@ -46,12 +59,11 @@ def draw(path: Path) -> list[str]:
         axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)
     return [
-        f"- **Trials**: {start:.1f} s + {each:.2f} s a trial. The first is imports, Ray's start and the report; the "
-        "second "
-        "a trial's networks, files, ledger entry and tracking, on two workers that are kept.",
+        f"- **Trials**: {start:.1f} s + {each:.2f} s a trial. The first is imports, Ray's start, the tokens of 12 "
+        "pictures and the report; the second a trial's networks, files, ledger entry and tracking, on two workers "
+        "that are kept.",
         f"- **Images**: exponent {exponent(images):.2f}: batches are read from the memory map and nothing grows with "
-        "the "
-        "store but the number of steps.",
+        "the store but the number of steps.",
         f"- **k**: {ratio(sizes[0]):.2f}× from k = {SIZES[0]} to {SIZES[-1]}, its products {ratio(sizes[1]):.2f}×. The "
         "critic scores at most 16 tokens an image whatever k is; what grows is the k×k part of both networks. At k "
         "= 16, "
@@ -71,8 +83,8 @@ def plot(axes: Axes, curve: Curve, what: str, unit: str, model: Callable[[int], 
     axes.set_ylim(bottom=0)
 
 
-def by_trials() -> Curve:
-    """Wall time of whole sweeps whose trials are a step each, tokens present."""
+def by_trials(folder: Path) -> Curve:
+    """Wall time of whole sweeps whose trials are a step each, each with tokens of its own."""
     found = []
     for count in TRIALS:
         name = f"bench_growth_{count}"
@@ -83,15 +95,9 @@ def by_trials() -> Curve:
                 "sweeps/grid_sizes.yaml",
                 f"name={name}",
                 f"trials={count}",
-                "baselines=false",
-                f"training.seed={count}",
-                "data.crops=1",
-                "training.epochs=1",
-                "training.test=false",
-                "model.compressor.output_grid_size=1",
-                "model.compressor.init=pool",
+                f"data.tokens_dir={folder / name}",
                 "sampler=random",
-                *(f"{key}={value}" for key, value in SMALL.items()),
+                *(f"{key}={value}" for key, value in TRIVIAL.items()),
             )
         )
         shutil.rmtree(REPOSITORY / "outputs" / name)

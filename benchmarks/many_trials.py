@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.comparison import REPOSITORY
-from benchmarks.growth import SMALL, exponent
+from benchmarks.growth import TRIVIAL, exponent
 from benchmarks.timed_sweep import DRIVER, ENTERING, EPOCH, MLFLOW, PROPOSAL, REPLAYED, REPORT, RESULTS, TRIALS
 from toconv.errors import ExitCode
 from toconv.paths import write_atomic
@@ -29,22 +29,7 @@ CALLS = {  # of which there are some for each trial: what is told of them
     MLFLOW: "a record to MLflow",
 }
 WHOLE = {REPORT: "report.html and figures", RESULTS: "results.csv"}
-SETTINGS = {
-    "name": "many",
-    "model.compressor.output_grid_size": 1,
-    "model.compressor.init": "pool",
-    "data.crops": 1,
-    "data.train_pictures": 4,
-    "data.val_pictures": 4,
-    "data.test_pictures": 4,
-    "data.tokens_dir": "tokens",
-    "training.epochs": 1,
-    "training.test": "false",
-    "training.batch_size": 4,
-    "baselines": "false",
-    "resources.gpu": 0,
-    **SMALL,
-}
+SETTINGS = {**TRIVIAL, "name": "many", "data.tokens_dir": "tokens", "resources.gpu": 0}
 
 Found = Mapping[str, Sequence[float]]
 

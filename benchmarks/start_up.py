@@ -37,7 +37,7 @@ SWEEP = [
 
 def measure(rounds: int = 3) -> list[Ratio]:
     folder = REPOSITORY / "outputs" / "bench_start_up"
-    ours, theirs, plain = [], [], []
+    ours, theirs = [], []
     for number in range(rounds + 1):
         shutil.rmtree(folder, ignore_errors=True)  # and another seed, so that no finished trial is adopted
         ours.append(until(lambda: any(folder.glob("trials/*/worker.json")), *SWEEP, f"training.seed={100 + number}"))
@@ -47,11 +47,11 @@ def measure(rounds: int = 3) -> list[Ratio]:
         start = time.perf_counter()
         python("-c", IMPORTS)
         theirs.append(time.perf_counter() - start)
-        with tempfile.TemporaryDirectory() as marks:
-            mark = Path(marks, "mark")
-            plain.append(until(mark.exists, "-m", "benchmarks.plain_first_step", str(mark)))
+    with tempfile.TemporaryDirectory() as marks:
+        mark = Path(marks, "mark")
+        plain = until(mark.exists, "-m", "benchmarks.plain_first_step", str(mark))
     shutil.rmtree(folder)
-    middle = [median_and_spread(t)[0] for t in (ours, theirs, plain)]
+    middle = [median_and_spread(t)[0] for t in (ours, theirs)]
     heavy = {what: found for what, arguments in LIGHT.items() if (found := imported(*arguments) & HEAVY)}
     return [
         ratio_of(
@@ -60,7 +60,7 @@ def measure(rounds: int = 3) -> list[Ratio]:
             theirs,
             2.0,
             f"run_sweep.py to a worker's first step: {middle[0]:.1f} s; {IMPORTS}: {middle[1]:.1f} s; a Ray Tune "
-            f"script of one linear layer to its first step: {middle[2]:.1f} s",
+            f"script of one linear layer to its first step: {plain:.1f} s",
             "Ray's start and a worker's own import of torch, one after the other",
             False,
         ),

@@ -73,12 +73,20 @@ def sweep_seconds(folder: Path) -> tuple[float, float, float]:
             f"training.n_critic={N_CRITIC}",
         )
         wall = time.perf_counter() - start
+        _leave(Path(tokens), compose({}).data.tokens_dir)
     minutes, seconds = re.search(r"encoded\s+now\s+in\s+(?:(\d+)\s+min\s+)?(\d+)\s+s", said).groups(default="0")
     encoding = 60 * int(minutes) + int(seconds)
     with (folder / "results.csv").open(newline="") as file:
         own = sum(float(row["device_seconds"]) for row in csv.DictReader(file) if row["kind"] == "trial")
     shutil.rmtree(folder)
     return wall, encoding, own
+
+
+def _leave(made: Path, tokens_dir: Path) -> None:
+    """The store, with what was computed of it, where the measurements that come after look for it."""
+    for store in (path for path in made.iterdir() if path.is_dir()):
+        if not (tokens_dir / store.name).exists():
+            shutil.copytree(store, tokens_dir / store.name)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ import pytest
 from tests.pasting import pasted
 from tests.records import record
 from toconv.command_line import pasteable
-from toconv.commands.sweep import _understood
 from toconv.config import parse_overrides
 from toconv.errors import RequestError
+from toconv.sweep.words import understood
 
 
 @pytest.mark.parametrize(
@@ -25,14 +25,14 @@ from toconv.errors import RequestError
     ],
 )
 def test_a_sweep_file_may_have_any_name(words, flags, file, texts):
-    assert _understood(words) == (flags, Path(file), texts)
+    assert understood(words) == (flags, Path(file), texts)
 
 
 def test_a_file_that_is_there_needs_no_suffix(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("-lead", "x=y", "--dry"):
         Path(name).write_text("")
-        assert _understood([name]) == (set(), Path(name), [])
+        assert understood([name]) == (set(), Path(name), [])
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_file_that_is_there_needs_no_suffix(tmp_path, monkeypatch):
 )
 def test_words_that_are_none_of_these_are_refused(words, told):
     with pytest.raises(RequestError, match=told):
-        _understood(words)
+        understood(words)
 
 
 @pytest.mark.parametrize("words", [["my sweeps/it's.yaml"], ["x=y.yaml", "a=1"], ["-lead.yaml"], ["--", "-lead.yaml"]])
@@ -61,7 +61,7 @@ def test_the_debug_command_of_a_trial_is_understood_as_it_was_meant(words, value
     else:
         del params["data.root"]
     command = record("a", 16, 0.5, params=params).debug_command(pasteable(["python", "run_sweep.py", *words]))
-    flags, file, texts = _understood(pasted(command)[2:])
-    assert flags == {"--debug"} and file == _understood(words)[1]
+    flags, file, texts = understood(pasted(command)[2:])
+    assert flags == {"--debug"} and file == understood(words)[1]
     given = [text for text in texts if text not in words]
     assert parse_overrides(given) == params

@@ -27,11 +27,12 @@ from tests.sweep.faults import Disturbed, ended
 pytestmark = pytest.mark.slow
 
 
-def test_a_sampler_that_learns_ends_with_the_same_count_in_each_cell_and_nothing_twice(long_settings, tmp_path):
+def test_a_sampler_that_learns_ends_with_the_same_count_in_each_cell_and_nothing_twice(
+    long_settings, tmp_path, ledger_in
+):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    file = write_sweep(
-        tmp_path, {**long_settings, "training.epochs": 30, "experiment.tracking_uri": uri}, sampler="tpe", trials=3
-    )
+    settings = {**long_settings, "training.epochs": 30, "experiment.tracking_uri": uri}
+    file = write_sweep(tmp_path, settings, sampler="tpe", trials=3, **ledger_in)
     for epochs in (2, 20, 5):
         process = start(tmp_path, file)
         wait_for_epochs(tmp_path, process, epochs)

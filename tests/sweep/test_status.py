@@ -14,7 +14,7 @@ from toconv.sweep.running import Announcement, Standing
 from toconv.sweep.status import lines, look
 from toconv.training.epochs import Epoch
 
-EPOCHS = 3
+EPOCHS, K = 3, "model.compressor.output_grid_size"
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def sweep(tiny, tmp_path):
     """A driver with a trial of each state, two of them running, and its announcement."""
     paths = SweepPaths(tmp_path / "outputs" / "tiny")
     paths.root.mkdir(parents=True)
-    grid = {"model.compressor.output_grid_size": [2]}
+    grid = {K: [2]}
     driver = Driver(load_sweep(write_sweep(tmp_path, tiny, grid=grid, trials=6), []), paths, tmp_path, "f00d")
     announcement = Announcement(paths, EPOCHS)
     announcement.tell(planned=6, left=driver.left(), slots=2)
@@ -64,6 +64,22 @@ def test_it_says_what_runs_what_failed_what_is_best_and_how_long_it_takes(sweep)
         assert part in text
     told = json.loads(json.dumps(status.as_json()))
     assert (told["standing"], told["slots"], told["open"][0]["trial_id"]) == ("running", 2, running.trial_id)
+
+
+def test_where_the_file_enumerates_epochs_each_trial_is_told_with_its_own(tiny, tmp_path):
+    paths = SweepPaths(tmp_path / "outputs" / "tiny")
+    paths.root.mkdir(parents=True)
+    asked = load_sweep(write_sweep(tmp_path, tiny, grid={"training.epochs": [2, 4], K: [2]}, trials=2), [])
+    driver = Driver(asked, paths, tmp_path, "f00d")
+    announcement = Announcement(paths, asked.base.training.epochs)
+    announcement.tell(planned=4, left=4, slots=2, epochs_of=asked.epochs_of_cells())
+    for _ in range(2):
+        begun(driver, 1)
+    status = look(paths)
+    assert {(t.name, t.epoch, t.epochs) for t in status.open} == {("epochs=2,k=2/0", 1, 2), ("epochs=4,k=2/0", 1, 4)}
+    # 10 s an epoch: two running trials lack 1 and 3 of theirs, two to come have 3 each in the mean; on two slots
+    assert status.seconds_left == pytest.approx(10 * (1 + 3 + 2 * 3) / 2)
+    assert "epoch 1/4" in "\n".join(lines(status))
 
 
 def test_before_the_first_trial_it_says_what_is_done(sweep, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -11,8 +10,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from toconv.command_line import path_of
-from toconv.errors import ExitCode, RequestError
+from toconv.errors import ExitCode
 from toconv.object_store import ObjectStore
 from toconv.own_files import check_sweep_folder
 from toconv.paths import SweepPaths, TrialPaths
@@ -25,6 +23,7 @@ from toconv.sweep.preflight import check_evaluation, check_folders, check_ledger
 from toconv.sweep.ray_address import by_client, name_cluster
 from toconv.sweep.ray_ahead import ray_ahead
 from toconv.sweep.running import Announcement
+from toconv.sweep.words import understood
 
 if TYPE_CHECKING:
     from toconv.sweep.cluster import Cluster, Task
@@ -48,12 +47,11 @@ usage: python run_sweep.py SWEEP.yaml [key=value ...] [--dry-run | --debug [tria
 Run the same command again to go on where it stopped.
 Exit codes: 0 done, 2 wrong request, 3 done with failed trials, 4 the machinery gave way, 130 interrupted.
 """
-OPTIONS = ("--dry-run", "--debug")
 
 
 def main(arguments: list[str]) -> ExitCode:
     """Raises RequestError on a wrong request before any work starts."""
-    flags, file, texts = _understood(arguments)
+    flags, file, texts = understood(arguments)
     asked = load_sweep(file, texts)
     name_cluster(asked.file.cluster.address)
     if not flags and (address := by_client()):
@@ -83,24 +81,6 @@ def main(arguments: list[str]) -> ExitCode:
         ray_ahead(paths, asked.file.cluster.listen) as cluster,
     ):
         return _run(asked, paths, cluster, announcement, notifier)
-
-
-def _understood(arguments: list[str]) -> tuple[set[str], Path, list[str]]:
-    """Options, the sweep file and overrides. A word that begins with a hyphen is no option where it names a sweep file
-    (`-lead.yaml`) or stands behind `--`."""
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    flags = {a for a in arguments[:end] if a.startswith("-") and (a in OPTIONS or not _is_sweep_file(a))}
-    words = [a for a in arguments[:end] if a not in flags] + arguments[end + 1 :]
-    unknown = [f"{flag}: no such option; {' and '.join(OPTIONS)} are there" for flag in sorted(flags - set(OPTIONS))]
-    if not words or ("=" in words[0] and not _is_sweep_file(words[0])):
-        unknown.append("the first argument must be a sweep file, e.g. sweeps/grid_sizes.yaml")
-    if unknown or len(flags) > 1:
-        raise RequestError(*unknown or [f"{' and '.join(OPTIONS)} exclude each other"])
-    return flags, path_of(words[0]), [word.removeprefix("trial.") for word in words[1:]]
-
-
-def _is_sweep_file(word: str) -> bool:
-    return word.endswith((".yaml", ".yml")) or os.path.isfile(word)
 
 
 def _debug(asked: Sweep, paths: SweepPaths) -> ExitCode:
@@ -163,7 +143,7 @@ def _opened(asked: Sweep, paths: SweepPaths, store: Path, learnt: Learnt, announ
     from toconv.sweep.terminal.changes import show_changes
 
     show_changes(*go_on(asked, paths, store.name, facts(asked.base.data)))
-    announcement.tell()
+    announcement.tell(epochs_of=asked.epochs_of_cells())
     driver = Driver(asked, paths, store, store.name)
     driver.ledger.learn(learnt.trials)
     for line in learnt.told:
@@ -265,7 +245,7 @@ def import_report(trials: int) -> None:
         with suppress(Exception):  # whatever is missing, the report meets it again and says so
             import toconv.export.recommended  # start-up: matplotlib, scikit-learn
             import toconv.report.write  # noqa: F401
-            from toconv.sweep.search.ledger import import_fanova
+            from toconv.sweep.search.importances import import_fanova
 
             import_fanova(trials)
 

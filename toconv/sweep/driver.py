@@ -3,24 +3,23 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from toconv.analysis.pareto import costs, nondominated
-from toconv.analysis.records import Kind, State, TrialRecord
+from toconv.analysis.records import State, TrialRecord
 from toconv.analysis.results import write_results
 from toconv.object_store import ObjectStore
 from toconv.paths import SweepPaths
 from toconv.settings import SEED, TEST
 from toconv.sweep.budget import Spent
-from toconv.sweep.constraints import violated
 from toconv.sweep.evaluations import Evaluations
-from toconv.sweep.extending import extension, kept_for_more_epochs
+from toconv.sweep.extending import kept_for_more_epochs
 from toconv.sweep.file import Sweep
 from toconv.sweep.inbox import Act, Note
 from toconv.sweep.proposals import Proposal, Trial
+from toconv.sweep.recording import Recording
 from toconv.sweep.remote_trials import collect_trial
 from toconv.sweep.seal import check_seals, finish, seal
 from toconv.sweep.search.ledger import Ledger
@@ -28,7 +27,6 @@ from toconv.sweep.search.ledger_place import recorded_place
 from toconv.sweep.trainable import TrialInputs, trial_inputs
 from toconv.sweep.trial_files import drop_checkpoints, take_over
 from toconv.tracking.delivery import BackgroundTracker
-from toconv.tracking.provenance import settings_of_tokens, settings_of_training
 from toconv.training.epochs import Epoch, read_epochs
 from toconv.training.identity import trial_id
 
@@ -41,10 +39,9 @@ class Driver:
         self.sweep, self.paths, self.store = sweep, paths, store
         self._fingerprint = fingerprint
         self._identities: dict[str, str] = {}
-        self._settings = {**settings_of_training(sweep.base), **sweep.unsearched()}  # below a trial's parameters
         self.ledger = Ledger(sweep, recorded_place(paths), self.identify, writes)
-        self._no_longer = self._fixed_since()
         self.evaluations = Evaluations(sweep.file, paths)
+        self._recording = Recording(sweep, paths, self.evaluations, self.ledger.trials())
         check_seals(paths, self.ledger.trials(), self.evaluations)
         late = self.evaluations.late(self.ledger.trials())
         self.late = [p for p in late if self.paths.trial(p.trial_id).latest.exists()]  # to be evaluated, and complete
@@ -69,12 +66,6 @@ class Driver:
     def _last_epochs(self) -> dict[str, Epoch]:
         ids = [t.proposal.trial_id for t in self.ledger.trials()]
         return {known: epochs[-1] for known in ids if (epochs := read_epochs(self.paths.trial(known).metrics))}
-
-    def _fixed_since(self) -> dict[str, Any]:
-        """What trials of an earlier file of this sweep differ in and is fixed by now, as it is now."""
-        trials = (t.proposal for t in self.ledger.trials())
-        keys = dict.fromkeys(key for of in trials if of.is_searched for key in of.params)
-        return {key: self._settings[key] for key in keys if key not in self.sweep.searched() and key in self._settings}
 
     def identify(self, params: Mapping[str, Any], extends: str | None = None) -> str:
         """The trial_id of these parameters, of a training that begins at the end of the trial that it `extends`."""
@@ -276,42 +267,11 @@ class Driver:
 
     def _track(self, trial: Trial) -> None:
         if self.tracker:
-            self.tracker.submit(self.record(trial))
-
-    def record(self, trial: Trial) -> TrialRecord:
-        """One trial as tracking and the report see it; its final values are its last epoch's."""
-        proposal, paths = trial.proposal, self.paths.trial(trial.proposal.trial_id)
-        epochs = read_epochs(paths.metrics)
-        ended = trial.state in {State.COMPLETE, State.PRUNED} and epochs
-        own = self.evaluations.metrics(trial)
-        names = ("trial_id", "name", "cell", "finalist_of", "extends", "number")
-        same = {name: getattr(proposal, name) for name in names}
-        return TrialRecord(
-            **same,
-            kind=Kind.FINALIST if proposal.finalist_of else Kind.EXTENDED if proposal.extends else Kind.TRIAL,
-            state=trial.state,
-            tokens=self.sweep.tokens(proposal.params),
-            params={**self._no_longer, **proposal.params},
-            values={**epochs[-1].metrics, **own} if ended else {},
-            device_seconds=epochs[-1].seconds if epochs else None,
-            folder=paths.folder,
-            reason=trial.reason,
-            steered="; ".join(note.says for note in trial.steered),
-            extension=extension(proposal, self.sweep.epochs(proposal.params)),
-            skipped=trial.skipped,
-            kept=paths.latest.exists(),
-            own=tuple(own),
-            not_evaluated=self.evaluations.failure(trial),
-            settings={**self._settings, **proposal.params},
-        )
+            self.tracker.submit(self._recording.of(trial))
 
     def records(self) -> list[TrialRecord]:
         """Every trial, then every finalist, then every baseline."""
-        shared = settings_of_tokens(self.sweep.base)
-        found = [self.record(trial) for trial in self.ledger.trials()]
-        found += [replace(record, settings={**shared, **record.params}) for record in self.baselines]
-        return [replace(r, violates=violated(self.sweep.file.constraints, r.values)) for r in found]
+        return self._recording.all(self.ledger.trials(), self.baselines)
 
     def write_results(self, run_ids: Mapping[str, str]) -> None:
-        searched = [*self.sweep.searched(), *self._no_longer]
-        write_results(self.paths.results, self.records(), run_ids, searched)
+        write_results(self.paths.results, self.records(), run_ids, self._recording.columns)

@@ -95,6 +95,10 @@ class Sweep:
         """Of a trial with these parameters."""
         return int(params.get(EPOCHS, self.base.training.epochs))
 
+    def epochs_of_cells(self) -> dict[str, int]:
+        """{cell: a trial's epochs}, where the file enumerates them; a trial that draws them has them itself."""
+        return {cell.name: self.epochs(cell.fixed) for cell in self.cells() if EPOCHS in cell.fixed}
+
     def grid_sizes(self) -> list[int]:
         """Every k that a trial of this sweep can have or, where it is nested, is measured at besides, rising."""
         space = self.file.search.get(GRID_SIZE)

@@ -48,6 +48,7 @@ class Running(BaseModel, extra="ignore"):
     until: Moment | None = None  # where it ended in order
     error: str | None = None  # what ended it, where something did
     epochs: int = 0  # of a trial
+    epochs_of: dict[str, int] = Field(default_factory=dict)  # by cell, of a trial there, where cells differ in them
     slots: int = 0  # trials at a time
     planned: int = 0
     left: int | None = None  # trials that have not ended; None before they are known

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from pydantic import ValidationError
@@ -85,7 +86,7 @@ def look(paths: SweepPaths) -> Status:
         raise RequestError(
             f"{paths.root}: holds no sweep; " + (f"there are {there}" if there else f"{OUTPUTS.resolve()} holds none")
         )
-    seen = [(s, _trial(paths, s, told.epochs if told else 0)) for s in glance(recorded_place(paths), paths.root.name)]
+    seen = [(s, _trial(paths, s, told)) for s in glance(recorded_place(paths), paths.root.name)]
     trials, now = [trial for _, trial in seen], standing(paths, told)
     return Status(
         name=paths.root.name,
@@ -100,11 +101,11 @@ def look(paths: SweepPaths) -> Status:
     )
 
 
-def _trial(paths: SweepPaths, seen: Seen, epochs: int) -> TrialStatus:
-    """`epochs`: of the sweep's trials; an extension has its own."""
+def _trial(paths: SweepPaths, seen: Seen, told: Running | None) -> TrialStatus:
+    """One that draws its epochs has them itself, as an extension has."""
     last, state = _last(paths.trial(seen.facts.trial_id).metrics), seen.state
     params, left = seen.facts.params or seen.searched, None
-    epochs = int(params.get(EPOCHS, epochs))
+    epochs = int(params.get(EPOCHS, told.epochs_of.get(seen.cell, told.epochs) if told else 0))
     if state is State.RUNNING and last and epochs:
         since = max(0.0, time.time() - last.timestamp / 1000)
         left = max(0.0, last.seconds / last.epoch * (epochs - last.epoch) - since)
@@ -149,7 +150,8 @@ def _seconds_left(told: Running, trials: Iterable[TrialStatus]) -> float | None:
     if not done or told.left is None or not told.slots:
         return None
     begun = [t.epochs - t.epoch for t in trials if t.state is State.RUNNING]
-    to_do = sum(begun) + (told.left - len(begun)) * told.epochs
+    each = mean(told.epochs_of.values() or [told.epochs])
+    to_do = sum(begun) + (told.left - len(begun)) * each
     return max(0.0, sum(t.seconds for t in trials) / done * to_do / min(told.slots, max(1, told.left)))
 
 

@@ -6,14 +6,11 @@ never by the process, and enters the ledger whole, in one transaction: a trial i
 or not there."""
 
 import math
-import warnings
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import ValidationError
 
@@ -28,8 +25,9 @@ from toconv.sweep.proposals import Proposal, Trial
 from toconv.sweep.search.glance import EXTENDED, FINALISTS, NO_CELLS, Facts
 from toconv.sweep.search.glance import STATES as BY_NAME
 from toconv.sweep.search.hypervolume import course
+from toconv.sweep.search.importances import importances
 from toconv.sweep.search.ledger_place import LedgerPlace
-from toconv.sweep.search.sampling import MOST_REFUSED, REDRAWS, REFUSED_POINTS, Sampling, inside
+from toconv.sweep.search.sampling import MOST_REFUSED, REDRAWS, REFUSED_POINTS, Sampling
 from toconv.sweep.search.storage import ledger_errors
 from toconv.sweep.search.studies import Studies
 from toconv.sweep.space import Params
@@ -38,7 +36,6 @@ from toconv.sweep.stopping import Course
 REFUSED = "refused"  # of a trial: how many draws before it the settings refused, by what they said
 FAILURES_PER_CELL = 3  # failed trials are drawn anew so often, then the cell is given up
 OVERDUE_PER_CELL = 1  # of those whose time was over so many are drawn anew
-FEWEST = 4  # complete trials of a cell that importances are told of
 OPTUNA_STATES = {ours: TrialState[theirs] for theirs, ours in BY_NAME.items()}
 STATES = {theirs: ours for ours, theirs in OPTUNA_STATES.items()}
 
@@ -209,6 +206,12 @@ class Ledger:
         given: dict[str, Any] = {"params": point, "distributions": self._sampling.distributions(point)}
         self._enter(cell.name, create_trial(state=TrialState.RUNNING, user_attrs=facts, system_attrs=system, **given))
 
+    def importances(self) -> dict[str, dict[str, float]]:
+        """{cell: {setting: share}}, of cells that have trials enough: `importances.importances`."""
+        cells = self._cells if self.sweep.file.search else ()
+        found = {name: importances(self._trials(name), self._objectives) for name in cells}
+        return {name: shares for name, shares in found.items() if shares is not None}
+
     def refused(self) -> Counter[str]:
         """How many draws the settings refused before each trial, by what they said."""
         counts = (t.user_attrs.get(REFUSED, {}) for name in self._studies for t in self._trials(name))
@@ -274,20 +277,6 @@ class Ledger:
         values = dict(zip(self._objectives, trial.values or [], strict=False))
         return Trial(proposal, STATES[trial.state], values, facts.reason, facts.seal, facts.steered)
 
-    def importances(self) -> dict[str, dict[str, float]]:
-        """{cell: {setting: share of the first objective's variance}} (fANOVA), where there are enough trials."""
-        found, fanova = {}, optuna.importance.FanovaImportanceEvaluator
-        for name in self._cells if self.sweep.file.search else ():
-            study = optuna.create_study(directions=list(self._objectives.values()))
-            study.add_trials(t for t in inside(self._trials(name)) if t.state is TrialState.COMPLETE)
-            if len(study.get_trials(deepcopy=False)) >= FEWEST:
-                with warnings.catch_warnings(), suppress(RuntimeError, ValueError):  # no variance to share out
-                    warnings.simplefilter("ignore")
-                    found[name] = optuna.importance.get_param_importances(
-                        study, target=lambda t: t.values[0], evaluator=fanova(seed=0)
-                    )
-        return found
-
 
 def _told(refused: Counter[str], points: Iterable[Params]) -> dict[str, Any]:
     return {REFUSED: dict(by_rule(refused)), REFUSED_POINTS: [*points]} if refused else {}
@@ -299,9 +288,3 @@ def _steered(note: Note | None) -> dict[str, Any]:
 
 def _notes(trial: FrozenTrial) -> list[dict[str, Any]]:
     return list(trial.user_attrs.get("steered", ()))
-
-
-def import_fanova(trials: int) -> None:
-    """Import what `Ledger.importances` needs for so many trials and Optuna puts off: scikit-learn, two seconds."""
-    if trials >= FEWEST:
-        optuna.importance.FanovaImportanceEvaluator()
