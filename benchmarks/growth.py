@@ -22,7 +22,7 @@ from toconv.progress import console
 from toconv.tokens.store import TokenStore
 from toconv.training.loop import Training
 
-TRIALS, IMAGES, SIZES, CHANNELS = (1, 12), (1000, 8000), (1, 4, 6, 12, 16), (128, 384, 768, 1024)
+TRIALS, IMAGES, SIZES, CHANNELS = (1, 9), (1000, 4000), (1, 4, 6, 12, 16), (128, 384, 768, 1024)
 SMALL = {f"model.{part}.width": 8 for part in ("compressor", "decoder", "critic")}
 TRIVIAL = {  # a sweep whose trials are a step each, on 12 pictures
     "model.compressor.output_grid_size": 1,
@@ -37,7 +37,7 @@ TRIVIAL = {  # a sweep whose trials are a step each, on 12 pictures
     "baselines": "false",
     **SMALL,
 }
-BATCH, STEPS = 32, 3
+BATCH, STEPS = 32, 2
 Curve = list[tuple[int, float]]
 
 

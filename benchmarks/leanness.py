@@ -23,7 +23,7 @@ from toconv.tokens.encoding import prepare_store
 from toconv.tokens.store import TokenStore
 from toconv.training.loop import Training
 
-WIDTHS, EPOCHS = (96, 192, 384), (1, 4)
+WIDTHS, EPOCHS = (96, 192, 384), (1, 3)
 MARKS = "so^D"
 Point = tuple[float, float]  # device-seconds, validation distortion at the last epoch
 

@@ -15,29 +15,28 @@ from toconv.tokens.encoders import load_encoder
 from toconv.tokens.images import list_splits
 from toconv.tokens.pixels import pixels
 
-PART = 6  # one picture of so many is enough to time an epoch
-
 
 def trainable(config: dict[str, int]) -> None:
-    """The encoding of an epoch alone; the training that would follow is left out, in this script's favour."""
+    """The encoding of an epoch alone, by one picture of config["part"]; the training that would follow is left out, in
+    this script's favour."""
     torch.set_num_threads(1)
     settings = compose({})
     encoder = load_encoder(settings.encoder, torch.device("cpu"))
     splits = list_splits(settings.data)
     pictures = splits["train"] + splits["val"]
+    some = pictures[:: config["part"]]
     start = time.perf_counter()
-    for batch in encoder_batches(
-        pixels(pictures[::PART], settings.data, settings.encoder), settings.encoder.batch_size
-    ):
+    for batch in encoder_batches(pixels(some, settings.data, settings.encoder), settings.encoder.batch_size):
         encoder(batch)
     took = time.perf_counter() - start
-    tune.report({"seconds": took * len(pictures) / len(pictures[::PART])})
+    tune.report({"seconds": took * len(pictures) / len(some)})
 
 
 if __name__ == "__main__":
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     results = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),
+        param_space={"part": int(sys.argv[2])},
         tune_config=tune.TuneConfig(num_samples=int(sys.argv[1])),
         run_config=tune.RunConfig(verbose=0),
     ).fit()

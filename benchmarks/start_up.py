@@ -35,7 +35,7 @@ SWEEP = [
 ]
 
 
-def measure(rounds: int = 3) -> list[Ratio]:
+def measure(rounds: int = 2) -> list[Ratio]:
     folder = REPOSITORY / "outputs" / "bench_start_up"
     ours, theirs = [], []
     for number in range(rounds + 1):

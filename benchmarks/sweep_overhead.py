@@ -14,6 +14,7 @@ from benchmarks.start_up import python
 from toconv.config import compose
 
 TRIALS, EPOCHS, WORKERS = 16, 6, 2
+PART = 12  # of an epoch's pictures the plain script encodes one of so many
 PLAIN_FLOOR = 10.0  # where a processor trains fast enough, against its encoding, that there is so much to save
 N_CRITIC = compose({}).training.n_critic  # not searched, so that trials are alike in length
 NAME = "bench_sweep"
@@ -21,7 +22,9 @@ NAME = "bench_sweep"
 
 def measure() -> list[Ratio]:
     wall, encoding, own = sweep_seconds(REPOSITORY / "outputs" / NAME)
-    epoch = float(re.search(r"seconds an epoch: (\S+)", python("-m", "benchmarks.plain_ray_tune", str(WORKERS)))[1])
+    epoch = float(
+        re.search(r"seconds an epoch: (\S+)", python("-m", "benchmarks.plain_ray_tune", str(WORKERS), str(PART)))[1]
+    )
     plain = epoch * TRIALS / WORKERS * EPOCHS
     most = plain / (own / WORKERS) + 1  # times as fast as a script that encodes, were there nothing but trials
     return [
@@ -46,7 +49,7 @@ def measure() -> list[Ratio]:
             f"{epoch:.0f} s for {WORKERS} trials side by side to encode one epoch, times {EPOCHS} epochs and "
             f"{TRIALS // WORKERS} pairs of trials: {plain:.0f} s, its start and its training left out; ours "
             f"{wall:.0f} s",
-            "that script was run for a sixth of one epoch of one pair, and multiplied",
+            f"that script was run for 1/{PART} of one epoch of one pair, and multiplied",
             f"all that the script does takes {most:.1f} times the trials' own time on this CPU ({processor()})"
             if most < PLAIN_FLOOR
             else None,

@@ -12,6 +12,13 @@ from tests.two_machines import needs_mounts, two_machines
 
 pytestmark = [pytest.mark.slow, needs_mounts]
 
+EVALUATION = """
+import json, pathlib, sys
+export, output = map(pathlib.Path, sys.argv[1:])
+assert [*export.iterdir()]
+output.write_text(json.dumps({"accuracy": 0.25}))
+"""
+
 
 @pytest.fixture
 def apart(long_settings, tmp_path, s3):
@@ -25,7 +32,9 @@ def apart(long_settings, tmp_path, s3):
     hidden = [tmp_path / "outputs", tmp_path / "tokens"]
     for folder in hidden:
         folder.mkdir()
-    return Disturbed(tmp_path, settings, trials=3), hidden
+    (tmp_path / "my_eval.py").write_text(EVALUATION)
+    own = {"command": "python my_eval.py {export} {output}", "metric": "accuracy", "on": "trials"}
+    return Disturbed(tmp_path, settings, trials=3, evaluation=own), hidden
 
 
 def ended_elsewhere(disturbed):
@@ -64,4 +73,6 @@ def test_machines_without_a_shared_disk_encode_and_train_and_the_driver_has_all_
     assert_as_undisturbed(tmp_path, found, disturbed.uri)
     for trial in disturbed.trials.iterdir():
         assert {path.name for path in trial.iterdir()} >= {"config.yaml", "metrics.jsonl", "finished"}
+    assert "all of them on this machine" in " ".join(done.stdout.split())
+    assert {row["accuracy"] for row in found} == {"0.25"}, "also of those that ended elsewhere"
     assert not [key for key in s3.modified() if key.startswith("some/prefix/claims/")]

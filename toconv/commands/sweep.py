@@ -163,7 +163,7 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: An
         steering.close()
         console.print(f"{file.name}: everything is done already, all {planned} trials; nothing trained now")
         return
-    from toconv.sweep.cluster import in_use  # start-up: Ray
+    from toconv.sweep.cluster import in_use, resources_here  # start-up: Ray
     from toconv.sweep.nodes import check_nodes
     from toconv.sweep.room import Room
     from toconv.sweep.terminal.display import Display
@@ -175,14 +175,15 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: An
         f"{driver.adopted} to go on with, {left - driver.adopted} to begin"
     )
     present = cluster().resources(file.resources.accelerator)
-    check_nodes(driver.sweep, [driver.store, driver.paths.root])
+    everywhere = check_nodes(driver.sweep, [driver.store, driver.paths.root])
     resources, slots = usable(file.resources, present)
     steering.has_room(slots)
     driver.spent.gpu = resources.gpu
     if resources.gpu != file.resources.gpu:
         console.print(f"no GPU on this machine: gpu: {file.resources.gpu:g} counts as 0; trials run on the CPU")
     console.print(f"{driver.slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
-    evaluating = Evaluating(driver, _evaluator(file.evaluation, present))
+    evaluator = _evaluator(file.evaluation, present if everywhere else resources_here(), here=not everywhere)
+    evaluating = Evaluating(driver, evaluator)
     with (
         Utilization(in_use) as utilization,
         phase("trials run"),
@@ -220,20 +221,21 @@ def _facts(driver: Driver) -> dict[str, int | bool]:
     }
 
 
-def _evaluator(asked: OwnMeasure | None, present: Mapping[str, float]) -> Callable[[TrialPaths], Task]:
-    """What has a trial evaluated on the cluster, with the GPUs that there are."""
+def _evaluator(asked: OwnMeasure | None, present: Mapping[str, float], here: bool) -> Callable[[TrialPaths], Task]:
+    """What has a trial evaluated with the GPUs that there are: on the cluster, or `here`, where alone its folder is."""
     from toconv.sweep.cluster import Task  # start-up: Ray
 
     gpu = asked.gpu if asked and present.get("GPU", 0) else 0.0
     if asked:
         console.print(
             f"evaluation of {asked.on}: {asked.asked}; with {gpu:g} GPU, at most {asked.timeout_minutes:g} minutes each"
+            + (", all of them on this machine" if here else "")
         )
 
     def begin(paths: TrialPaths) -> Task:
         from toconv.export.own_evaluation import evaluate  # start-up: safetensors, the Hub's client
 
-        return Task(evaluate, (paths, asked, Path.cwd()), gpu)
+        return Task(evaluate, (paths, asked, Path.cwd()), gpu, here)
 
     return begin
 

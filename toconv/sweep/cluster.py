@@ -191,10 +191,12 @@ def on_each_node(call: Callable[..., Result], given: Sequence[Any]) -> dict[str,
 
 
 class Task:
-    """A function at work on one CPU of the cluster, and so many GPUs; tasks of several nodes lie on all of them."""
+    """A function at work on one CPU of the cluster, and so many GPUs; tasks of several nodes lie on all of them, or all
+    on this one."""
 
-    def __init__(self, call: Callable[..., None], given: Sequence[Any], gpu: float) -> None:
-        options = {"num_cpus": 1, "num_gpus": gpu, "max_retries": WORKER_RETRIES, "scheduling_strategy": "SPREAD"}
+    def __init__(self, call: Callable[..., None], given: Sequence[Any], gpu: float, here: bool = False) -> None:
+        where = NodeAffinitySchedulingStrategy(node_id(), soft=False) if here else "SPREAD"
+        options = {"num_cpus": 1, "num_gpus": gpu, "max_retries": WORKER_RETRIES, "scheduling_strategy": where}
         work = ray.remote(call).options(**options)
         self._result = work.remote(*given)
 
@@ -222,8 +224,14 @@ RAY_ERRORS = (ray.exceptions.RayError, ConnectionError)
 
 
 def node_id() -> str:
-    """Of the node that this worker runs on."""
+    """Of the node that this process runs on."""
     return str(ray.get_runtime_context().get_node_id())
+
+
+def resources_here() -> dict[str, float]:
+    """CPU and GPU of that node."""
+    found = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == node_id())
+    return {name: found.get(name, 0.0) for name in ("CPU", "GPU")}
 
 
 def in_use() -> dict[str, tuple[float, float]]:

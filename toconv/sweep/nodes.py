@@ -33,14 +33,13 @@ class Machine(NamedTuple):
     without_store: str | None = None  # why the object store cannot be used, where one is asked for and needed
 
 
-def check_nodes(asked: Sweep, folders: Sequence[Path]) -> None:
-    """Raises MachineryError that names each machine with other versions than this one's, or that does not see one of
-    the `folders`, which are there: a file is put into each, and looked for from everywhere. With an object store a
-    machine need not see them, but must reach that; only a user's own evaluation has no other place than the sweep's
-    folder."""
+def check_nodes(asked: Sweep, folders: Sequence[Path]) -> bool:
+    """Whether each machine sees the `folders`, which are there: a file is put into each, and looked for from
+    everywhere. Raises MachineryError that names each machine with other versions than this one's, or that does not
+    see one of them. With an object store a machine need not see them, but must reach that."""
     if len(alive_nodes()) < 2:
-        return
-    store = None if asked.file.evaluation else asked.base.store.url
+        return True
+    store = asked.base.store.url
     name, here = f".{secrets.token_hex(8)}.probe", versions()
     probes = [folder.resolve() / name for folder in folders]
     try:
@@ -55,6 +54,7 @@ def check_nodes(asked: Sweep, folders: Sequence[Path]) -> None:
         raise MachineryError("; ".join(wrong))
     if apart := [machine for machine, seen in found.items() if seen.unseen]:
         _say_once(f"{', '.join(apart)}: without this machine's folders; tokens and trials go by way of {store}")
+    return not apart
 
 
 def _files(encoder: EncoderSettings) -> list[Path]:
@@ -100,7 +100,7 @@ def mistakes(machine: str, seen: Machine, here: dict[str, str], store: str | Non
     for folder in [] if store else seen.unseen:
         yield (
             f"{machine} does not see {folder}: outputs and tokens must lie on a disk that all machines share, or "
-            "store.url= must name an object store and evaluation: be left out"
+            "store.url= must name an object store"
         )
     for path in seen.lacking:
         yield f"{machine} does not see {path}: files of encoder= must lie under the same path on each machine"
