@@ -25,7 +25,7 @@ from toconv.training.loop import Training
 TRIALS, IMAGES, SIZES, CHANNELS = (1, 9), (1000, 4000), (1, 4, 6, 12, 16), (128, 384, 768, 1024)
 SMALL = {f"model.{part}.width": 8 for part in ("compressor", "decoder", "critic")}
 TRIVIAL = {  # a sweep whose trials are a step each, on 12 pictures
-    "model.compressor.output_grid_size": 1,
+    "model.compressor.output_grid_size": 6,
     "model.compressor.init": "pool",
     "data.crops": 1,
     "data.train_pictures": 4,

@@ -101,6 +101,64 @@ def test_a_trial_that_is_over_its_time_ends_with_its_worker_and_is_drawn_anew_on
         assert "critic" in (tmp_path / "outputs" / "tiny" / "trials" / row["trial_id"] / "error.txt").read_text()
 
 
+OUT_OF_MEMORY = """
+import pathlib, sys
+import toconv.sweep.tune.run, ray
+from toconv.__main__ import main
+ray.init("local", num_cpus=4, include_dashboard=False)
+Watch, often = toconv.sweep.tune.run.Watch, int(sys.argv[1])
+inner = Watch.stop_all
+def under_way(trial):
+    return list(trial.glob("checkpoint_epoch_*.pt")) and not (trial / "finished").exists()
+def stop_all(watch):
+    global often
+    if often and len([*filter(under_way, pathlib.Path("outputs/tiny/trials").glob("*"))]) > 1 - (often > 9):
+        often -= 1
+        gone = ray.exceptions.OutOfMemoryError("Memory on the node was 22.44GB used / 23.54GB limit\\nand more")
+        raise RuntimeError("Caught unexpected exception") from gone
+    return inner(watch)
+Watch.stop_all = stop_all
+sys.exit(main(["sweep", *sys.argv[2:]]))
+"""
+
+
+def out_of_memory(disturbed, often):
+    """The sweep with 4 trials at a time, so often with no memory left while two have epochs behind them, as Tune tells
+    of it; of many times each."""
+    return subprocess.run(
+        [sys.executable, "-c", OUT_OF_MEMORY, str(often), str(disturbed.file)],
+        cwd=disturbed.folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+
+
+def test_where_a_machines_memory_runs_out_half_as_many_trials_go_on_from_their_checkpoints(long_settings, tmp_path):
+    disturbed = Disturbed(tmp_path, {**long_settings, "training.epochs": 10})
+    done = out_of_memory(disturbed, 1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = re.sub(r"\s+", " ", done.stdout)
+    at_work = int(re.search(r"with (\d) trial\(s\) at work: 22.44GB used / 23.54GB limit", told)[1])
+    assert f"; {at_work // 2} at a time go on from their checkpoints" in told
+    found = trial_rows(tmp_path)
+    assert len(found) == 4 and all(len(epochs_of(disturbed.trial(row))) == 10 for row in found)
+    assert_as_undisturbed(tmp_path, found, disturbed.uri)
+
+
+def test_where_one_trial_is_too_much_for_a_machines_memory_the_sweep_ends_and_goes_on_later(long_settings, tmp_path):
+    disturbed = Disturbed(tmp_path, {**long_settings, "training.epochs": 10})
+    done = out_of_memory(disturbed, 100)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "; 1 at a time go on from their checkpoints" in re.sub(r"\s+", " ", done.stdout)
+    assert "a machine's memory ran out with 1 trial(s) at work: 22.44GB used / 23.54GB limit" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = run(tmp_path, disturbed.file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_as_undisturbed(tmp_path, trial_rows(tmp_path), disturbed.uri)
+
+
 TWO_NODES = """
 import json, pathlib, sys, threading, time
 import toconv.sweep.tune.run, ray

@@ -221,6 +221,7 @@ class Task:
 
 
 RAY_ERRORS = (ray.exceptions.RayError, ConnectionError)
+MemoryRanOut = ray.exceptions.OutOfMemoryError  # of a machine: Ray ended a worker before the system would have
 
 
 def node_id() -> str:

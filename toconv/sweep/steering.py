@@ -28,6 +28,7 @@ class Steering:
         self.most_slots: int | None = None  # trials for which the cluster has room side by side, once there is one
         self._inbox, self._looked = Inbox(driver.paths), float("-inf")
         self._slots: Note | None = None  # whose number of slots is in force
+        self._memory_slots: int | None = None  # trials for which there was memory, once it ran out
         self._taken: dict[str, Asked] = {}  # by id: answered, and to be answered once more when it is done
         self._acts: dict[Act, Callable[[Asked], Answered]] = {
             Act.ADD: self._add,
@@ -54,7 +55,11 @@ class Steering:
         """So many trials fit into the cluster as it is now; they run unless somebody asked for another number."""
         self.most_slots = slots
         if self._slots is None:
-            self._driver.slots = slots
+            self._driver.slots = min(slots, self._memory_slots or slots)
+
+    def has_memory(self, slots: int) -> None:
+        """For so many trials alone, whatever somebody asked for before."""
+        self._driver.slots = self._memory_slots = slots
 
     def close(self) -> None:
         """The sweep is at its end: what was in force is no longer."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from toconv.errors import MachineryError, first_line
-from toconv.sweep.cluster import RAY_ERRORS, WORKER_RETRIES, draining, kind_of, unreachable
+from toconv.sweep.cluster import RAY_ERRORS, WORKER_RETRIES, MemoryRanOut, draining, kind_of, unreachable
 from toconv.sweep.leaving import Leaving
 from toconv.sweep.tune.scheduler import CellScheduler
 from toconv.sweep.tune.searcher import LedgerSearcher
@@ -59,7 +59,7 @@ def run_trials(
     scheduler = CellScheduler(searcher, leaving)
 
     def fit(asked: Resources) -> None:
-        _tuner(driver, asked, searcher, scheduler, step).fit()
+        _fit(_tuner(driver, asked, searcher, scheduler, step), searcher, steering)
 
     def step() -> None:
         leaving.poll(everybody=searcher.interrupt.soon)
@@ -89,6 +89,16 @@ def run_trials(
         except (tune.error.TuneError, *RAY_ERRORS) as error:
             raise MachineryError(unreachable() or f"Ray Tune gave way: {first_line(error)}") from error
     searcher.check_end()
+
+
+def _fit(tuner: tune.Tuner, searcher: LedgerSearcher, steering: Steering) -> None:
+    """Until nothing is to begin, or a machine's memory runs out: Tune then ends all workers."""
+    try:
+        tuner.fit()
+    except RuntimeError as error:
+        if not isinstance(error.__cause__, MemoryRanOut):
+            raise
+        steering.has_memory(searcher.give_back(error.__cause__))
 
 
 def _one_a_gpu(

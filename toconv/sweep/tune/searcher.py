@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
 
-from toconv.errors import MachineryError
+from toconv.errors import MachineryError, first_line
 from toconv.progress import console
 from toconv.sweep.cluster import WORKER_RETRIES
 from toconv.sweep.interrupt import Interrupt
@@ -126,6 +127,23 @@ class LedgerSearcher(Searcher):
             self.driver.pruned(proposal)
         else:  # the budget is spent or Tune was told to stop: it goes on at the next start
             self.driver.released(proposal)
+
+    def give_back(self, memory_ran_out: Exception) -> int:
+        """Trials whose workers were ended, since a machine had no memory left, go on from their checkpoints. Returns
+        how many at a time. Raises MachineryError where one was too much."""
+        ended = [*self.proposals.values()]
+        self.proposals.clear()
+        for proposal in ended:
+            self.driver.released(proposal)
+        self.driver.begin_next(*ended)
+        found = re.search(r"\S+ used / \S+ limit", str(memory_ran_out))
+        used = found[0] if found else first_line(memory_ran_out)
+        why = f"a machine's memory ran out with {len(ended)} trial(s) at work: {used}"
+        if len(ended) < 2:
+            raise MachineryError(why)
+        left = len(ended) // 2
+        console.print(f"{why}; {left} at a time go on from their checkpoints; toconv slots NAME N asks for others")
+        return left
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is on disk."""
