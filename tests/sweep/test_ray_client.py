@@ -47,7 +47,7 @@ def cluster(tmp_path_factory):
 
 def test_a_sweep_runs_on_the_first_machine_and_prints_here(cluster, tiny, tmp_path):
     address, shown = cluster
-    settings = {**tiny, "training.epochs": 60, "experiment.tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
+    settings = {**tiny, "training.epochs": 200, "experiment.tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
     file = write_sweep(tmp_path, settings, trials=1, sampler="random", baselines=False)
     words = command(file, f"cluster.address={address}")
     given = {"cwd": tmp_path, "env": shown, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
