@@ -200,9 +200,9 @@ finally:
 
 
 @pytest.mark.parametrize("what", ["remove", "drain"])
-def test_trials_of_a_node_that_goes_go_on_at_another(long_settings, tmp_path, what):
+def test_trials_of_a_node_that_goes_go_on_at_another(long_settings, tmp_path, reference, what):
     """The other node is busy until a trial is on this one, else it could have run them all before."""
-    disturbed = Disturbed(tmp_path, {**long_settings, "training.epochs": 100})
+    disturbed = Disturbed(tmp_path, long_settings)
     done = subprocess.run(
         [sys.executable, "-c", TWO_NODES, str(disturbed.file), what],
         cwd=disturbed.folder,
@@ -214,8 +214,7 @@ def test_trials_of_a_node_that_goes_go_on_at_another(long_settings, tmp_path, wh
     assert done.returncode == 0 and "DISTURBED" in done.stdout, done.stdout + done.stderr
     (node,) = re.findall(r"DISTURBED (\w+)", done.stdout)
     found = trial_rows(tmp_path)
-    assert len(found) == 4 and all(len(epochs_of(disturbed.trial(row))) == 100 for row in found)
-    assert_as_undisturbed(tmp_path, found, disturbed.uri)
+    assert_as_undisturbed(tmp_path, reference, disturbed.uri)
     if what == "drain":
         assert f"node {node[:8]} is drained; trials that save at their next step and go on elsewhere: k=" in done.stdout
         workers = [json.loads((disturbed.trial(row) / "worker.json").read_text()) for row in found]
