@@ -36,7 +36,7 @@ check: $(PACKAGE) $(TOOLS)  ## lint, types, links, walls and fast tests; 3 minut
 	$(SITE)
 	$(RUN) -m pytest -n 2 --dist worksteal -m "not slow and not chaos"
 
-test: $(PACKAGE) $(TOOLS)  ## every test but the chaos runs; fifteen minutes on two cores
+test: $(PACKAGE) $(TOOLS)  ## every test but the chaos runs; half an hour on two cores
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not chaos"
 
 docs: $(PACKAGE) $(TOOLS)  ## the documentation as a site, docs/_build/docs/index.html; a link to nothing fails

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.comparison import REPOSITORY
 from benchmarks.growth import TRIVIAL, exponent
-from benchmarks.timed_sweep import DRIVER, ENTERING, EPOCH, MLFLOW, PROPOSAL, REPLAYED, REPORT, RESULTS, TRIALS
+from benchmarks.timed_sweep import DRIVER, ENTERING, EPOCH, GPUS, MLFLOW, PROPOSAL, REPLAYED, REPORT, RESULTS, TRIALS
 from toconv.errors import ExitCode
 from toconv.paths import write_atomic
 
@@ -29,7 +29,7 @@ CALLS = {  # of which there are some for each trial: what is told of them
     MLFLOW: "a record to MLflow",
 }
 WHOLE = {REPORT: "report.html and figures", RESULTS: "results.csv"}
-SETTINGS = {**TRIVIAL, "name": "many", "data.tokens_dir": "tokens", "resources.gpu": 0}
+SETTINGS = {**TRIVIAL, "name": "many", "data.tokens_dir": "tokens", "resources.gpu": 1}
 
 Found = Mapping[str, Sequence[float]]
 
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tiny", action="store_true", help=f"{TINY} trials, to see that it works")
     parser.add_argument(
-        "--slots", type=int, default=os.cpu_count(), help="trials at a time, on parts of CPUs (%(default)s)"
+        "--slots", type=int, default=os.cpu_count(), help="trials at a time, each on a logical GPU (%(default)s)"
     )
     parser.add_argument(
         "--replayed",
@@ -78,7 +78,7 @@ def _sweep(folder: Path, trials: int, asked: argparse.Namespace, replayed: bool)
     given = {**SETTINGS, "trials": trials, "sampler": asked.sampler, "resources.cpu": share}
     words = [f"{key}={value}" for key, value in given.items()]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
-    environment |= {REPLAYED: "1"} if replayed else {}
+    environment |= {GPUS: str(asked.slots), **({REPLAYED: "1"} if replayed else {})}
     file, sweep = folder / f"{trials}.json", REPOSITORY / "sweeps" / "grid_sizes.yaml"
     command = [sys.executable, "-m", "benchmarks.timed_sweep", str(file), str(sweep), *words]
     done = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)

@@ -1,5 +1,6 @@
 """A sweep of this checkout whose driver's parts are timed: `python -m benchmarks.timed_sweep FOUND.json WORDS`. With
-BENCH_REPLAYED in the environment its trials do not train, but end as one of an earlier start did."""
+BENCH_REPLAYED in the environment its trials do not train, but end as one of an earlier start did; with BENCH_GPUS it
+joins a Ray cluster of this machine with so many logical GPUs."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from typing import Any
 
 Clock = Callable[[], float]
 PROPOSAL, ENTERING, EPOCH, MLFLOW = "proposal", "entering", "epoch", "mlflow"
-REPLAYED = "BENCH_REPLAYED"
+REPLAYED, GPUS = "BENCH_REPLAYED", "BENCH_GPUS"
 TRIALS, DRIVER, REPORT, RESULTS = "trials", "driver", "report", "results"
 
 
@@ -42,6 +43,8 @@ class Times:
 
 
 def main(words: list[str]) -> int:
+    import ray
+
     from benchmarks import replayed
     from toconv.__main__ import main as toconv
     from toconv.report import write
@@ -60,6 +63,8 @@ def main(words: list[str]) -> int:
     times.of(run, "run_trials", {TRIALS: wall, DRIVER: time.process_time})
     times.of(write, "write_report", {REPORT: wall})
     times.of(Driver, "write_results", {RESULTS: wall})
+    if GPUS in os.environ:
+        ray.init("local", num_gpus=int(os.environ[GPUS]), include_dashboard=False, log_to_driver=False)
     try:
         return toconv(["sweep", *words[1:]])
     finally:

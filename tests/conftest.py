@@ -141,6 +141,7 @@ def pytest_collection_modifyitems(items):
 
 LONGEST = (  # the second one does without the undisturbed sweep, which the first one makes
     "test_faults_of_disks.py",
+    "test_faults_of_clusters.py",
     "test_faults_of_workers.py",
     "test_faults_of_tracking.py",
     "test_sweep.py",

@@ -12,10 +12,10 @@ from tests.running import assert_as_undisturbed, run, start, start_alone, starte
 class Disturbed:
     """The reference's sweep in a folder of its own, which one fault after the other may meet."""
 
-    def __init__(self, folder, settings, **changes):
-        self.folder, self.uri = folder, f"sqlite:///{folder / 'mlflow.db'}"
+    def __init__(self, folder, settings, uri=None, **changes):
+        self.folder, self.uri = folder, uri or f"sqlite:///{folder / 'mlflow.db'}"
         settings = {**settings, "experiment.tracking_uri": self.uri}
-        self.file = write_sweep(folder, settings, sampler="random", resources={"cpu": 1}, **changes)
+        self.file = write_sweep(folder, settings, **{"sampler": "random", "resources": {"cpu": 1}, **changes})
         self.checks = []  # what is to hold once the sweep has ended
         self._before = {}
 
@@ -66,12 +66,20 @@ class Disturbed:
         return done
 
 
-def undisturbed(folder, settings):
+def undisturbed(folder, settings, **changes):
     """The rows of the same sweep where nothing disturbs it, one trial at a time."""
     settings = {**settings, "experiment.tracking_uri": f"sqlite:///{folder / 'mlflow.db'}"}
-    done = run(folder, write_sweep(folder, settings, sampler="random"))
+    done = run(folder, write_sweep(folder, settings, sampler="random", **changes))
     assert done.returncode == 0, done.stdout + done.stderr
     return trial_rows(folder)
+
+
+def wait_for(condition, process):
+    """What it gives, once that is something."""
+    while not (found := condition()):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    return found
 
 
 def ended(process, seconds=180):

@@ -1,14 +1,12 @@
 """A sweep on two machines that see no folder of each other: tokens and trials go by way of an object store."""
 
-import time
-
 import pytest
 
 from tests.forked import Forked
+from tests.machines import machines, needs_mounts
 from tests.repository import REPOSITORY
 from tests.running import assert_as_undisturbed, trial_rows
-from tests.sweep.faults import Disturbed
-from tests.two_machines import needs_mounts, two_machines
+from tests.sweep.faults import Disturbed, undisturbed, wait_for
 
 pytestmark = [pytest.mark.slow, needs_mounts]
 
@@ -20,6 +18,9 @@ output.write_text(json.dumps({"accuracy": 0.25}))
 """
 
 
+EPOCHS, TRIALS = 12, 3
+
+
 @pytest.fixture
 def apart(long_settings, tmp_path, s3):
     """A sweep with an object store; the folders that one machine does not see."""
@@ -27,14 +28,21 @@ def apart(long_settings, tmp_path, s3):
         **long_settings,
         "data.tokens_dir": str(tmp_path / "tokens"),
         "store.url": s3.url,
-        "training.epochs": 12,
+        "training.epochs": EPOCHS,
     }
     hidden = [tmp_path / "outputs", tmp_path / "tokens"]
     for folder in hidden:
         folder.mkdir()
     (tmp_path / "my_eval.py").write_text(EVALUATION)
     own = {"command": "python my_eval.py {export} {output}", "metric": "accuracy", "on": "trials"}
-    return Disturbed(tmp_path, settings, trials=3, evaluation=own), hidden
+    return Disturbed(tmp_path, settings, trials=TRIALS, evaluation=own), hidden
+
+
+@pytest.fixture
+def together(long_settings, tmp_path_factory):
+    """The rows of that sweep on one machine with one disk, where nothing is lost."""
+    settings = {**long_settings, "training.epochs": EPOCHS}
+    return undisturbed(tmp_path_factory.mktemp("together"), settings, trials=TRIALS)
 
 
 def ended_elsewhere(disturbed):
@@ -48,31 +56,24 @@ def begun_elsewhere(disturbed, s3):
     return there - {path.name for path in disturbed.trials.glob("*")}
 
 
-def wait_for(condition, process):
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-
-
 def test_machines_without_a_shared_disk_encode_and_train_and_the_driver_has_all_of_one_that_is_lost(
-    apart, tmp_path, s3
+    apart, together, tmp_path, s3
 ):
     disturbed, hidden = apart
-    with two_machines(tmp_path, hidden) as machines:
-        process = Forked(tmp_path, REPOSITORY / "run_sweep.py", [disturbed.file], machines.environment)
+    with machines(tmp_path) as cluster:
+        second = cluster.join(hidden)
+        process = Forked(tmp_path, REPOSITORY / "run_sweep.py", [disturbed.file], cluster.environment)
         wait_for(lambda: ended_elsewhere(disturbed), process)
         wait_for(lambda: begun_elsewhere(disturbed, s3), process)
-        machines.lose_the_second()
+        second.lose()
         done = process.completed(400)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (
         " ".join(done.stdout.split()).count(": without this machine's folders; tokens and trials go by way of s3:") == 1
     )
-    found = trial_rows(tmp_path)
-    assert len(found) == 6
-    assert_as_undisturbed(tmp_path, found, disturbed.uri)
+    assert_as_undisturbed(tmp_path, together, disturbed.uri)
     for trial in disturbed.trials.iterdir():
         assert {path.name for path in trial.iterdir()} >= {"config.yaml", "metrics.jsonl", "finished"}
     assert "all of them on this machine" in " ".join(done.stdout.split())
-    assert {row["accuracy"] for row in found} == {"0.25"}, "also of those that ended elsewhere"
+    assert {row["accuracy"] for row in trial_rows(tmp_path)} == {"0.25"}, "also of those that ended elsewhere"
     assert not [key for key in s3.modified() if key.startswith("some/prefix/claims/")]

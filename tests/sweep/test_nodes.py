@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+from tests.machines import machines, needs_mounts
 from tests.repository import REPOSITORY
 from tests.running import write_sweep
-from tests.two_machines import needs_mounts, two_machines
 from toconv.paths import packed
 from toconv.sweep.nodes import Machine, look, mistakes, versions
 
@@ -104,10 +104,11 @@ def test_a_cluster_of_two_gets_the_package_and_a_folder_that_one_does_not_see_is
     shared, hidden = tmp_path / "shared", tmp_path / "hidden"
     for folder in (shared, hidden):
         folder.mkdir()
-    with two_machines(tmp_path, [hidden]) as machines:
+    with machines(tmp_path) as cluster:
+        cluster.join([hidden])
         done = subprocess.run(
             [sys.executable, "-c", JOIN, str(shared), str(hidden), str(write_sweep(tmp_path, tiny))],
-            env={**machines.environment, "PYTHONPATH": str(REPOSITORY)},
+            env={**cluster.environment, "PYTHONPATH": str(REPOSITORY)},
             cwd=tmp_path,
             capture_output=True,
             text=True,
