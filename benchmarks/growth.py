@@ -141,6 +141,7 @@ def by_step(folder: Path, points: Sequence[tuple[int, int, int]]) -> tuple[Curve
             torch.device("cpu"),
         )
         images_B, x_BNC = next(training.train.shuffled(torch.Generator().manual_seed(0)))
+        training.step(x_BNC, images_B)  # what is computed once a training is not a step's
         with Products() as products:
             training.step(x_BNC, images_B)
         alone = matmuls(products.found)

@@ -39,6 +39,8 @@ def _of_width(store: TokenStore, channels: int, floor: float, rounds: int) -> li
     fp32, bf16 = (Training(_settings(mixed), store, torch.device("cpu")) for mixed in (False, True))
     naive = NaiveStep(Training(_settings(False), store, torch.device("cpu")))
     images_B, x_BNC = next(fp32.train.shuffled(torch.Generator().manual_seed(0)))
+    for training in (fp32, bf16):
+        training.step(x_BNC, images_B)  # what is computed once a training is not a step's
     with Products() as products:
         fp32.step(x_BNC, images_B)
     peak = matmuls(products.found)

@@ -63,6 +63,8 @@ def on_fake_gpu(training, monkeypatch):
     fused = sys.modules["torch.optim.optimizer"]  # torch.optim's name `optimizer` is another
     monkeypatch.setattr(fused, "_get_fused_kernels_supported_devices", lambda: [GPU.type])
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    for k in training.sizes:
+        training.starts.at(torch.arange(1), k)  # computed once a training, from images on the host
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
 
         def moved(tensor):
@@ -81,6 +83,8 @@ def on_fake_gpu(training, monkeypatch):
             move(network)
         for k, coverage_N in training.coverage_N.items():
             training.coverage_N[k] = moved(coverage_N)
+        for k, known_IMC in training.starts._known.items():
+            training.starts._known[k] = moved(known_IMC)
         agreement = training.agreement
         if agreement:
             agreement._tail = deepcopy(agreement._tail)  # which the next training of this process has too

@@ -58,11 +58,11 @@ class Lab:
         return Training(settings, store, device or self.device)
 
     def batch(self, training: Training, images: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """x_BNC and images_B, as `Training.step` takes them."""
+        """x_BNC and images_B, as `Training.step` takes them, images again and again where there are fewer."""
         shape = (images, training.store.grid_size**2, training.store.width)
         generator = torch.Generator(training.device).manual_seed(0)
         x_BNC = torch.randn(shape, generator=generator, device=training.device)
-        return x_BNC, torch.arange(images)
+        return x_BNC, torch.arange(images) % training.train.images
 
 
 def attempted(row: Row, measure: Callable[[], Row]) -> Row:

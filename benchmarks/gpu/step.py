@@ -49,6 +49,8 @@ def timed(lab: Lab, training: Training, batch: int, precision: str) -> Row:
 
 
 def counted(step: Work) -> Counter[Product]:
+    """Of a step but the first, which computes what a training computes once."""
+    step()
     with Products() as products:
         step()
     return products.found

@@ -50,8 +50,10 @@ def test_a_step_stays_on_its_gpu_and_has_the_host_wait_for_nothing(make, monkeyp
         held = [*training.optimizer.state.values(), *training.critic_optimizer.state.values()]
         assert {value.device for state in held for value in state.values()} == {GPU}
     assert not seen.waits
-    # what agreement compares with lies with its images: class tokens, embeddings and cells of the batch
-    assert seen.sent.total() == (3 if "loss.agreement_weight" in changes else 0), seen.sent
+    # which images they are, for where they start; what agreement compares with lies with its images: class tokens,
+    # embeddings and cells of the batch
+    expected = (3 if "loss.agreement_weight" in changes else 0) + (changes.get("model.compressor.init") != "pool")
+    assert seen.sent.total() == expected, seen.sent
 
 
 def test_all_families_are_tried():

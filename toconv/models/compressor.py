@@ -24,8 +24,10 @@ class ResidualCompressor(nn.Module):
         self.k = settings.output_grid_size
         self.code = code_at_start(settings.init, channels, grid_size, self.k)
 
-    def forward(self, x_BNC: torch.Tensor) -> torch.Tensor:
-        start_BMC = self.code.compress(x_BNC) if self.code else grid.pool(x_BNC, self.k)
+    def forward(self, x_BNC: torch.Tensor, start_BMC: torch.Tensor | None = None) -> torch.Tensor:
+        """`start_BMC`: what the code makes of these tokens, where that is known."""
+        if start_BMC is None:
+            start_BMC = self.code.compress(x_BNC) if self.code else grid.pool(x_BNC, self.k)
         return start_BMC + self.branch(x_BNC)
 
 

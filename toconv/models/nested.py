@@ -2,7 +2,7 @@
 
 # B batch, N = g*g, M = k*k, C channels of a token, W channels inside the branch
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import cast
 
@@ -12,7 +12,6 @@ from torch import nn
 from toconv import grid
 from toconv.models.blocks import ConvBlock, zero_linear
 from toconv.models.linear_code import LinearCode, code_at_start
-from toconv.models.protocols import TokenMap
 from toconv.settings import CompressorSettings
 
 
@@ -34,10 +33,12 @@ class NestedCompressor(nn.Module):
             zero_linear(width, channels),
         )
 
-    def forward(self, x_BNC: torch.Tensor, k: int | None = None) -> torch.Tensor:
-        """(B, N, C) → (B, M, C) for a k of `grid_sizes`, else `output_grid_size`."""
+    def forward(self, x_BNC: torch.Tensor, k: int | None = None, start_BMC: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, N, C) → (B, M, C) for a k of `grid_sizes`, else `output_grid_size`. `start_BMC`: what that k's code makes
+        of these tokens, where that is known."""
         k = self.k if k is None else k
-        start_BMC = cast(LinearCode, self.codes[str(k)]).compress(x_BNC) if self.codes else grid.pool(x_BNC, k)
+        if start_BMC is None:
+            start_BMC = cast(LinearCode, self.codes[str(k)]).compress(x_BNC) if self.codes else grid.pool(x_BNC, k)
         return start_BMC + self.branch[-1](grid.pool(self.branch[:-1](x_BNC), k))
 
 
@@ -52,6 +53,6 @@ class NestedDecoder(nn.Module):
         return self.of_size[str(grid.side(z_BMC))](z_BMC)
 
 
-def at_size(compressor: nn.Module, k: int) -> TokenMap:
+def at_size(compressor: nn.Module, k: int) -> Callable[..., torch.Tensor]:
     """The compressor as a map to k×k tokens; one that is not nested has no other k than its own."""
     return partial(compressor, k=k) if isinstance(compressor, NestedCompressor) else compressor

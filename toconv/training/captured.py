@@ -30,14 +30,15 @@ class Moved:
 
 
 class CapturedStep:
-    """`step` for batches of the size of `batch` (x_BNC, images_B), of which a replay reads the tokens alone, and `then`
-    what follows each. Without CUDA the same with the same preparation, launched as usual."""
+    """`step` for batches of the size of `batch` (x_BNC, images_B), and `then` what follows each. Without CUDA the same
+    with the same preparation, launched as usual."""
 
     def __init__(
         self, step: Step, then: Callable[[], None], moved: Moved, batch: tuple[torch.Tensor, torch.Tensor]
     ) -> None:
         self._step, self._then = step, then
-        self._x_BNC, self._images_B = batch[0].clone(), batch[1]
+        self._x_BNC = batch[0].clone()
+        self._images_B = batch[1].to(self._x_BNC.device, copy=True)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._out = torch.empty(0)
         start = _Start(moved)
@@ -66,10 +67,12 @@ class CapturedStep:
         with torch.cuda.graph(self._graph, stream=side):
             self._out = self._step(self._x_BNC, self._images_B)
 
-    def __call__(self, x_BNC: torch.Tensor | None = None) -> torch.Tensor:
-        """What `step` gives for these tokens, or for those of the last call; the next call overwrites it."""
-        if x_BNC is not None:
-            self._x_BNC.copy_(x_BNC)
+    def __call__(self, x_BNC: torch.Tensor | None = None, images_B: torch.Tensor | None = None) -> torch.Tensor:
+        """What `step` gives for these tokens of these images, or for those of the last call; the next call overwrites
+        it."""
+        for held, given in ((self._x_BNC, x_BNC), (self._images_B, images_B)):
+            if given is not None:
+                held.copy_(given, non_blocking=True)
         if self._graph is None:
             self._out = self._step(self._x_BNC, self._images_B)
         else:

@@ -21,16 +21,18 @@ from toconv.training.micro_batches import CompressedBatch, MicroBatches
 
 
 class Batch(NamedTuple):
-    """Tokens of training images, the images' indices, and the cells' means where the critic looks at them."""
+    """Tokens of training images, the images' indices, where their compressed tokens start, if that is known, and the
+    cells' means where the critic looks at them."""
 
     x_BNC: torch.Tensor
     images_B: torch.Tensor
+    start_BMC: torch.Tensor | None
     means_BMC: torch.Tensor | None
     k: int
 
     def at(self, images: slice) -> Batch:
-        means_BMC = None if self.means_BMC is None else self.means_BMC[images]
-        return Batch(self.x_BNC[images], self.images_B[images], means_BMC, self.k)
+        start_BMC, means_BMC = (None if x is None else x[images] for x in (self.start_BMC, self.means_BMC))
+        return Batch(self.x_BNC[images], self.images_B[images], start_BMC, means_BMC, self.k)
 
 
 class Part(NamedTuple):
@@ -65,14 +67,18 @@ class Gradients:
 
     def compressed(self, batch: Batch) -> CompressedBatch:
         """With the compressor's graph only where the batch is whole: parts are compressed again for their gradients."""
+        if self.micro_batches.count(len(batch.x_BNC)) == 1:
+            traced_BMC = self._compress(batch)
+            return CompressedBatch(traced_BMC.detach(), traced_BMC)
+        with torch.no_grad():
+            parts = [self._compress(batch.at(part)) for part in self.micro_batches.parts(len(batch.x_BNC))]
+        return CompressedBatch(torch.cat(parts), None)
+
+    def _compress(self, batch: Batch) -> torch.Tensor:
         compress = at_size(self._compressor, batch.k)
         with self.autocast(batch.x_BNC.device):
-            if self.micro_batches.count(len(batch.x_BNC)) == 1:
-                traced_BMC = compress(batch.x_BNC)
-                return CompressedBatch(traced_BMC.detach(), traced_BMC)
-            with torch.no_grad():
-                parts = [compress(batch.x_BNC[part]) for part in self.micro_batches.parts(len(batch.x_BNC))]
-        return CompressedBatch(torch.cat(parts), None)
+            known = {} if batch.start_BMC is None else {"start_BMC": batch.start_BMC}
+            return compress(batch.x_BNC, **known)
 
     def of_critic(self, samples: CriticSamples, alpha_U: torch.Tensor, images: int) -> torch.Tensor:
         """Of L_disc by the critic, on samples of so many images. All that it is made of are means over samples, and a
@@ -142,6 +148,4 @@ class Gradients:
             compressed.traced_BMC.backward(by_z_BMC)
             return
         for part in self.micro_batches.parts(len(batch.x_BNC)):
-            with self.autocast(by_z_BMC.device):
-                z_BMC = at_size(self._compressor, batch.k)(batch.x_BNC[part])
-            z_BMC.backward(by_z_BMC[part])
+            self._compress(batch.at(part)).backward(by_z_BMC[part])

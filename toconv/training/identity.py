@@ -30,7 +30,7 @@ TRAINING_CODE = (  # below the package
     ),
     *within("tokens", "smaller_store", "stored"),
     *within("training", "agreement", "captured", "critic_samples", "gradients", "loop", "losses", "micro_batches"),
-    *within("training", "optimizers", "partial_epoch"),
+    *within("training", "optimizers", "partial_epoch", "starts"),
 )
 
 WARM_RESTART = within("training", "warm_restart")  # decides an extension's numbers besides

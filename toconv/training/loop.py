@@ -35,6 +35,7 @@ from toconv.training.gradients import Batch, Gradients
 from toconv.training.micro_batches import CompressedBatch
 from toconv.training.optimizers import Adam, AdamW, portable_state, rates_on_gpu
 from toconv.training.partial_epoch import PARTIAL, Leave, LeftEpoch, PartialEpoch, never
+from toconv.training.starts import Starts
 
 PARTS = ("compressor", "decoder", "critic", "optimizer", "critic_optimizer", "schedule")  # of a checkpoint
 REACHED = ("epoch", "best_epoch", "best_distortion")
@@ -77,6 +78,7 @@ class Training:
         trained = (self.compressor, self.decoder, self.critic)
         self.gradients = Gradients(settings, trained, self.coverage_N, self.agreement)
         self.micro_batches = self.gradients.micro_batches
+        self.starts = Starts(self.train, self.compressor, partial(self.gradients.autocast, device))
         self.shuffle = torch.Generator().manual_seed(t.seed)
         self.size_draws = torch.Generator().manual_seed(t.seed)  # on the host, where k is needed
         self.draws = torch.Generator(device).manual_seed(t.seed)
@@ -188,7 +190,7 @@ class Training:
             return self.step(x_BNC, images_B)
         if self._captured is None:
             self._captured = self.captured(x_BNC, images_B)
-        return self._captured(x_BNC)
+        return self._captured(x_BNC, images_B)
 
     def captured(self, x_BNC: torch.Tensor, images_B: torch.Tensor) -> CapturedStep:
         """`step` for batches of this size, from where the training stands."""
@@ -207,7 +209,8 @@ class Training:
         k, gradients, in_parts = self._drawn_size(), self.gradients, self.micro_batches
         is_adversarial = losses.adversarial_weight(self.settings.loss) > 0  # no verdict that weighs nothing is trained
         sees_means = is_adversarial and self.settings.model.critic.head == "conditional"
-        batch = Batch(x_BNC, images_B, grid.pool(x_BNC, k) if sees_means else None, k)
+        means_BMC = grid.pool(x_BNC, k) if sees_means else None
+        batch = Batch(x_BNC, images_B, self.starts.at(images_B, k), means_BMC, k)
         compressed = in_parts.attempt(lambda: gradients.compressed(batch))
         critic_terms = self._critic_steps(batch, compressed) if is_adversarial else (x_BNC.new_zeros(()),) * 4
         terms = in_parts.attempt(lambda: gradients.of_generator(batch, compressed), compressed.let_go)

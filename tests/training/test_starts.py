@@ -1,0 +1,84 @@
+"""Where compressed tokens start, known once a training, against what a compressor computes by itself."""
+
+import pytest
+import torch
+
+from toconv import config
+from toconv.settings import COMPRESSORS, NESTED
+from toconv.tokens.encoding import prepare_store
+from toconv.tokens.store import TokenStore
+from toconv.training import starts
+from toconv.training.loop import Training
+
+CPU = torch.device("cpu")
+FAMILIES = [
+    *({"model.compressor.kind": kind} for kind in COMPRESSORS if kind != NESTED),
+    {"model.compressor.kind": NESTED, "model.compressor.grid_sizes": [2, 3]},
+]
+
+
+@pytest.fixture
+def make(tiny, shared):
+    tiny["data.tokens_dir"] = str(shared / "tokens")
+
+    def training(**changes):
+        settings = config.compose({**tiny, **changes})
+        return Training(settings, TokenStore(prepare_store(settings)), CPU)
+
+    return training
+
+
+def counted(training, monkeypatch):
+    """What the training's codes compress: k and how many images. With `pca` no decoder compresses too."""
+    asked = []
+    for code in training.starts._codes.values():
+
+        def compress(x_BNC, code=code, inner=code.compress):
+            asked.append((code.k, len(x_BNC)))
+            return inner(x_BNC)
+
+        monkeypatch.setattr(code, "compress", compress)
+    return asked
+
+
+@pytest.mark.parametrize("changes", FAMILIES, ids=str)
+@pytest.mark.parametrize("init", ["linear", "pca"])
+def test_a_compressor_that_is_told_where_its_tokens_start_gives_what_it_gives_by_itself(make, init, changes):
+    training = make(**changes, **{"model.compressor.init": init})
+    for parameter in training.compressor.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    images_B, x_BNC = next(training.train.shuffled(torch.Generator().manual_seed(0)))
+    for k in training.sizes:
+        at = {"k": k} if len(training.sizes) > 1 else {}
+        start_BMC = training.starts.at(images_B, k)
+        assert start_BMC.shape == (len(images_B), k**2, training.store.width)
+        told, alone = training.compressor(x_BNC, start_BMC=start_BMC, **at), training.compressor(x_BNC, **at)
+        torch.testing.assert_close(told, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_a_code_is_asked_once_a_training_for_each_training_image(make, monkeypatch):
+    training = make(**{"training.epochs": 3, "model.compressor.init": "pca"})
+    monkeypatch.setattr(training, "_evaluated", lambda measured: {"distortion": 1.0})  # other images
+    asked = counted(training, monkeypatch)
+    assert len([*training.epochs()]) == 3
+    assert sum(images for _, images in asked) == training.train.images
+
+
+def test_what_would_take_too_much_memory_is_computed_in_every_step(make, monkeypatch):
+    known, small = (make(**{"model.compressor.init": "pca"}) for _ in range(2))
+    size = 4 * known.train.images * known.k**2 * known.store.width
+    images_B, x_BNC = next(known.train.shuffled(torch.Generator().manual_seed(0)))
+    x_BNC = x_BNC.clone()
+    monkeypatch.setattr(starts, "MOST_BYTES", size)
+    assert known.starts.at(images_B, known.k) is not None
+    found = known.step(x_BNC, images_B)
+    monkeypatch.setattr(starts, "MOST_BYTES", size - 1)
+    assert small.starts.at(images_B, small.k) is None
+    asked = counted(small, monkeypatch)
+    torch.testing.assert_close(small.step(x_BNC, images_B), found, rtol=1e-4, atol=1e-5)
+    assert asked == [(small.k, len(images_B))]
+
+
+def test_pooling_is_left_to_the_compressor(make):
+    training = make(**{"model.compressor.init": "pool"})
+    assert training.starts.at(torch.arange(2), training.k) is None
