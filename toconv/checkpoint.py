@@ -29,10 +29,10 @@ def save(path: Path, state: dict[str, Any]) -> None:
         write_atomic(path, buffer.getbuffer())
 
 
-def load(path: Path, parts: Collection[str] = ()) -> dict[str, Any]:
-    """Read a checkpoint to CPU tensors. Raises CheckpointError where the file is missing, truncated, altered, not a
-    checkpoint of toconv, or one that has not all of the `parts`."""
-    content = _content(path)
+def load(path: Path, parts: Collection[str] = (), mapped: bool = False) -> dict[str, Any]:
+    """Read a checkpoint to CPU tensors, or leave those in the file and map it. Raises CheckpointError where the file is
+    missing, truncated, altered, not a checkpoint of toconv, or one that has not all of the `parts`."""
+    content = _content(path, mmap=mapped)
     if checksum(content["state"]) != content["checksum"]:
         raise CheckpointError(f"{path}: checksum differs; the file was altered after it was written")
     return _with_parts(content["state"], parts, path)

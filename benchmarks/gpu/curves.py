@@ -56,7 +56,7 @@ def _curve(lab: Lab, training: Training, is_graph: bool = False) -> torch.Tensor
     for images_B, x_BNC in islice(_epochs(training), lab.scale.steps):
         if is_graph and captured is None:
             captured = training.captured(x_BNC, images_B)
-        found.append((captured(x_BNC) if captured else training.step(x_BNC, images_B)).clone())
+        found.append((captured(x_BNC, images_B) if captured else training.step(x_BNC, images_B)).clone())
     return torch.stack(found).cpu()
 
 

@@ -16,6 +16,7 @@ from benchmarks.gpu.plain_settings import plain_settings
 from benchmarks.gpu.scale import Scale, Tokens
 from benchmarks.gpu.timing import Work, milliseconds
 from benchmarks.synthetic import random_codes, synthetic_store
+from toconv.tokens.batches import Batches
 from toconv.tokens.store import TokenStore
 from toconv.training.loop import Training
 
@@ -59,10 +60,10 @@ class Lab:
 
     def batch(self, training: Training, images: int) -> tuple[torch.Tensor, torch.Tensor]:
         """x_BNC and images_B, as `Training.step` takes them, images again and again where there are fewer."""
-        shape = (images, training.store.grid_size**2, training.store.width)
-        generator = torch.Generator(training.device).manual_seed(0)
-        x_BNC = torch.randn(shape, generator=generator, device=training.device)
-        return x_BNC, torch.arange(images) % training.train.images
+        images_B = torch.arange(images) % training.train.images
+        known = Batches(training.store, "train", min(images, training.train.images), training.device)
+        x_BNC = next(known.at(images_B[: training.train.images]))
+        return x_BNC[images_B.to(x_BNC.device)], images_B
 
 
 def attempted(row: Row, measure: Callable[[], Row]) -> Row:

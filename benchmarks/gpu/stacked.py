@@ -29,8 +29,8 @@ class _Generator(nn.Module):
         super().__init__()
         self.compressor, self.decoder = training.compressor, training.decoder
 
-    def forward(self, x_BNC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        z_BMC = self.compressor(x_BNC)
+    def forward(self, x_BNC: torch.Tensor, start_BMC: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        z_BMC = self.compressor(x_BNC, start_BMC)
         return z_BMC, self.decoder(z_BMC)
 
 
@@ -49,20 +49,23 @@ class StackedStep:
         self._critic_optimizer = Adam(self._critic_weights.values(), t.critic_learning_rate, t.critic_betas, fused=True)
 
     @torch.no_grad()  # grad of torch.func differentiates all the same
-    def __call__(self, x_BNC: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x_BNC: torch.Tensor, images_B: torch.Tensor) -> torch.Tensor:
         """L_total of each training, (T,), before the step."""
-        fakes_TBMC = vmap(lambda weights: self._made(weights, x_BNC)[0])(self._weights)
+        start_BMC = self._training.starts.at(images_B, self._training.k)
+        fakes_TBMC = vmap(lambda weights: self._made(weights, x_BNC, start_BMC)[0])(self._weights)
         for _ in range(self._training.settings.training.n_critic):
             self._critic_step(x_BNC, fakes_TBMC.float())
-        of_each = vmap(grad_and_value(self._generator_loss), in_dims=(0, 0, None))
-        gradients, l_total_T = of_each(self._weights, self._critic_weights, x_BNC)
+        of_each = vmap(grad_and_value(self._generator_loss), in_dims=(0, 0, None, None))
+        gradients, l_total_T = of_each(self._weights, self._critic_weights, x_BNC, start_BMC)
         _take(self._optimizer, self._weights, gradients)
         return l_total_T
 
-    def _made(self, weights: Weights, x_BNC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _made(
+        self, weights: Weights, x_BNC: torch.Tensor, start_BMC: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         bf16 = self._training.settings.hardware.mixed_precision is True
         with torch.autocast(x_BNC.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
-            return functional_call(self._generator, weights, (x_BNC,))
+            return functional_call(self._generator, weights, (x_BNC, start_BMC))
 
     def _critic_step(self, x_BNC: torch.Tensor, fakes_TBMC: torch.Tensor) -> None:
         training = self._training
@@ -87,9 +90,11 @@ class StackedStep:
         penalty = (torch.linalg.vector_norm(gradient_UC, dim=-1) - 1).square().mean()
         return losses.critic_loss(scores(real_UC), scores(fake_UC), penalty, self._training.settings.loss.lambda_gp)
 
-    def _generator_loss(self, weights: Weights, critic_weights: Weights, x_BNC: torch.Tensor) -> torch.Tensor:
+    def _generator_loss(
+        self, weights: Weights, critic_weights: Weights, x_BNC: torch.Tensor, start_BMC: torch.Tensor | None
+    ) -> torch.Tensor:
         loss = self._training.settings.loss
-        z_BMC, y_BNC = self._made(weights, x_BNC)
+        z_BMC, y_BNC = self._made(weights, x_BNC, start_BMC)
         mse, cosine = plain_reconstruction(x_BNC, y_BNC.float(), self._training.coverage_N[self._training.k])
         l_gen = losses.generator_loss(functional_call(self._critic, critic_weights, (z_BMC.float(),)))
         return losses.adversarial_weight(loss) * l_gen + loss.ae_weight * (mse + cosine)

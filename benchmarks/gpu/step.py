@@ -43,6 +43,7 @@ def timed(lab: Lab, training: Training, batch: int, precision: str) -> Row:
         return {
             **against(lab, lab.milliseconds(step), found),
             "peak_gb": peak_gigabytes(step, lab.device),
+            "starts_known": training.starts.at(images_B, training.k) is not None,
             "tokens_gb": round(x_BNC.nbytes / 1e9, 2),
             "tokens_copied_ms": round(lab.milliseconds(x_BNC.clone), 3),
         }

@@ -64,10 +64,10 @@ def stacked(lab: Lab) -> Iterator[Row]:
 def _stacked(lab: Lab, bf16: bool, count: int) -> Row:
     training = lab.training(lab.scale.small, bf16)
     step = StackedStep(training, count)
-    x_BNC, _ = lab.batch(training, lab.scale.small.batch)
+    x_BNC, images_B = lab.batch(training, lab.scale.small.batch)
     for _ in range(3):
-        step(x_BNC)
-    return _counted(count * _rate(lab, lambda: step(x_BNC)))
+        step(x_BNC, images_B)
+    return _counted(count * _rate(lab, lambda: step(x_BNC, images_B)))
 
 
 def _counted(steps_s: float) -> Row:

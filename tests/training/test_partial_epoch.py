@@ -78,11 +78,12 @@ def test_it_leaves_before_the_next_step_and_its_folder_says_how_far_it_was(make,
 
 
 def test_seconds_count_the_part_before_it_left(make, tmp_path, monkeypatch):
+    pooled = {"model.compressor.init": "pool"}  # nothing is computed once, behind a lock that reads the clock too
     paths, clock = TrialPaths(tmp_path / "run"), iter(range(0, 10_000, 10))
     monkeypatch.setattr("toconv.training.resumable.time.perf_counter", lambda: float(next(clock)))
     with pytest.raises(LeftEpoch):
-        list(ResumableTraining.adopt(make(), paths).epochs(leave=after(2)))  # 10 s by this clock
-    epochs = ResumableTraining.adopt(make(), paths).epochs()
+        list(ResumableTraining.adopt(make(**pooled), paths).epochs(leave=after(2)))  # 10 s by this clock
+    epochs = ResumableTraining.adopt(make(**pooled), paths).epochs()
     assert [next(epochs).seconds, next(epochs).seconds] == [20.0, 30.0]
 
 

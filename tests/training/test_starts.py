@@ -56,12 +56,56 @@ def test_a_compressor_that_is_told_where_its_tokens_start_gives_what_it_gives_by
         torch.testing.assert_close(told, alone, rtol=1e-5, atol=1e-5)
 
 
-def test_a_code_is_asked_once_a_training_for_each_training_image(make, monkeypatch):
-    training = make(**{"training.epochs": 3, "model.compressor.init": "pca"})
-    monkeypatch.setattr(training, "_evaluated", lambda measured: {"distortion": 1.0})  # other images
-    asked = counted(training, monkeypatch)
-    assert len([*training.epochs()]) == 3
-    assert sum(images for _, images in asked) == training.train.images
+def test_a_code_is_asked_once_a_store_for_each_training_image_and_again_where_the_file_is_damaged(
+    make, monkeypatch, tmp_path
+):
+    found = []
+    for expected in (1, 0, 1):
+        training = make(
+            **{"training.epochs": 2, "model.compressor.init": "pca", "data.tokens_dir": str(tmp_path / "tokens")}
+        )
+        monkeypatch.setattr(training, "_evaluated", lambda measured: {"distortion": 1.0})  # other images
+        asked = counted(training, monkeypatch)
+        found.append([epoch.metrics for epoch in training.epochs()])
+        assert sum(images for _, images in asked) == expected * training.train.images
+        (file,) = training.store.derived.glob("starts-k3-*.pt")
+        if expected == 0:
+            damaged = bytearray(file.read_bytes())
+            damaged[len(damaged) // 2] ^= 1
+            file.unlink()  # which the training before still maps
+            file.write_bytes(damaged)
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_training_goes_on_from_the_starts_of_the_code_that_its_checkpoint_brings(make):
+    training, other = (make(**{"model.compressor.init": "pca"}) for _ in range(2))
+    images_B, x_BNC = next(training.train.shuffled(torch.Generator().manual_seed(0)))
+    training.step(x_BNC, images_B)
+    other.compressor.code.weight_CD.mul_(2)
+    training.load_state_dict(other.state_dict())
+    expected = training.compressor.code.compress(x_BNC)
+    torch.testing.assert_close(training.starts.at(images_B, training.k), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_they_are_what_a_step_would_compute_in_its_precision(make, mixed):
+    training = make(**{"hardware.mixed_precision": mixed})
+    images_B, x_BNC = next(training.train.shuffled(torch.Generator().manual_seed(0)))
+    with torch.no_grad(), training.gradients.autocast(CPU):
+        expected = training.compressor.code.compress(x_BNC)
+    close = 1e-2 if mixed else 1e-5
+    torch.testing.assert_close(training.starts.at(images_B, training.k), expected, rtol=close, atol=close)
+    names = {path.name for path in training.store.derived.glob("starts-k3-*.pt")}
+    assert any("-bf16-" in name for name in names) or not mixed
+
+
+def test_all_sizes_of_a_nested_compressor_count_together(make, monkeypatch):
+    training = make(**FAMILIES[-1])
+    one = 4 * training.train.images * training.store.width
+    monkeypatch.setattr(starts, "MOST_BYTES", one * (4 + 9) - 1)
+    assert training.starts.at(torch.arange(2), 2) is None and training.starts.at(torch.arange(2), 3) is None
+    monkeypatch.setattr(starts, "MOST_BYTES", one * (4 + 9))
+    assert training.starts.at(torch.arange(2), 2).shape[1] == 4
 
 
 def test_what_would_take_too_much_memory_is_computed_in_every_step(make, monkeypatch):

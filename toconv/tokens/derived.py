@@ -12,15 +12,19 @@ from toconv.tokens.store import TokenStore
 
 
 def derived(
-    store: TokenStore, name: str, computed_by: tuple[str, ...], compute: Callable[[], dict[str, Any]]
+    store: TokenStore,
+    name: str,
+    computed_by: tuple[str, ...],
+    compute: Callable[[], dict[str, Any]],
+    mapped: bool = False,
 ) -> dict[str, Any]:
     """The state that `compute` gives, from the disk where it is there already; `computed_by` are the modules of toconv
-    that decide it."""
+    that decide it. `mapped` tensors lie in the file, in memory that processes share."""
     path = store.derived / f"{name}-{code_version(computed_by)}.pt"
     with FileLock(path.with_suffix(".lock")):
         try:
-            return checkpoint.load(path)
+            return checkpoint.load(path, mapped=mapped)
         except CheckpointError:  # not there, or damaged
             state = compute()
             checkpoint.save(path, state)
-            return state
+            return checkpoint.load(path, mapped=True) if mapped else state

@@ -70,9 +70,10 @@ class CapturedStep:
     def __call__(self, x_BNC: torch.Tensor | None = None, images_B: torch.Tensor | None = None) -> torch.Tensor:
         """What `step` gives for these tokens of these images, or for those of the last call; the next call overwrites
         it."""
-        for held, given in ((self._x_BNC, x_BNC), (self._images_B, images_B)):
-            if given is not None:
-                held.copy_(given, non_blocking=True)
+        assert (x_BNC is None) == (images_B is None)
+        if x_BNC is not None and images_B is not None:
+            self._x_BNC.copy_(x_BNC)
+            self._images_B.copy_(images_B, non_blocking=True)
         if self._graph is None:
             self._out = self._step(self._x_BNC, self._images_B)
         else:

@@ -78,7 +78,8 @@ class Training:
         trained = (self.compressor, self.decoder, self.critic)
         self.gradients = Gradients(settings, trained, self.coverage_N, self.agreement)
         self.micro_batches = self.gradients.micro_batches
-        self.starts = Starts(self.train, self.compressor, partial(self.gradients.autocast, device))
+        bf16, autocast = mixed_precision(settings.hardware), partial(self.gradients.autocast, device)
+        self.starts = Starts(self.train, self.compressor, autocast, bf16)
         self.shuffle = torch.Generator().manual_seed(t.seed)
         self.size_draws = torch.Generator().manual_seed(t.seed)  # on the host, where k is needed
         self.draws = torch.Generator(device).manual_seed(t.seed)
@@ -267,6 +268,7 @@ class Training:
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(f"checkpoint has another model: {first_line(error)}") from error
         self._captured = None  # of optimizer states that are no longer these
+        self.starts.forget()
         self._rates_on_gpu()
         for name, generator in self._generators().items():
             if name in state["random"]:  # older checkpoints have one k, and no draws of it

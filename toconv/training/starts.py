@@ -1,5 +1,5 @@
 """Where the compressed tokens of training images start. A linear code is fixed, and so is what it makes of an image: it
-is computed once a training, not once an epoch."""
+is computed once a store, and lies in a file that trials share."""
 
 # B batch, I training images, M = k*k compressed tokens, C channels
 
@@ -11,35 +11,63 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 
+from toconv import checkpoint
+from toconv.code_version import within
 from toconv.models.compressor import ResidualCompressor
 from toconv.models.families import linear_codes_of
+from toconv.models.linear_code import LinearCode
 from toconv.models.nested import NestedCompressor
 from toconv.tokens.batches import Batches
+from toconv.tokens.derived import derived
 
-MOST_BYTES = 2**28  # that the starts at one k may take on the device; above it every step computes those of its batch
+MOST_BYTES = 2**27  # that the starts at all k may take; above it every step computes those of its batch
+BATCH = 16  # images that are computed at a time
+COMPUTED_BY = ("grid.py", *within("models", "linear_code"), *within("tokens", "batches", "stored"))
 
 
 class Starts:
-    """Of a compressor that adds to a linear code, at each k, the first time that they are asked for."""
+    """Of a compressor that adds to a linear code, at each k, from the first time that they are asked for."""
 
     def __init__(
-        self, images: Batches, compressor: nn.Module, autocast: Callable[[], AbstractContextManager[object]]
+        self, images: Batches, compressor: nn.Module, autocast: Callable[[], AbstractContextManager[object]], bf16: bool
     ) -> None:
+        """`bf16`: whether that is what `autocast` computes in."""
         adds = isinstance(compressor, ResidualCompressor | NestedCompressor)
         self._codes = linear_codes_of(compressor) if adds else {}
-        self._images, self._autocast, self._known = images, autocast, dict[int, torch.Tensor]()
+        self._images, self._autocast, self._bf16 = images, autocast, bf16
+        self._known: dict[int, torch.Tensor] = {}
 
     def at(self, images_B: torch.Tensor, k: int) -> torch.Tensor | None:
         """(B, M, C) of the training images `images_B`; None where a step is to compute them."""
-        if k not in self._codes or 4 * self._images.images * k**2 * self._images.store.width > MOST_BYTES:
+        if k not in self._codes or self._bytes() > MOST_BYTES:
             return None
         if k not in self._known:
-            self._known[k] = self._computed(k)
+            self._known[k] = self._shared(k, self._codes[k]).to(self._images.device)
         known_IMC = self._known[k]
         return known_IMC.index_select(0, images_B.to(known_IMC.device, non_blocking=True))
 
+    def forget(self) -> None:
+        """To be called where the codes have become others."""
+        self._known.clear()
+
+    def _bytes(self) -> int:
+        return 4 * self._images.images * sum(k**2 for k in self._codes) * self._images.store.width
+
+    def _shared(self, k: int, code: LinearCode) -> torch.Tensor:
+        """(I, M, C), named by the code, which a training that began elsewhere brings along."""
+        name = f"starts-k{k}-{checkpoint.checksum(code.state_dict())[:12]}{'-bf16' if self._bf16 else ''}"
+        values: torch.Tensor = derived(
+            self._images.store, name, COMPUTED_BY, lambda: {"values": self._computed(k, code)}, mapped=True
+        )["values"]
+        return values
+
     @torch.no_grad()
-    def _computed(self, k: int) -> torch.Tensor:
-        """In the store's order, so that a training that resumes has the same ones."""
-        with self._autocast():
-            return torch.cat([self._codes[k].compress(x_BNC) for x_BNC in self._images])
+    def _computed(self, k: int, code: LinearCode) -> torch.Tensor:
+        """A few at a time, whatever a step's batch is."""
+        images, done = Batches(self._images.store, self._images.split, BATCH, self._images.device), 0
+        found_IMC = torch.empty(images.images, k**2, images.store.width)
+        for x_BNC in images:
+            with self._autocast():
+                found_IMC[done : done + len(x_BNC)] = code.compress(x_BNC)
+            done += len(x_BNC)
+        return found_IMC
