@@ -30,7 +30,7 @@ def _serve(its):
     from toconv.sweep.cluster import Cluster
 
     cluster = Cluster()
-    cluster.resources()
+    cluster.machines()
     its.send({"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_AUTH_TOKEN": os.environ["RAY_AUTH_TOKEN"]})
     its.poll(None)
     cluster.stop()

@@ -13,7 +13,7 @@ from tests import ray_cluster
 from tests.repository import REPOSITORY
 from tests.running import write_sweep
 from toconv.errors import MachineryError, RequestError
-from toconv.sweep.preflight import usable
+from toconv.sweep.fits import usable
 from toconv.sweep.schema import Resources
 
 IMPATIENT = (
@@ -72,7 +72,7 @@ def test_a_cluster_that_asks_for_a_token_is_shown_the_users(tmp_path, where):
         file.parent.mkdir()
         file.write_text(cluster["RAY_AUTH_TOKEN"])
         environment["HOME"] = str(tmp_path)
-    code = "from toconv.sweep.cluster import Cluster; print(Cluster().resources()['CPU'])"
+    code = "from toconv.sweep.cluster import Cluster; print(Cluster().machines()[0]['CPU'])"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and float(done.stdout) >= 1, done.stderr
 
@@ -89,15 +89,27 @@ def test_a_call_that_hangs_ends_in_time():
 
 @pytest.mark.parametrize(
     ("asked", "present", "slots"),
-    [((1, 1), {"CPU": 4, "GPU": 2}, 2), ((1, 1), {"CPU": 4}, 4), ((1, 0.5), {"CPU": 8, "GPU": 1}, 2)],
+    [
+        ((1, 1), [(4, 2)], 2),
+        ((1, 1), [(4, 0)], 4),
+        ((1, 0.5), [(8, 1)], 2),
+        ((0.1, 0), [(1, 0)], 10),
+        ((1, 0.2), [(9, 1)], 5),
+        ((1, 0.3), [(64, 8)], 24),  # no trial lies on two GPUs
+        ((2, 0), [(3, 0), (3, 0), (1, 0)], 2),  # nor on two machines
+        ((1, 2), [(9, 3), (9, 1), (9, 2)], 2),
+        ((4, 1), [(2, 1), (4, 1), (16, 0)], 1),
+    ],
 )
 def test_as_many_trials_as_fit(asked, present, slots):
     cpu, gpu = asked
-    found, count = usable(Resources(cpu=cpu, gpu=gpu), present)
-    assert count == slots and found.gpu == (gpu if "GPU" in present else 0)
+    found, count = usable(Resources(cpu=cpu, gpu=gpu), [{"CPU": cpus, "GPU": gpus} for cpus, gpus in present])
+    assert count == slots and found.gpu == (gpu if any(gpus for _, gpus in present) else 0)
 
 
 @pytest.mark.parametrize(("cpu", "gpu"), [(8, 1), (1, 4)])
 def test_a_trial_that_does_not_fit_is_a_wrong_request(cpu, gpu):
     with pytest.raises(RequestError, match=f"cpu={cpu}.*gpu={gpu}.*the cluster has cpu=4, gpu=2"):
-        usable(Resources(cpu=cpu, gpu=gpu), {"CPU": 4, "GPU": 2})
+        usable(Resources(cpu=cpu, gpu=gpu), [{"CPU": 4, "GPU": 2}])
+    with pytest.raises(RequestError, match=r"no machine of the cluster has that \(4 with cpu=4, gpu=2\)"):
+        usable(Resources(cpu=cpu, gpu=gpu), [{"CPU": 4, "GPU": 2}] * 4)

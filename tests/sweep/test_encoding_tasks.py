@@ -6,7 +6,11 @@ import time
 
 import pytest
 
-from tests.forked import PROCESSES
+from tests.forked import PROCESSES, Forked
+from tests.machines import machines
+from tests.repository import REPOSITORY
+from tests.running import run
+from tests.sweep.faults import Disturbed, ended, wait_for
 from toconv import config
 from toconv.tokens import shards
 from toconv.tokens.encoding import prepare_store
@@ -51,6 +55,29 @@ def test_every_gpu_of_a_cluster_encodes_and_the_store_is_the_one_that_a_single_d
     assert "encoding on 2 GPUs, each a shard of at most" in told and f"{count} of them by others" in told
     for path in theirs.folder.glob("*.fp16"):
         assert (ours.folder / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_cluster_whose_head_is_lost_while_it_encodes_ends_the_sweep_and_the_same_command_goes_on(
+    long_settings, tmp_path
+):
+    tokens, many = tmp_path / "tokens", {"data.crops": 128, "encoder.batch_size": 4, "training.batch_size": 32}
+    settings = {**long_settings, **many, "data.tokens_dir": str(tokens), "training.epochs": 1}
+    sweep = Disturbed(tmp_path, settings, trials=1, baselines=False, resources={"cpu": 1, "gpu": 1})
+    with machines(tmp_path, gpus=1) as cluster:
+        cluster.join()
+        process = Forked(sweep.folder, REPOSITORY / "run_sweep.py", [sweep.file], cluster.environment)
+        wait_for(lambda: len([*tokens.glob("*/*.entry")]) > 2, process)
+        cluster.head.lose()
+        lost, (code, stdout, stderr) = time.monotonic(), ended(process)
+        assert code == 4 and time.monotonic() - lost < 50, stdout + stderr  # after 60 s Ray would end the process
+    assert "Ray's" in stderr and "to go on: python" in stderr.splitlines()[-1], stderr
+    there = {path: path.stat().st_mtime_ns for path in tokens.glob("*/*.entry")}
+    done = run(tmp_path, sweep.file, "resources.gpu=0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (
+        len([*tokens.glob("*/*.entry")]) == 12
+        and there.items() <= {path: path.stat().st_mtime_ns for path in tokens.glob("*/*.entry")}.items()
+    )
 
 
 def encoded_while_a_node_goes(settings, printed):

@@ -1,16 +1,21 @@
 """The machines of a cluster that is joined: two nodes of Ray's own command, of which one has another disk."""
 
+import json
 import os
+import platform
 import subprocess
 import sys
 
 import pytest
 
+from tests.forked import Forked
 from tests.machines import machines, needs_mounts
 from tests.repository import REPOSITORY
-from tests.running import write_sweep
+from tests.running import run, trial_rows, write_sweep
+from tests.sweep.faults import Disturbed, ended, wait_for
 from toconv.paths import packed
-from toconv.sweep.nodes import Machine, look, mistakes, versions
+from toconv.sweep.nodes import Machine, look, mistakes
+from toconv.sweep.versions import versions
 
 JOIN = """
 import sys
@@ -19,7 +24,7 @@ from toconv.errors import MachineryError
 from toconv.sweep.cluster import Cluster, devices, on_each_node
 from toconv.config import compose
 cluster = Cluster()
-cluster.resources()
+cluster.machines()
 from toconv.sweep.nodes import check_nodes
 import ray
 
@@ -120,3 +125,31 @@ def test_a_cluster_of_two_gets_the_package_and_a_folder_that_one_does_not_see_is
     assert (
         told[4].startswith("refused: ") and told[4].count("does not see") == 1 and f"does not see {hidden}: " in told[4]
     )
+
+
+def trains_on(machine, sweep):
+    """Whether a trial that has not ended has its worker there."""
+    workers = (path for path in sweep.trials.glob("*/worker.json") if not (path.parent / "finished").exists())
+    return {json.loads(path.read_text())["pid"] for path in workers} & machine.works().keys()
+
+
+@pytest.mark.slow
+@needs_mounts
+def test_a_machine_that_joins_a_sweep_that_began_alone_is_used_and_one_that_lacks_its_folders_costs_no_trial(
+    long_settings, tmp_path
+):
+    settings = {**long_settings, "data.tokens_dir": str(tmp_path / "tokens")}
+    sweep = Disturbed(tmp_path, settings, trials=6, baselines=False)
+    with machines(tmp_path) as cluster:
+        process = Forked(tmp_path, REPOSITORY / "run_sweep.py", [sweep.file], cluster.environment)
+        wait_for(sweep.lines, process)
+        second = cluster.join()
+        wait_for(lambda: trains_on(second, sweep), process)
+        second.lose()
+        cluster.join([tmp_path / "outputs", tmp_path / "tokens"])
+        code, stdout, stderr = ended(process)
+    assert code == 4 and f"error: {platform.node()}: " in stderr and str(tmp_path / "tokens") in stderr, stdout + stderr
+    assert "to go on: python" in stderr.splitlines()[-1]
+    done = run(tmp_path, sweep.file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [row["state"] for row in trial_rows(tmp_path)] == ["complete"] * 12

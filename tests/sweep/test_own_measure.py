@@ -8,8 +8,9 @@ from pydantic import ValidationError
 from toconv.errors import MachineryError, RequestError
 from toconv.paths import TrialPaths
 from toconv.sweep.file import load_sweep
+from toconv.sweep.fits import check_fits
 from toconv.sweep.own_measure import Evaluated, OwnMeasure, evaluated, keep
-from toconv.sweep.preflight import check_evaluation, check_fits
+from toconv.sweep.preflight import check_evaluation
 
 HEAD = "name: a\ntrials: 2\n"
 COMMAND = "python my_eval.py {export} {output}"
@@ -142,8 +143,10 @@ def test_what_cannot_begin_is_refused_before_work_and_none_of_it_is_run(tmp_path
 
 
 def test_more_than_the_cluster_ever_has_is_refused_and_no_gpu_counts_as_none():
-    check_fits(None, {})
-    check_fits(asking(gpu=4), {"CPU": 2})
-    check_fits(asking(gpu=1), {"CPU": 2, "GPU": 1})
+    check_fits(None, [])
+    check_fits(asking(gpu=4), [{"CPU": 2}])
+    check_fits(asking(gpu=1), [{"CPU": 2, "GPU": 1}])
+    with pytest.raises(RequestError, match=r"no machine of the cluster has that \(2 with cpu=2, gpu=1\)"):
+        check_fits(asking(gpu=2), [{"CPU": 2, "GPU": 1}] * 2)
     with pytest.raises(RequestError, match="evaluation.gpu=2: .* the cluster has cpu=2, gpu=1"):
-        check_fits(asking(gpu=2), {"CPU": 2, "GPU": 1})
+        check_fits(asking(gpu=2), [{"CPU": 2, "GPU": 1}])

@@ -106,7 +106,8 @@ def test_only_machines_with_the_kind_count():
     nodes.add_node(num_cpus=3, num_gpus=2, resources={"accelerator_type:L4": 1})
     ray.init(nodes.address, include_dashboard=False, log_to_driver=False)
     try:
-        assert _having("L4") == {"CPU": 3, "GPU": 2}
+        (found,) = _having("L4")
+        assert (found["CPU"], found["GPU"]) == (3, 2)
         with pytest.raises(RequestError, match="resources.accelerator=T4: the cluster has L4"):
             _having("T4")
     finally:

@@ -1,12 +1,15 @@
 """A trial on a worker: what becomes of what goes wrong."""
 
+import platform
 from dataclasses import replace
 
+import pytest
 import torch
 
 from toconv.errors import MachineryError, TrainingFailed
 from toconv.machine import read_means
 from toconv.sweep.trainable import RunningTrial, TrialInputs, step
+from toconv.sweep.versions import versions
 from toconv.tokens.encoding import prepare_store
 from toconv.training import resumable
 
@@ -26,6 +29,14 @@ def test_a_trial_steps_to_its_last_epoch_and_then_repeats_its_outcome(settings, 
     outcomes = [step(one) for _ in range(4)]
     assert [o["row"]["epoch"] for o in outcomes] == [1, 2, 3, 3]
     assert [o["complete"] for o in outcomes] == [False, False, True, True]
+
+
+def test_a_worker_of_other_versions_or_without_the_tokens_gives_no_verdict_and_says_why(settings, tmp_path):
+    one = TrialInputs(settings.model_dump(mode="json"), str(tmp_path / "tokens"), str(tmp_path / "trial"), 1)
+    with pytest.raises(MachineryError, match=rf"{platform.node()}: .*{tmp_path / 'tokens'}"):
+        RunningTrial(one)
+    with pytest.raises(MachineryError, match=rf"{platform.node()} has torch {versions()['torch']}, this machine 2.0.0: "):
+        RunningTrial(replace(one, versions={**versions(), "torch": "2.0.0"}))
 
 
 def test_memory_that_is_not_there_makes_a_trial_infeasible(settings, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,10 @@ from toconv.paths import SweepPaths, TrialPaths
 from toconv.progress import console, phase
 from toconv.report.refreshing import Refreshing
 from toconv.sweep.file import Sweep, load_sweep
+from toconv.sweep.fits import Machines, has_gpus, usable
 from toconv.sweep.lock import only_driver
 from toconv.sweep.notify import Event, Notifier, check_notify
-from toconv.sweep.preflight import check_evaluation, check_folders, check_ledger, check_ray, usable
+from toconv.sweep.preflight import check_evaluation, check_folders, check_ledger, check_ray
 from toconv.sweep.ray_address import by_client, name_cluster
 from toconv.sweep.ray_ahead import ray_ahead
 from toconv.sweep.running import Announcement
@@ -174,15 +175,15 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: An
         f"{file.name}: {planned} trials in {len(driver.sweep.cells())} cell(s); {planned - left} done, "
         f"{driver.adopted} to go on with, {left - driver.adopted} to begin"
     )
-    present = cluster().resources(file.resources.accelerator)
+    machines = cluster().machines(file.resources.accelerator)
     everywhere = check_nodes(driver.sweep, [driver.store, driver.paths.root])
-    resources, slots = usable(file.resources, present)
+    resources, slots = usable(file.resources, machines)
     steering.has_room(slots)
     driver.spent.gpu = resources.gpu
     if resources.gpu != file.resources.gpu:
         console.print(f"no GPU on this machine: gpu: {file.resources.gpu:g} counts as 0; trials run on the CPU")
     console.print(f"{driver.slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
-    evaluator = _evaluator(file.evaluation, present if everywhere else resources_here(), here=not everywhere)
+    evaluator = _evaluator(file.evaluation, machines if everywhere else [resources_here()], here=not everywhere)
     evaluating = Evaluating(driver, evaluator)
     with (
         Utilization(in_use) as utilization,
@@ -221,11 +222,11 @@ def _facts(driver: Driver) -> dict[str, int | bool]:
     }
 
 
-def _evaluator(asked: OwnMeasure | None, present: Mapping[str, float], here: bool) -> Callable[[TrialPaths], Task]:
+def _evaluator(asked: OwnMeasure | None, machines: Machines, here: bool) -> Callable[[TrialPaths], Task]:
     """What has a trial evaluated with the GPUs that there are: on the cluster, or `here`, where alone its folder is."""
     from toconv.sweep.cluster import Task  # start-up: Ray
 
-    gpu = asked.gpu if asked and present.get("GPU", 0) else 0.0
+    gpu = asked.gpu if asked and has_gpus(machines) else 0.0
     if asked:
         console.print(
             f"evaluation of {asked.on}: {asked.asked}; with {gpu:g} GPU, at most {asked.timeout_minutes:g} minutes each"

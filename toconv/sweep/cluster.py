@@ -18,7 +18,7 @@ from toconv.paths import packed
 from toconv.progress import phase
 from toconv.settings import HardwareSettings
 from toconv.sweep.preflight import SHARED_BYTES, ray_folder
-from toconv.sweep.ray_address import how_to_leave, joined, keep_to_loopback, show_token
+from toconv.sweep.ray_address import LOOPBACK, how_to_leave, joined, keep_to_loopback, show_token
 from toconv.sweep.ray_session import RaySession
 
 QUIET = {
@@ -43,6 +43,7 @@ import ray  # noqa: E402 - reads the environment when it is imported
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402 - as ray
 
 Result = TypeVar("Result")
+Resources = dict[str, float]  # CPU, GPU and others of one machine
 
 PROBE_SECONDS = 10.0
 JOIN_SECONDS, START_SECONDS = 30.0, 300.0  # that a cluster which is there has to answer, and one of our own to start
@@ -92,21 +93,23 @@ class Cluster:
             ray.init("local", object_store_memory=SHARED_BYTES, _temp_dir=temporary, **quiet)
 
     def _join(self, quiet: dict[str, Any]) -> None:
-        """Workers of other machines get this package, which need not be installed there."""
+        """Workers of other machines get this package, which need not be installed there; also of those that join
+        later, which a cluster at the loopback address has not."""
         ray.init(self._joined, **quiet)
-        if len(alive_nodes()) > 1:
+        nodes = alive_machines()
+        if len(nodes) > 1 or nodes[0]["NodeManagerAddress"] not in LOOPBACK:
             ray.shutdown()
             with packed() as package:
                 ray.init(self._joined, runtime_env={"py_modules": [str(package)]}, **quiet)
 
-    def resources(self, accelerator: str | None = None) -> dict[str, float]:
-        """What the cluster has, once it runs, or its machines with such an `accelerator`. Raises MachineryError where
-        it does not answer in time, RequestError where no machine has that."""
+    def machines(self, accelerator: str | None = None) -> list[Resources]:
+        """What each machine of the cluster has, once it runs, or each with such an `accelerator`; those that are to go
+        count no more. Raises MachineryError where it does not answer in time, RequestError where no machine has
+        that."""
         with phase(f"waiting for the Ray cluster at {self._joined}" if self._joined else "Ray starts"):
             answered = self._started.wait(max(0.0, self._end - time.monotonic()))
         if answered and not self._error:
-            what = partial(_having, accelerator) if accelerator else ray.cluster_resources
-            return within(JOIN_SECONDS, what, "Ray did not say what its cluster has")
+            return within(JOIN_SECONDS, partial(_having, accelerator), "Ray did not say what its cluster has")
         why = first_line(self._error) if self._error else "no answer in time"
         if self._joined:
             raise MachineryError(f"no Ray cluster answers ({why}); {how_to_leave(self._joined)}") from self._error
@@ -122,15 +125,15 @@ class Cluster:
             self._thread.join(STOP_SECONDS)
 
 
-def _having(accelerator: str) -> dict[str, float]:
-    """CPU and GPU of the machines with it."""
-    of_nodes: list[dict[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    having = [found for found in of_nodes if kind_of(accelerator) in found]
-    if not having:
+def _having(accelerator: str | None) -> list[Resources]:
+    leaving = draining()
+    of_nodes: list[Resources] = [node["Resources"] for node in alive_machines() if node["NodeID"] not in leaving]
+    having = [found for found in of_nodes if accelerator is None or kind_of(accelerator) in found]
+    if accelerator and not having:
         kinds = {name.removeprefix(KIND) for found in of_nodes for name in found if name.startswith(KIND)}
         there = f"has {', '.join(sorted(kinds))}" if kinds else "has none that Ray has a name for"
         raise RequestError(f"resources.accelerator={accelerator}: the cluster {there}")
-    return {name: sum(found.get(name, 0.0) for found in having) for name in ("CPU", "GPU")}
+    return having
 
 
 def kind_of(accelerator: str) -> str:
@@ -138,9 +141,9 @@ def kind_of(accelerator: str) -> str:
     return f"{KIND}{accelerator}"
 
 
-def within(seconds: float, call: Callable[[], dict[str, float]], otherwise: str) -> dict[str, float]:
+def within(seconds: float, call: Callable[[], Result], otherwise: str) -> Result:
     """What `call` gives; it runs in a thread, since Ray may hang in it. Raises MachineryError after so long."""
-    found: list[dict[str, float]] = []
+    found: list[Result] = []
     errors: list[Exception] = []
 
     def work() -> None:
@@ -167,9 +170,14 @@ def devices(hardware: HardwareSettings) -> list[float]:
     return [1.0] * gpus or [0.0] * len(alive_nodes())
 
 
+def alive_machines() -> list[dict[str, Any]]:
+    """Of the cluster, as Ray tells of them."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
 def alive_nodes() -> dict[str, str]:
     """{id: name of the machine} of the cluster."""
-    return {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+    return {node["NodeID"]: node["NodeManagerHostname"] for node in alive_machines()}
 
 
 def draining() -> set[str]:
@@ -190,6 +198,11 @@ def on_each_node(call: Callable[..., Result], given: Sequence[Any]) -> dict[str,
         raise MachineryError(f"a machine of the Ray cluster does not answer: {first_line(error)}") from error
 
 
+def shared(value: object) -> object:
+    """As what a task is given: one copy of it for all tasks."""
+    return ray.put(value)
+
+
 class Task:
     """A function at work on one CPU of the cluster, and so many GPUs; tasks of several nodes lie on all of them, or all
     on this one."""
@@ -201,10 +214,14 @@ class Task:
         self._result = work.remote(*given)
 
     def ended(self) -> bool:
+        """Raises MachineryError where the cluster is gone: Ray ends this process a minute later."""
+        _must_answer()
         return bool(ray.wait([self._result], timeout=0)[0])
 
     def failure(self) -> str | None:
-        """Why one that ended did not do its work. Raises MachineryError where that was what it raised."""
+        """Why one that ended did not do its work. Raises MachineryError where that was what it raised, and as
+        `ended`."""
+        _must_answer()
         try:
             ray.get(self._result)
         except ray.exceptions.WorkerCrashedError:
@@ -220,6 +237,11 @@ class Task:
         ray.cancel(self._result, force=True)
 
 
+def _must_answer() -> None:
+    if gone := unreachable():
+        raise MachineryError(gone)
+
+
 RAY_ERRORS = (ray.exceptions.RayError, ConnectionError)
 MemoryRanOut = ray.exceptions.OutOfMemoryError  # of a machine: Ray ended a worker before the system would have
 
@@ -229,7 +251,7 @@ def node_id() -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
-def resources_here() -> dict[str, float]:
+def resources_here() -> Resources:
     """CPU and GPU of that node."""
     found = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == node_id())
     return {name: found.get(name, 0.0) for name in ("CPU", "GPU")}

@@ -7,10 +7,10 @@ from toconv.hardware import limit_threads
 from toconv.paths import SweepPaths
 from toconv.progress import say
 from toconv.settings import Settings
-from toconv.sweep.cluster import Cluster, Task, devices
+from toconv.sweep.cluster import Cluster, Task, devices, shared
 from toconv.sweep.file import Sweep
+from toconv.sweep.fits import check_fits, usable
 from toconv.sweep.nodes import check_nodes
-from toconv.sweep.preflight import check_fits, usable
 from toconv.sweep.request import check_request
 from toconv.sweep.running import Announcement
 from toconv.tokens.encode_shards import encode_share
@@ -29,8 +29,8 @@ def before_encoding(
     """Hours of encoding would be lost to a sweep that is refused, or to a Ray that does not start. Returns the tasks
     that encode."""
     check_request(asked, paths, claims.folder.name)
-    usable(asked.file.resources, cluster().resources(asked.file.resources.accelerator))
-    check_fits(asked.file.evaluation, cluster().resources())
+    usable(asked.file.resources, cluster().machines(asked.file.resources.accelerator))
+    check_fits(asked.file.evaluation, cluster().machines())
     check_nodes(asked, [claims.folder, paths.root])
     announcement.tell()
     return encoding_tasks(asked.base, claims, missing)
@@ -43,7 +43,8 @@ def encoding_tasks(settings: Settings, claims: Claims, missing: Sequence[Shard])
         return []
     kind = "GPUs" if asked[0] else "machines"
     say(f"encoding on {len(asked)} {kind}, each a shard of at most {SHARD_CROPS} images at a time")
-    return [Task(_encode_share, (settings, claims, missing), gpu) for gpu in asked]
+    given = (settings, claims, shared(missing))
+    return [Task(_encode_share, given, gpu) for gpu in asked]
 
 
 def _encode_share(settings: Settings, claims: Claims, missing: Sequence[Shard]) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import secrets
 import time
 from collections.abc import Iterable, Sequence
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,13 +13,12 @@ from toconv.errors import MachineryError, RequestError, disk
 from toconv.object_store import ObjectStore
 from toconv.progress import say
 from toconv.sweep.cluster import alive_nodes, on_each_node
-from toconv.training.identity import training_code
+from toconv.sweep.versions import differing, versions
 
 if TYPE_CHECKING:  # workers import this module too
     from toconv.settings import EncoderSettings
     from toconv.sweep.file import Sweep
 
-COMPARED = ("torch", "ray", "numpy")  # libraries that trials or Ray's messages depend on
 VISIBLE_SECONDS = 15.0  # in which a file must be seen elsewhere: network disks remember for so long what is not there
 APART_SECONDS = 2.0  # the same, where a machine that does not see it does without
 
@@ -88,15 +85,8 @@ def _without(store: str) -> str | None:
     return None
 
 
-def versions() -> dict[str, str]:
-    of_python = ".".join(platform.python_version_tuple()[:2])
-    return {"Python": of_python, **{name: version(name) for name in COMPARED}, "toconv's code": training_code()}
-
-
 def mistakes(machine: str, seen: Machine, here: dict[str, str], store: str | None = None) -> Iterable[str]:
-    for name, ours in here.items():
-        if (theirs := seen.versions.get(name)) != ours:
-            yield f"{machine} has {name} {theirs}, this machine {ours}: all must have the same"
+    yield from differing(machine, seen.versions, here)
     for folder in [] if store else seen.unseen:
         yield (
             f"{machine} does not see {folder}: outputs and tokens must lie on a disk that all machines share, or "

@@ -21,10 +21,10 @@ from toconv.progress import console, duration
 from toconv.settings import BLOCK_NEEDED, GRID_SIZE, NESTED, CompressorSettings, Settings
 from toconv.sweep.feasible import refusals
 from toconv.sweep.file import Sweep
+from toconv.sweep.fits import check_fits, usable
 from toconv.sweep.growth import Change
 from toconv.sweep.lock import check_alone
 from toconv.sweep.own_measure import OwnMeasure
-from toconv.sweep.preflight import check_fits, usable
 from toconv.sweep.ray_address import check_cluster, joined
 from toconv.sweep.request import check_request
 from toconv.sweep.terminal.changes import show_changes
@@ -113,7 +113,7 @@ def _check(sweep: Sweep, paths: SweepPaths, pictures: Splits) -> tuple[bool, Seq
         remote.check()
     check_alone(paths)
     if joined() is None:
-        present: dict[str, float] = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+        present = [{"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}]
         usable(sweep.file.resources, present)
         check_fits(sweep.file.evaluation, present)
     check_trials_room(sweep, paths)

@@ -8,7 +8,7 @@ import resource
 import shutil
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -24,7 +24,6 @@ from toconv.tracking_address import database_file, store_in_use
 
 if TYPE_CHECKING:  # a worker imports this module too, and needs no request
     from toconv.sweep.file import Sweep
-    from toconv.sweep.schema import Resources
 
 TEMPORARY = ("RAY_TMPDIR", "TMPDIR")  # where Ray puts its folder, the first of them that is set
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
@@ -98,17 +97,6 @@ def _lacking_function(function: str) -> str | None:
     source = Path(found.origin) if found and found.origin and found.origin.endswith(".py") else None
     text = source.read_text(errors="replace") if source else name
     return None if name in text or "import *" in text else f"{source} has no {name}"
-
-
-def check_fits(asked: OwnMeasure | None, present: Mapping[str, float]) -> None:
-    """Raises RequestError where the cluster never has what an evaluation asks for. Where there is no GPU, gpu counts as
-    0."""
-    gpu = present.get("GPU", 0)
-    if asked and ((gpu and asked.gpu > gpu) or present.get("CPU", 0) < 1):
-        raise RequestError(
-            f"evaluation.gpu={asked.gpu:g}: an evaluation asks for that and for cpu=1; the cluster has "
-            f"cpu={present.get('CPU', 0):g}, gpu={gpu:g}"
-        )
 
 
 def _folders(sweep: Sweep, paths: SweepPaths) -> Iterator[str]:
@@ -192,16 +180,3 @@ def before_ray(listen: bool) -> list[str]:
     """Choose where Ray, still to be imported, listens. Returns what is to be said of its session and of who gets in."""
     keep_to_loopback(listen)
     return [line for line in (moved(), *open_doors(listen)) if line]
-
-
-def usable(asked: Resources, present: dict[str, float]) -> tuple[Resources, int]:
-    """A trial's resources on this cluster and how many trials it holds at once. Where there is no GPU, gpu counts as 0.
-    Raises RequestError where not one trial fits."""
-    gpu = asked.gpu if present.get("GPU", 0) else 0.0
-    slots = int(min(present.get("CPU", 0) // asked.cpu, present["GPU"] // gpu if gpu else float("inf")))
-    if slots < 1:
-        raise RequestError(
-            f"resources: a trial asks for cpu={asked.cpu}, gpu={asked.gpu}; the cluster has "
-            f"cpu={present.get('CPU', 0):g}, gpu={present.get('GPU', 0):g}"
-        )
-    return asked.model_copy(update={"gpu": gpu}), slots

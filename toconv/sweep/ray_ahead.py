@@ -35,7 +35,7 @@ def ray_ahead(paths: SweepPaths, listen: bool = False) -> Iterator[Callable[[], 
         if standing(paths, running(paths)) is not Standing.DONE:
             cluster()
             if joined():
-                cluster().resources()  # one that is gone is told of before any work
+                cluster().machines()  # one that is gone is told of before any work
         yield cluster
     finally:
         for started in found:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from toconv.errors import RequestError
 from toconv.sweep.cluster import Cluster
-from toconv.sweep.preflight import usable
+from toconv.sweep.fits import usable
 from toconv.sweep.ray_address import joined
 from toconv.sweep.schema import Resources
 from toconv.sweep.steering import Steering
@@ -27,5 +27,5 @@ class Room:
         if joined() and time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
             with suppress(RequestError):  # not one fits just now: those that run wait for a machine
-                present = self._cluster.resources(self._asked.accelerator)
-                self._steering.has_room(usable(self._asked, present)[1])
+                machines = self._cluster.machines(self._asked.accelerator)
+                self._steering.has_room(usable(self._asked, machines)[1])

@@ -1,15 +1,16 @@
 """One trial on a worker: opened from plain values, stepped epoch by epoch. Knows no Ray."""
 
 import math
+import platform
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from toconv.errors import CheckpointError, MachineryError, TrainingFailed, first_line, out_of_memory
+from toconv.errors import CheckpointError, MachineryError, StoreError, TrainingFailed, first_line, out_of_memory
 from toconv.hardware import keep_freed_memory, limit_threads, resolve_device, set_tf32
 from toconv.object_store import ObjectStore
 from toconv.paths import TrialPaths, write_atomic
@@ -17,6 +18,7 @@ from toconv.redaction import redact
 from toconv.settings import Settings
 from toconv.sweep.file import Sweep
 from toconv.sweep.remote_trials import LeaveAsked, fetch_trial, send_file, send_trial
+from toconv.sweep.versions import differing, versions
 from toconv.sweep.watchdog import Watchdog
 from toconv.tokens.local_cache import LocalCache
 from toconv.tokens.remote import have_here
@@ -40,6 +42,7 @@ class TrialInputs:
     threads: int
     minutes: float | None = None  # that it may take
     extends: tuple[str, int] | None = None  # the checkpoint of the trial whose end it begins at, and its epoch
+    versions: Mapping[str, str] = field(default_factory=dict)  # that the driver has, where it is another process
 
 
 def trial_inputs(
@@ -49,13 +52,16 @@ def trial_inputs(
     if Path(settings["encoder"]["weights"]).is_file():  # a worker has a working directory of its own
         settings["encoder"]["weights"] = str(Path(settings["encoder"]["weights"]).resolve())
     threads = max(1, math.floor(sweep.file.resources.cpu))
-    return TrialInputs(settings, str(store), str(folder.folder), threads, sweep.file.limits.trial_minutes, extends)
+    minutes = sweep.file.limits.trial_minutes
+    return TrialInputs(settings, str(store), str(folder.folder), threads, minutes, extends, versions())
 
 
 class RunningTrial:
     """A resumable training behind a lock on its folder."""
 
     def __init__(self, inputs: TrialInputs, on_log: OnLog | None = None) -> None:
+        if wrong := [*differing(platform.node(), versions(), inputs.versions)]:
+            raise MachineryError("; ".join(wrong))
         settings = Settings.model_validate(inputs.settings)
         self.paths = TrialPaths(Path(inputs.folder))
         self.paths.folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +86,10 @@ class RunningTrial:
             have_here(self.remote, Path(inputs.store), tokens=cache is None)
             fetch_trial(self.remote, self.paths)
             self._leave_asked = LeaveAsked(self.remote, self.paths)
-        store = TokenStore(Path(inputs.store), cache)
+        try:
+            store = TokenStore(Path(inputs.store), cache)
+        except StoreError as error:  # of a machine that joined, or of a disk: nothing that the trial could mend
+            raise MachineryError(f"{platform.node()}: {error}") from error
         training = Training(settings, store, resolve_device(settings.hardware))
         self.stated = training.stated  # what the machine decided of it
         extends = Extended(Path(inputs.extends[0]), inputs.extends[1]) if inputs.extends else None
