@@ -2,7 +2,8 @@
 # A sweep on the machines of one Slurm allocation. The first of them runs Ray's head and the driver.
 #   sbatch deploy/slurm.sh sweeps/imagenet_vit_l_14_336.yaml data.imagenet_root=DIR data.tokens_dir=DIR
 # The arguments are those of `toconv sweep`. Run it in the repository, on a disk that all machines share, after `make
-# install`; the home folder must be shared too, for Ray's token. MLFLOW_TRACKING_URI and the like are taken along.
+# install`; the home folder must be shared too, for Ray's token. MLFLOW_TRACKING_URI and the like are taken along. With
+# store.local_cache_gb set TOCONV_CACHE to a folder of each machine's own disk: else the copies lie in the home folder.
 # Two minutes before its time is over, Slurm sends SIGTERM to this script alone. It passes it on to the sweep, whose
 # trials save at their next step, and has the job queued again, where the same command goes on. A trial that measures its
 # epoch just then ends that first: where it takes longer than that, raise the number.
@@ -22,8 +23,9 @@ set -euo pipefail
 export PATH="$PWD/.venv/bin:$PATH"
 export RAY_AUTH_MODE=token
 start=(ray start --block --disable-usage-stats --num-cpus="$SLURM_CPUS_ON_NODE")
-here=$(hostname --ip-address)
-address="${here%% *}:6379"
+here=$(hostname --all-ip-addresses) # not the loopback address that Debian gives a machine's own name
+here=${here%% *}
+address="${here:-127.0.0.1}:6379"
 others=$((SLURM_JOB_NUM_NODES - 1))
 sweep='' stopped=''
 
@@ -57,7 +59,10 @@ if ! timeout 300 python -c "$ALL" "$address" "$SLURM_JOB_NUM_NODES"; then
     echo "not all of the $SLURM_JOB_NUM_NODES machines joined Ray within 5 minutes" >&2
     exit 4
 fi
-if [[ -n $stopped ]]; then exit 130; fi
+if [[ -n $stopped ]]; then
+    scontrol requeue "$SLURM_JOB_ID"
+    exit 130
+fi
 
 RAY_ADDRESS=$address toconv sweep "$@" &
 sweep=$! code=0
