@@ -19,6 +19,7 @@ from benchmarks.gpu.lab import Lab, said
 from benchmarks.gpu.parts import PARTS, Part
 from benchmarks.gpu.results import CUT_OFF, DONE, ERROR, NOT_RUN, RUNNING, Results
 from benchmarks.gpu.scale import CARD, TINY
+from benchmarks.gpu.timing import tf32
 from benchmarks.products import Products
 from toconv.errors import ExitCode
 from toconv.paths import write_atomic
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> int:
     results = Results(asked.json or BENCH / f"{name}.json", [part.name for part in chosen], tiny=asked.tiny)
     whole = REPOSITORY / "docs" / "performance_gpu.md"
     shown = asked.page or (results.path.with_suffix(".md") if asked.tiny or asked.parts else whole)
-    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+    with tempfile.TemporaryDirectory(dir=asked.folder) as folder, tf32(False):  # parts that measure it allow it
         device = torch.device("cpu") if asked.tiny else torch.device("cuda", 0)
         _run(chosen, Lab(TINY if asked.tiny else CARD, device, Path(folder)), results, shown, asked.seconds)
     print(f"{results.path}\n{shown}")

@@ -35,7 +35,9 @@ def test_a_worker_of_other_versions_or_without_the_tokens_gives_no_verdict_and_s
     one = TrialInputs(settings.model_dump(mode="json"), str(tmp_path / "tokens"), str(tmp_path / "trial"), 1)
     with pytest.raises(MachineryError, match=rf"{platform.node()}: .*{tmp_path / 'tokens'}"):
         RunningTrial(one)
-    with pytest.raises(MachineryError, match=rf"{platform.node()} has torch {versions()['torch']}, this machine 2.0.0: "):
+    with pytest.raises(
+        MachineryError, match=rf"{platform.node()} has torch {versions()['torch']}, this machine 2.0.0: "
+    ):
         RunningTrial(replace(one, versions={**versions(), "torch": "2.0.0"}))
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from benchmarks.gpu import curves
 from benchmarks.gpu.lab import Lab
 from benchmarks.gpu.scale import TINY
 from benchmarks.gpu.stacked import StackedStep
@@ -58,3 +59,9 @@ def test_a_step_reads_no_number_back(lab):
         assert seen.reads == 0 and seen.operators > 100
         out[0].item()
     assert seen.reads == 1
+
+
+def test_losses_of_steps_that_are_prepared_for_a_graph_are_on_a_cpu_those_of_plain_steps(lab):
+    plain, prepared = (curves._curve(lab, curves._training(lab), is_graph=graph) for graph in (False, True))
+    assert len(plain) == TINY.steps > len(lab.training(TINY.small).train)  # batches of other images follow
+    torch.testing.assert_close(prepared, plain, rtol=0, atol=0)
