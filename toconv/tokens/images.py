@@ -194,9 +194,11 @@ def class_names(pictures: dict[str, list[list[str]]], kind: str) -> dict[str, li
 
 
 def _limited(pictures: list[Picture], limit: int | None, seed: int) -> list[Picture]:
+    """The first of one order of all, so that a smaller choice lies within each larger one. `sample` of few among many
+    has an algorithm of its own, whose choices do not."""
     if limit is None or len(pictures) <= limit:
         return pictures
-    return sorted(random.Random(seed).sample(pictures, limit), key=lambda p: p.key)
+    return sorted(random.Random(seed).sample(pictures, len(pictures))[:limit], key=lambda p: p.key)
 
 
 def _known_pictures(data: DataSettings) -> Path:
