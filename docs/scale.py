@@ -24,7 +24,7 @@ from toconv.sweep.file import Sweep, load_sweep
 from toconv.sweep.plan import trial_cost
 from toconv.tokens.batches import HELD_SHARE
 from toconv.tokens.encode_shards import WRITERS
-from toconv.tokens.encoding import estimated_bytes
+from toconv.tokens.room import estimated_bytes
 from toconv.tokens.stored import bytes_of_image
 
 DOCS = Path(__file__).parent

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import os
+import shutil
 
 import pytest
 
-from toconv import known_files
-from toconv.known_files import forget, keep_known, known_sha256, note, read_known
+from toconv import config, known_files
+from toconv.known_files import add_known, forget, keep_known, known_sha256, note, read_known
+from toconv.tokens.images import digests, keep_pictures, list_splits
 
 LONG_AGO = 1_600_000_000
 
@@ -28,7 +30,7 @@ def reads(monkeypatch):
 
 def new_process(monkeypatch):
     monkeypatch.setattr(known_files, "_seen", {})
-    monkeypatch.setattr(known_files, "_read", set())
+    monkeypatch.setattr(known_files, "_held", {})
 
 
 def written(path, content, at=LONG_AGO):
@@ -104,3 +106,95 @@ def test_what_was_kept_and_is_damaged_is_nothing(tmp_path, reads, content):
     assert known_sha256(path) == digest(b"one") and reads == [path]
     keep_known(kept, [path])
     assert json.loads(kept.read_text())["a"][3] == digest(b"one")
+
+
+def test_what_is_added_leaves_what_was_known_of_others_whose_folder_is_there(tmp_path, reads, monkeypatch):
+    (tmp_path / "going").mkdir()
+    first, second, going = (written(tmp_path / name, name.encode()) for name in ("first", "second", "going/third"))
+    kept = tmp_path / "known.json"
+    for asked in ([first, going], [second]):
+        new_process(monkeypatch)
+        read_known(kept)
+        for path in asked:
+            known_sha256(path)
+        add_known(kept, asked)
+    assert [*json.loads(kept.read_text())] == ["first", "going/third", "second"]
+    shutil.rmtree(going.parent)
+    add_known(kept, [second])
+    assert [*json.loads(kept.read_text())] == ["first", "second"]
+    monkeypatch.setattr(known_files, "MOST_BYTES", kept.stat().st_size - 1)
+    add_known(kept, [second])
+    assert [*json.loads(kept.read_text())] == ["second"]
+
+
+@pytest.fixture
+def folders(photographs, tmp_path):
+    """Settings of two folders of pictures whose tokens lie in one place."""
+    found = []
+    for number in range(2):
+        folder = tmp_path / f"pictures{number}"
+        shutil.copytree(photographs, folder)
+        for path in folder.iterdir():
+            written(path, path.read_bytes() + bytes([number]))
+        given = {"data": "folder", "data.root": str(folder), "data.tokens_dir": str(tmp_path / "tokens")}
+        found.append(given)
+    return found
+
+
+def hashed(monkeypatch, reads, given):
+    """The number of pictures that a new process reads to know their bytes."""
+    new_process(monkeypatch)
+    reads.clear()
+    data = config.compose(given).data
+    splits = list_splits(data)
+    digests([picture for pictures in splits.values() for picture in pictures], data.workers)
+    keep_pictures(data, splits)
+    return len(reads)
+
+
+def test_two_data_sets_in_turn_are_hashed_once_each(folders, reads, monkeypatch):
+    kept = config.compose(folders[0]).data.tokens_dir / "known-pictures.json"
+    assert [hashed(monkeypatch, reads, given) for given in folders] == [12, 12]
+    before = kept.stat().st_ino
+    assert [hashed(monkeypatch, reads, given) for given in folders * 2] == [0] * 4
+    assert kept.stat().st_ino == before, "what is known already is not written again"
+
+
+@pytest.mark.parametrize("limited_first", [True, False])
+def test_a_data_set_and_a_limited_choice_of_it_are_hashed_once_between_them(folders, reads, monkeypatch, limited_first):
+    limited = folders[0] | {"data.train_pictures": 3}
+    in_turn = [limited, folders[0]] if limited_first else [folders[0], limited]
+    assert [hashed(monkeypatch, reads, given) for given in in_turn * 2] == [12, 0, 0, 0]
+
+
+@pytest.mark.parametrize("limited_first", [True, False])
+def test_pictures_of_imagenet_are_hashed_when_they_are_first_chosen(folders, reads, monkeypatch, limited_first):
+    root = config.compose(folders[0]).data.root
+    for number, path in enumerate(sorted(root.iterdir())):
+        folder = root / ("val" if number < 4 else "train") / "n01440764"
+        folder.mkdir(parents=True, exist_ok=True)
+        path.rename(folder / path.name)
+    whole = {"data": "imagenet", "data.imagenet_root": str(root), "data.tokens_dir": folders[0]["data.tokens_dir"]}
+    whole |= {"data.train_pictures": None}
+    in_turn = [{**whole, "data.train_pictures": 3}, whole]
+    found = [hashed(monkeypatch, reads, given) for given in (in_turn if limited_first else in_turn[::-1]) * 2]
+    assert found == ([7, 5, 0, 0] if limited_first else [12, 0, 0, 0])
+
+
+@pytest.mark.parametrize("kind", ["folder", "imagenet"])
+def test_pictures_of_a_folder_that_is_named_from_here_are_hashed_once(photographs, tmp_path, reads, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    for part in ("train/n01440764", "val/n01440764"):
+        shutil.copytree(photographs, tmp_path / "pictures" / part)
+    for path in (tmp_path / "pictures").rglob("*.*"):
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    root = "data.root" if kind == "folder" else "data.imagenet_root"
+    given = {"data": kind, root: "pictures", "data.tokens_dir": "tokens"}
+    assert [hashed(monkeypatch, reads, given) for _ in range(2)] == [24, 0]
+
+
+def test_pictures_that_are_skipped_are_hashed_once(folders, reads, monkeypatch):
+    broken = config.compose(folders[0]).data.root / "broken.jpg"
+    written(broken, b"no picture")
+    given = folders[0] | {"data.unreadable": "skip"}
+    assert [hashed(monkeypatch, reads, given) for _ in range(2)] == [13, 0]

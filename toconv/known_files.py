@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ class Seen(NamedTuple):
 
 KEPT = TypeAdapter(dict[str, Seen])  # by path, of what lies below the folder of the file from there
 _seen: dict[str, Seen] = {}  # by path
-_read: set[Path] = set()
+_held: dict[Path, dict[str, None]] = {}  # by file that was read: the paths that it held, and those of `hold`
 
 
 def known_sha256(path: Path) -> str:
@@ -55,19 +56,43 @@ def forget(path: Path) -> None:
 
 def read_known(file: Path) -> None:
     """Add what an earlier process kept in `file`, once; nothing where that is damaged."""
-    if file in _read:
+    if file in _held:
         return
-    _read.add(file)
+    held = _held[file] = {}
     with suppress(DamagedFile):
         for name, seen in read_json(file, KEPT, most_bytes=MOST_BYTES).items():
-            _seen.setdefault(os.path.join(file.parent, name), seen)
+            held[path := os.path.join(file.parent, name)] = None
+            _seen.setdefault(path, seen)
 
 
 def keep_known(file: Path, paths: Iterable[Path]) -> None:
-    """Write what is known of `paths`, where that can be done."""
+    """Write what is known of `paths` and of nothing else, where that can be done."""
+    _write(file, _told(file, map(str, paths)))
+
+
+def hold(file: Path, paths: Iterable[Path]) -> None:
+    """Have `add_known` keep what is known of `paths` too, whatever it is given."""
+    read_known(file)
+    _held[file].update(dict.fromkeys(map(str, paths)))
+
+
+def add_known(file: Path, paths: Iterable[Path]) -> None:
+    """As `keep_known`, beside what `file` held when it was read: but for files whose folder is gone, and all of that
+    where the whole would be over MOST_BYTES. Of processes that write at the same time the last one's is kept."""
+    hold(file, asked := [*paths])
+    there = cache(os.path.isdir)
+    content = _told(file, (path for path in _held[file] if there(os.path.dirname(path))))
+    _write(file, content if len(content) <= MOST_BYTES else _told(file, map(str, asked)))
+
+
+def _told(file: Path, paths: Iterable[str]) -> str:
+    """What is known of them, as JSON in their order."""
     settled, below = time.time_ns() - SETTLED_SECONDS * 1e9, f"{file.parent}{os.sep}"
-    known = ((str(path), _seen.get(str(path))) for path in paths)
-    content = json.dumps({p.removeprefix(below): seen for p, seen in known if seen and seen.modified_ns < settled})
+    known = ((path, _seen.get(path)) for path in paths)
+    return json.dumps({p.removeprefix(below): seen for p, seen in known if seen and seen.modified_ns < settled})
+
+
+def _write(file: Path, content: str) -> None:
     with suppress(OSError):
         if not file.is_file() or file.read_text() != content:
             write_atomic(file, content)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -13,11 +14,17 @@ from toconv import checkpoint
 from toconv.errors import DamagedFile, DataError, EncoderError, MachineryError, RequestError, ToconvError
 from toconv.paths import SweepPaths
 from toconv.sweep import plan
+from toconv.sweep.baselines import baseline_records
+from toconv.sweep.encoding_tasks import before_encoding
 from toconv.sweep.file import load_sweep
 from toconv.sweep.plan import matched
 from toconv.sweep.request import record_request
-from toconv.tokens.encoding import store_folder
+from toconv.tokens.encoding import prepare_store, store_folder
 from toconv.tokens.images import list_splits
+from toconv.tokens.room import estimated_bytes
+from toconv.tokens.smaller_picture import encode_smaller
+from toconv.tokens.smaller_store import smaller_folder
+from toconv.tokens.store import TokenStore
 
 
 @pytest.fixture
@@ -155,12 +162,74 @@ def test_an_earlier_study_that_is_none_is_refused(dry_run):
 
 
 def test_a_disk_without_room_is_told_before_work(dry_run, monkeypatch):
-    monkeypatch.setattr("toconv.tokens.encoding.free_bytes", lambda folder: 1000)
+    monkeypatch.setattr("toconv.tokens.room.free_bytes", lambda folder: 1000)
     with pytest.raises(MachineryError, match="GB of tokens to write, but 0.00 GB are free"):
-        dry_run()
+        dry_run("baselines=false")
     monkeypatch.setattr(plan, "free_bytes", lambda folder: 1000)
     with pytest.raises(MachineryError, match="a trial's checkpoints take"):
         dry_run()
+
+
+BOTH = "GB of tokens and .* GB of smaller pictures' tokens to write, but .* GB are free on its disk"
+
+
+def bytes_of(base, sizes=None):
+    """Of the encoder's own tokens of all images, or of those of smaller pictures at these k."""
+    return estimated_bytes(base, sum(map(len, list_splits(base.data).values())) * base.data.crops, sizes)
+
+
+@pytest.fixture
+def room(monkeypatch):
+    """[bytes that the disk of the tokens has free]"""
+    free = [0]
+    monkeypatch.setattr("toconv.tokens.room.free_bytes", lambda folder: free[0])
+    return free
+
+
+def test_a_disk_without_room_for_smaller_pictures_beside_the_tokens_is_told_before_work(dry_run, room):
+    base = load_sweep(dry_run.file, []).base
+    own, beside = bytes_of(base), bytes_of(base, [2, 3])
+    for room[0] in (own, own + beside - 1):
+        with pytest.raises(MachineryError, match=BOTH):
+            dry_run()
+        dry_run("baselines=false")
+    room[0] = own + beside
+    dry_run()
+
+
+def test_a_start_refuses_a_disk_without_room_for_smaller_pictures_before_it_encodes(dry_run, room):
+    class Reached(Exception):
+        pass
+
+    def cluster():
+        raise Reached
+
+    def start(*texts):
+        asked = load_sweep(dry_run.file, [*texts])
+        prepare_store(asked.base, partial(before_encoding, asked, dry_run.paths, cluster, None))
+
+    room[0] = bytes_of(load_sweep(dry_run.file, []).base)
+    with pytest.raises(MachineryError, match=BOTH):
+        start()
+    with pytest.raises(Reached):
+        start("baselines=false")
+
+
+def test_smaller_pictures_that_are_encoded_or_measured_need_no_room(dry_run, room):
+    sweep = load_sweep(dry_run.file, [])
+    room[0] = 2**40
+    store = prepare_store(sweep.base)
+    encode_smaller(sweep.base, TokenStore(store), [2])
+    room[0] = bytes_of(sweep.base, [3])
+    dry_run()
+    room[0] -= 1
+    with pytest.raises(MachineryError, match=r"tokens: 0.00 GB of smaller pictures' tokens to write"):
+        dry_run()
+    room[0] = 2**40
+    baseline_records(sweep, store)
+    shutil.rmtree(smaller_folder(store, 3))
+    room[0] = 0
+    dry_run()
 
 
 def test_a_folder_of_another_sweep_is_refused_as_a_start_does(dry_run):

@@ -4,6 +4,8 @@ import os
 import signal
 import threading
 import time
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -127,6 +129,39 @@ def test_helpers_encode_between_them_and_what_they_leave_is_encoded_here(setting
     told = capsys.readouterr().out.replace("\n", " ")
     assert "a device stopped encoding (the device is gone); its shard is encoded elsewhere" in told
     assert "9 of them by others" in told, "what it was at beside the lost one is written"
+
+
+def test_shards_that_others_finish_meanwhile_are_counted_once_each_beside_ones_own(settings, alone, monkeypatch):
+    encode, advanced, before, others = encode_shards._Encoder.__call__, [], [], []
+
+    @contextmanager
+    def bar(unit):
+        yield SimpleNamespace(add_task=lambda *_, total: total, advance=lambda task, count: advanced.append(count))
+
+    def before_encoding(claims, missing):
+        """Another process has encoded the first shard, and is at the second."""
+        claims = shards.Claims(claims.folder, missing)
+        encode_share(settings, claims, missing[:1])
+        at_work = ExitStack()
+        assert at_work.enter_context(claims.claimed(missing[1]))
+        others.append((claims, missing[1], at_work))
+        before.clear()
+        return ()
+
+    def encoded(encoder, pixels):
+        before.append(sum(advanced))
+        if len(before) == 2 and others:
+            claims, shard, at_work = others.pop()
+            at_work.close()
+            encode_share(settings, claims, [shard])
+            before.pop()  # its own
+        return encode(encoder, pixels)
+
+    monkeypatch.setattr(encode_shards, "bar", bar)
+    monkeypatch.setattr(encode_shards._Encoder, "__call__", encoded)
+    assert contents(prepare_store(settings, before_encoding)) == alone
+    assert before == [0, 6, *range(12, 36, 3)], "the first is counted after one of its own, the second after two"
+    assert sum(advanced) == 36
 
 
 def test_pictures_of_the_next_shard_are_encoded_while_the_last_one_is_written(settings, alone, monkeypatch):

@@ -1,7 +1,10 @@
 """Splits and crops."""
 
 import os
+import random
 import shutil
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +13,8 @@ from torchvision.transforms.v2 import functional as F
 
 from toconv import config
 from toconv.errors import DataError
-from toconv.tokens.images import GROUND_TRUTH, class_names, list_splits, listed_and_skipped
+from toconv.tokens import images
+from toconv.tokens.images import GROUND_TRUTH, Picture, class_names, list_splits, listed_and_skipped
 from toconv.tokens.pixels import centre_view, crops, decode
 
 
@@ -44,6 +48,30 @@ def test_a_folder_without_pictures_is_refused(tmp_path, kind):
     key = "data.root" if kind == "folder" else "data.imagenet_root"
     with pytest.raises(DataError):
         list_splits(config.compose({"data": kind, key: str(tmp_path)}).data)
+
+
+def limited(count, limit, seed):
+    """Names of so many of `count` pictures."""
+    return [p.key for p in images._limited([Picture(f"{n:04d}", Path(f"{n:04d}")) for n in range(count)], limit, seed)]
+
+
+@pytest.mark.parametrize("count", [12, 200, 3000])
+def test_a_smaller_choice_of_pictures_lies_within_each_larger_one(count):
+    limits = [*range(1, min(count, 300) + 1), count]
+    chosen = [limited(count, limit, seed=0) for limit in limits]
+    assert [len(names) for names in chosen] == limits and all(names == sorted(names) for names in chosen)
+    assert all(set(smaller) <= set(larger) for smaller, larger in pairwise(chosen))
+
+
+@pytest.mark.parametrize(("count", "limit"), [(12, 6), (21, 1), (64, 8), (200, 100), (3000, 2000)])
+def test_of_few_pictures_or_many_of_them_those_are_chosen_that_a_sample_of_that_size_has(count, limit):
+    """So that stores of such choices keep their names."""
+    names = [f"{n:04d}" for n in range(count)]
+    assert limited(count, limit, seed=0) == sorted(random.Random(0).sample(names, limit))
+
+
+def test_the_choice_of_pictures_depends_on_the_seed():
+    assert limited(200, 20, seed=0) == limited(200, 20, seed=0) != limited(200, 20, seed=1)
 
 
 def test_crops_are_the_same_each_time_and_differ_among_themselves(settings):

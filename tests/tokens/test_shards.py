@@ -26,7 +26,7 @@ def folder(settings, small_shards, monkeypatch):
 
 def another_start(settings):
     known_files._seen.clear()
-    known_files._read.clear()
+    known_files._held.clear()
     return prepare_store(settings)
 
 

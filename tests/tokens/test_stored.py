@@ -9,10 +9,11 @@ import torch
 from toconv import config
 from toconv.errors import EncoderError, StoreError
 from toconv.tokens.batches import Batches
-from toconv.tokens.encoding import estimated_bytes, fingerprint_parts, prepare_store
+from toconv.tokens.encoding import fingerprint_parts, prepare_store
 from toconv.tokens.images import list_splits
 from toconv.tokens.known_images import KnownImages
 from toconv.tokens.manifest import SPLITS, read_manifest
+from toconv.tokens.room import estimated_bytes
 from toconv.tokens.shards import Shard, write_shard
 from toconv.tokens.smaller_picture import encode_smaller
 from toconv.tokens.smaller_store import SmallerPictures, smaller_store

@@ -39,7 +39,7 @@ def baseline_records(sweep: Sweep, store: Path, trials: Sequence[Trial] = ()) ->
     """A record for each baseline at each k of the sweep, and of its trials so far, measured on the validation
     images."""
     sizes = _sizes(sweep, trials)
-    missing, smaller = ([k for k in sizes if _measured(_path(store, k, *of)) is None] for of in ((), (SMALLER,)))
+    missing, smaller = _unmeasured(store, sizes), _unmeasured(store, sizes, SMALLER)
     if missing or smaller:
         tokens = TokenStore(store, LocalCache.asked(sweep.base.store))
         smaller = _encoded(sweep, tokens, smaller)
@@ -76,6 +76,15 @@ def _encoded(sweep: Sweep, store: TokenStore, sizes: list[int]) -> list[int]:
 def _sizes(sweep: Sweep, trials: Sequence[Trial]) -> list[int]:
     """Trials of an earlier file of the sweep may have others than are asked for now."""
     return sorted({*sweep.grid_sizes(), *(math.isqrt(sweep.tokens(t.proposal.params)) for t in trials)})
+
+
+def smaller_sizes(sweep: Sweep, store: Path) -> list[int]:
+    """Each k at which a start needs the tokens of smaller pictures."""
+    return _unmeasured(store, _sizes(sweep, ()), SMALLER) if sweep.file.baselines else []
+
+
+def _unmeasured(store: Path, sizes: Sequence[int], *of: str) -> list[int]:
+    return [k for k in sizes if _measured(_path(store, k, *of)) is None]
 
 
 def recorded_baselines(sweep: Sweep, store: Path, trials: Sequence[Trial] = ()) -> list[TrialRecord]:

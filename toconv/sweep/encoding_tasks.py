@@ -7,6 +7,7 @@ from toconv.hardware import limit_threads
 from toconv.paths import SweepPaths
 from toconv.progress import say
 from toconv.settings import Settings
+from toconv.sweep.baselines import smaller_sizes
 from toconv.sweep.cluster import Cluster, Task, devices, shared
 from toconv.sweep.file import Sweep
 from toconv.sweep.fits import check_fits, usable
@@ -15,6 +16,7 @@ from toconv.sweep.request import check_request
 from toconv.sweep.running import Announcement
 from toconv.tokens.encode_shards import encode_share
 from toconv.tokens.manifest import SHARD_CROPS
+from toconv.tokens.room import check_room
 from toconv.tokens.shards import Claims, Shard
 
 
@@ -28,6 +30,7 @@ def before_encoding(
 ) -> list[Task]:
     """Hours of encoding would be lost to a sweep that is refused, or to a Ray that does not start. Returns the tasks
     that encode."""
+    check_room(asked.base, claims.folder, missing, smaller_sizes(asked, claims.folder))
     check_request(asked, paths, claims.folder.name)
     usable(asked.file.resources, cluster().machines(asked.file.resources.accelerator))
     check_fits(asked.file.evaluation, cluster().machines())

@@ -19,6 +19,7 @@ from toconv.object_store import ObjectStore
 from toconv.paths import SweepPaths, free_bytes
 from toconv.progress import console, duration
 from toconv.settings import BLOCK_NEEDED, GRID_SIZE, NESTED, CompressorSettings, Settings
+from toconv.sweep.baselines import smaller_sizes
 from toconv.sweep.feasible import refusals
 from toconv.sweep.file import Sweep
 from toconv.sweep.fits import check_fits, usable
@@ -29,9 +30,10 @@ from toconv.sweep.ray_address import check_cluster, joined
 from toconv.sweep.request import check_request
 from toconv.sweep.terminal.changes import show_changes
 from toconv.tokens.encoder_files import check_files
-from toconv.tokens.encoding import check_pictures, check_room, estimated_bytes, store_folder
+from toconv.tokens.encoding import check_pictures, store_folder, unfinished
 from toconv.tokens.images import Splits, list_splits
 from toconv.tokens.manifest import is_complete
+from toconv.tokens.room import check_room, estimated_bytes
 from toconv.tracking.tracker import check_access, say_store
 from toconv.training.losses import adversarial_weight
 
@@ -120,8 +122,9 @@ def _check(sweep: Sweep, paths: SweepPaths, pictures: Splits) -> tuple[bool, Seq
     check_files(base.encoder)
     store = store_folder(base, pictures)
     stored = is_complete(store)
+    missing = [] if stored else unfinished(base, pictures, store)
+    check_room(base, store, missing, smaller_sizes(sweep, store))
     if not stored:
-        check_room(base, pictures, store)
         check_pictures(base.data, pictures)
     return stored, check_request(sweep, paths, store.name).changes
 

@@ -34,6 +34,7 @@ POLL_SECONDS = 0.5
 WRITERS = 2  # threads that write shards: one hashes as many bytes a second as a GPU of 2023 makes
 
 Advance = Callable[[int], object]  # told of so many images more
+Look = Callable[[Iterable[Shard]], object]  # told of shards that others have, or have finished
 
 
 class Helper(Protocol):
@@ -51,15 +52,25 @@ def encode_missing(settings: Settings, claims: Claims, missing: Sequence[Shard],
     encoder, images = _Encoder(settings), {s.name: len(s.pictures) * settings.data.crops for s in missing}
     with bar("images") as progress:
         task = progress.add_task(f"encoding with {settings.encoder.name}", total=sum(images.values()))
-        left, working, own = list(missing), list(helpers), 0
+        left, working, own, finished = list(missing), list(helpers), 0, set[str]()
+
+        def advance(count: int) -> None:
+            progress.advance(task, count)
+
+        def look(others: Iterable[Shard]) -> None:
+            for shard in others:
+                if shard.name not in finished and claims.is_finished(shard):
+                    finished.add(shard.name)
+                    advance(images[shard.name])
+
         while left:
             working = [helper for helper in working if not _has_ended(helper)]
-            mine = [] if working else encode_free(encoder, claims, left, lambda n: progress.advance(task, n))
-            own += sum(images[shard.name] for shard in mine)
-            claims.look_elsewhere([shard for shard in left if shard not in mine])
-            finished = [shard for shard in left if shard not in mine and claims.is_finished(shard)]
-            progress.advance(task, sum(images[shard.name] for shard in finished))
-            left = [shard for shard in left if shard not in (*mine, *finished)]
+            mine = [] if working else [s.name for s in encode_free(encoder, claims, left, advance, look)]
+            own += sum(images[name] for name in mine)
+            others = [shard for shard in left if shard.name not in mine]
+            claims.look_elsewhere(others)
+            look(others)
+            left = [shard for shard in others if shard.name not in finished]
             if left and not mine:
                 time.sleep(POLL_SECONDS)
     return own
@@ -110,16 +121,19 @@ class _Claimed(NamedTuple):
     release: ExitStack
 
 
-def encode_free(encoder: _Encoder, claims: Claims, shards: Sequence[Shard], advance: Advance) -> list[Shard]:
-    """Those that were free, which now are there. Beside the encoder the next one's pictures are decoded, and the last
-    one's tokens written."""
+def encode_free(
+    encoder: _Encoder, claims: Claims, shards: Sequence[Shard], advance: Advance, look: Look = lambda others: None
+) -> list[Shard]:
+    """Those that were free, which now are there; after each `look` is given those that were not.
+    Beside the encoder the next one's pictures are decoded, and the last one's tokens written."""
     from toconv.tokens.pixels import pixels_at  # start-up: torchvision, where nothing is encoded
 
     asked, ahead, mine = encoder.settings, deque[_Claimed](), list[Shard]()
+    others = list[Shard]()
     with (
         ExitStack() as held,
         ThreadPoolExecutor(WRITERS) as pool,
-        closing(_one_ahead(_claimed(claims, claims.in_turn(shards), held))) as coming,
+        closing(_one_ahead(_claimed(claims, claims.in_turn(shards), held, others))) as coming,
     ):
         pictures = _pictures(coming, ahead)
         views, writing = (
@@ -134,19 +148,21 @@ def encode_free(encoder: _Encoder, claims: Claims, shards: Sequence[Shard], adva
                 writing.popleft().result()
             writing.append(pool.submit(_write, claims.folder, claimed, encoded, shapes, asked.store))
             mine.append(claimed.shard)
+            look([*others])
         for last in writing:
             last.result()
     return mine
 
 
-def _claimed(claims: Claims, shards: Sequence[Shard], held: ExitStack) -> Iterator[_Claimed]:
-    """`held` lets all of them go where somebody fails."""
+def _claimed(claims: Claims, shards: Sequence[Shard], held: ExitStack, others: list[Shard]) -> Iterator[_Claimed]:
+    """`held` lets all of them go where somebody fails. `others` gets those that are not free."""
     for shard in shards:
         release = held.enter_context(ExitStack())
         if release.enter_context(claims.claimed(shard)):
             yield _Claimed(shard, release)
         else:
             release.close()
+            others.append(shard)
 
 
 def _one_ahead(claimed: Iterator[_Claimed]) -> Generator[_Claimed]:

@@ -8,17 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from toconv.errors import DataError, EncoderError, MachineryError, disk
+from toconv.errors import DataError, EncoderError, disk
 from toconv.hardware import resolve_device
 from toconv.known_files import known_sha256
 from toconv.object_store import ObjectStore
-from toconv.paths import free_bytes
 from toconv.progress import console, duration, phase, say
 from toconv.settings import DataSettings, EncoderSettings, Settings
 from toconv.tokens.encode_shards import Helper, encode_missing
@@ -36,9 +35,9 @@ from toconv.tokens.near_duplicates import keep_hashes
 from toconv.tokens.readable import keep_reasons, unreadable
 from toconv.tokens.remote import fetch_derived, fetch_shards, send_store
 from toconv.tokens.remote_claims import RemoteClaims
+from toconv.tokens.room import check_room
 from toconv.tokens.shards import Claims, Shard, entries, intact, keep_shards, look_again_at_one, plan_shards
 from toconv.tokens.standardisation import mean_and_std
-from toconv.tokens.stored import bytes_of_image
 
 BeforeEncoding = Callable[[Claims, list[Shard]], Sequence[Helper]]
 
@@ -104,7 +103,7 @@ def prepare_store(settings: Settings, before_encoding: BeforeEncoding = lambda c
         missing = [shard for shard in shards if not intact(folder, known.get(shard.name))]
     start, own = time.monotonic(), 0
     if missing:
-        _require_room(settings, folder, missing)
+        check_room(settings, folder, missing)
         claims.elsewhere = RemoteClaims(remote, folder) if remote else None
     fetched = fetch_shards(remote, folder, missing) if remote and missing else []
     if unknown := [shard for shard in missing if shard.name not in fetched]:
@@ -159,28 +158,10 @@ def store_folder(settings: Settings, splits: Splits) -> Path:
     return settings.data.tokens_dir.resolve() / fingerprint(fingerprint_parts(settings, splits))
 
 
-def check_room(settings: Settings, splits: Splits, folder: Path) -> None:
-    """Raises MachineryError where the disk has no room for the tokens that are still to be encoded into `folder`."""
+def unfinished(settings: Settings, splits: Splits, folder: Path) -> list[Shard]:
+    """Shards that are still to be encoded into `folder`, by what is written there."""
     known = entries(folder, read_manifest(folder) or {"shards": {}})
-    _require_room(settings, folder, [shard for shard in plan_shards(splits, settings.data) if shard.name not in known])
-
-
-def _require_room(settings: Settings, folder: Path, missing: list[Shard]) -> None:
-    images = sum(len(shard.pictures) for shard in missing) * settings.data.crops
-    needed, free = estimated_bytes(settings, images), free_bytes(folder)
-    if needed > free:
-        raise MachineryError(
-            f"{folder.parent}: {needed / 1e9:.2f} GB of tokens to write, but {free / 1e9:.2f} GB are free on its disk; "
-            "free some, ask for fewer pictures, or choose another data.tokens_dir="
-        )
-
-
-def estimated_bytes(settings: Settings, images: int, sizes: Iterable[int] | None = None) -> int:
-    """Disk that so many images take: tokens of each, and as much as a class token beside them. `sizes`: sides of the
-    grids of smaller pictures' tokens, which are fp16, in place of the encoder's own."""
-    c, whole = settings.encoder.width, (settings.encoder.grid_size, settings.store.dtype)
-    grids = [whole] if sizes is None else [(side, "fp16") for side in sizes]
-    return images * sum(bytes_of_image(side**2, c, dtype) + bytes_of_image(1, c) for side, dtype in grids)
+    return [shard for shard in plan_shards(splits, settings.data) if shard.name not in known]
 
 
 def _encode(settings: Settings, claims: Claims, missing: list[Shard], helpers: Sequence[Helper]) -> int:

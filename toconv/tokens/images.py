@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toconv.errors import DataError
-from toconv.known_files import keep_known, known_sha256, read_known
+from toconv.known_files import add_known, hold, known_sha256, read_known
 from toconv.settings import SOURCES, DataSettings, named_object
 from toconv.tokens.listing import pictures_below, say_left_out, say_once, some
 from toconv.tokens.manifest import SPLITS
@@ -53,6 +53,7 @@ def listed_and_skipped(data: DataSettings) -> tuple[Splits, dict[Path, str]]:
     splits = _listed(data)
     if data.unreadable == "refuse":
         return splits, {}
+    hold(_known_pictures(data), (p.path for pictures in splits.values() for p in pictures))
     skipped = unreadable({p.path: p.sha256 for pictures in splits.values() for p in pictures}, data)
     left = {name: [p for p in pictures if p.path not in skipped] for name, pictures in splits.items()}
     empty = [name for name, pictures in left.items() if not pictures]
@@ -85,6 +86,7 @@ def folder_splits(data: DataSettings) -> Splits:
 def _folder(root: Path) -> list[Picture]:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder of pictures")
+    root = root.absolute()  # as `known_files` keeps them
     return [Picture(named(path, root), path) for path in pictures_below(root)]
 
 
@@ -106,6 +108,7 @@ def divided(pictures: list[Picture], data: DataSettings) -> Splits:
 def _together(pictures: list[Picture], data: DataSettings) -> list[list[Picture]]:
     """Those that must share a split in one list. Says how many, once a process."""
     found, hashes = digests(pictures, data.workers), {}
+    hold(_known_pictures(data), (p.path for p in pictures))  # those beyond a limit too
     if len(pictures) > MOST:
         say_once(
             f"near-duplicates: not looked for among more than {MOST} pictures; those of the same bytes share a split"
@@ -145,6 +148,7 @@ def _imagenet_part(imagenet_root: Path, part: str) -> list[Picture]:
     root = imagenet_root / part
     if not root.is_dir():
         raise DataError(f"data.imagenet_root={imagenet_root}: needs a folder {part}/ of class folders")
+    root = root.absolute()
     paths = pictures_below(root)
     flat = [path for path in paths if path.parent == root]
     if flat and len(flat) < len(paths):
@@ -194,9 +198,11 @@ def class_names(pictures: dict[str, list[list[str]]], kind: str) -> dict[str, li
 
 
 def _limited(pictures: list[Picture], limit: int | None, seed: int) -> list[Picture]:
+    """The first of one order of all, so that a smaller choice lies within each larger one. `sample` of few among many
+    has an algorithm of its own, whose choices do not."""
     if limit is None or len(pictures) <= limit:
         return pictures
-    return sorted(random.Random(seed).sample(pictures, limit), key=lambda p: p.key)
+    return sorted(random.Random(seed).sample(pictures, len(pictures))[:limit], key=lambda p: p.key)
 
 
 def _known_pictures(data: DataSettings) -> Path:
@@ -204,8 +210,9 @@ def _known_pictures(data: DataSettings) -> Path:
 
 
 def keep_pictures(data: DataSettings, splits: Splits) -> None:
-    """Write how they look, so that no later process reads them to know their bytes."""
-    keep_known(_known_pictures(data), (picture.path for pictures in splits.values() for picture in pictures))
+    """Write how they look, and all that were hashed to list them, so that no later process reads them to know their
+    bytes. What is known of other data sets stays."""
+    add_known(_known_pictures(data), (picture.path for pictures in splits.values() for picture in pictures))
 
 
 def digests(pictures: list[Picture], workers: int) -> list[str]:

@@ -13,18 +13,17 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from toconv.errors import DataError, MachineryError, StoreError
+from toconv.errors import DataError, StoreError
 from toconv.hardware import resolve_device
-from toconv.paths import free_bytes
 from toconv.progress import bar
 from toconv.settings import DataSettings, Settings
 from toconv.tokens.encode_shards import encoder_batches
 from toconv.tokens.encoders import FrozenEncoder, load_encoder
-from toconv.tokens.encoding import estimated_bytes
 from toconv.tokens.images import list_splits
 from toconv.tokens.manifest import SPLITS, read_manifest, write_manifest
 from toconv.tokens.pixels import pixels_at
 from toconv.tokens.resized_encoder import resized_encoder
+from toconv.tokens.room import check_room
 from toconv.tokens.shards import Shard, entries, intact, keep_shards, plan_shards, write_shard
 from toconv.tokens.smaller_store import FORMAT, smaller_folder
 from toconv.tokens.store import TokenStore
@@ -36,7 +35,7 @@ def encode_smaller(settings: Settings, store: TokenStore, sizes: Sequence[int]) 
     shards stay. Raises DataError where the pictures of the store are not there any more or cannot be read, EncoderError
     where the encoder cannot be had at such a size."""
     with FileLock(store.derived / "smaller.lock"):
-        folders = {k: smaller_folder(store, k) for k in sizes}
+        folders = {k: smaller_folder(store.folder, k) for k in sizes}
         manifests = {k: _manifest(store, k) for k in sizes}
         if all(manifests[k].get("complete") and _whole(folders[k], manifests[k]) for k in sizes):
             return
@@ -44,7 +43,7 @@ def encode_smaller(settings: Settings, store: TokenStore, sizes: Sequence[int]) 
         for k in sizes:
             manifests[k]["shards"] = entries(folders[k], manifests[k])
         work = [(s, [k for k in sizes if not intact(folders[k], manifests[k]["shards"].get(s.name))]) for s in shards]
-        _require_room(settings, store, {k for _, missing in work for k in missing})
+        check_room(settings, store.folder, [], {k for _, missing in work for k in missing})
         _encode(settings, store, manifests, work)
         for k in sizes:
             manifests[k] |= {"shards": {s.name: manifests[k]["shards"][s.name] for s in shards}, "complete": True}
@@ -55,7 +54,7 @@ def encode_smaller(settings: Settings, store: TokenStore, sizes: Sequence[int]) 
 def _manifest(store: TokenStore, k: int) -> dict[str, Any]:
     """What is there already, or the beginning."""
     try:
-        found = read_manifest(smaller_folder(store, k))
+        found = read_manifest(smaller_folder(store.folder, k))
     except StoreError:
         found = None
     return found or {
@@ -83,16 +82,6 @@ def _pictures(data: DataSettings, store: TokenStore) -> dict[str, Any]:
     return splits
 
 
-def _require_room(settings: Settings, store: TokenStore, sizes: Iterable[int]) -> None:
-    needed = estimated_bytes(settings, sum(map(store.count, SPLITS)), sizes)
-    free = free_bytes(store.folder)
-    if needed > free:
-        raise MachineryError(
-            f"{store.derived}: {needed / 1e9:.2f} GB of smaller pictures' tokens to write, but {free / 1e9:.2f} GB are "
-            "free on its disk; free some, or ask for baselines=false"
-        )
-
-
 def _encode(
     settings: Settings, store: TokenStore, manifests: dict[int, dict[str, Any]], work: list[tuple[Shard, list[int]]]
 ) -> None:
@@ -110,7 +99,7 @@ def _encode(
             for k in sizes:
                 batch_size = asked.batch_size * store.grid_size**2 // k**2  # as many tokens as of large pictures
                 tokens, classes = _tokens(encoders[k], crops.pop(k), batch_size, device)
-                folder = smaller_folder(store, k)
+                folder = smaller_folder(store.folder, k)
                 manifests[k]["shards"][shard.name] = write_shard(folder, shard, Stored(tokens), classes)
             progress.advance(task, len(shard.pictures))
 

@@ -8,21 +8,22 @@ import torch
 
 from toconv.errors import StoreError
 from toconv.tokens.known_images import KnownImages
-from toconv.tokens.manifest import SPLITS
+from toconv.tokens.manifest import DERIVED, SPLITS
 from toconv.tokens.store import TokenStore
 
 FORMAT = 1
 
 
-def smaller_folder(store: TokenStore, k: int) -> Path:
-    return store.derived / f"smaller-{FORMAT}-k{k}"
+def smaller_folder(store: Path, k: int) -> Path:
+    """Of those beside the store in a folder."""
+    return store / DERIVED / f"smaller-{FORMAT}-k{k}"
 
 
 def smaller_store(store: TokenStore, k: int) -> TokenStore | None:
     """The smaller pictures' tokens as a store of its own, images as in `store`; None where `encode_smaller` has not
     made them."""
     try:
-        return TokenStore(smaller_folder(store, k))
+        return TokenStore(smaller_folder(store.folder, k))
     except StoreError:
         return None
 
