@@ -215,6 +215,7 @@ def test_a_start_refuses_a_disk_without_room_for_smaller_pictures_before_it_enco
         start("baselines=false")
 
 
+@pytest.mark.slow
 def test_smaller_pictures_that_are_encoded_or_measured_need_no_room(dry_run, room):
     sweep = load_sweep(dry_run.file, [])
     room[0] = 2**40
