@@ -1,5 +1,6 @@
-"""The ledger in PostgreSQL: its driver is killed, it is restarted, gone and standing still, one after the other on one
-sweep, which ends as the undisturbed one with its ledger in a file does. Then it is looked at and steered."""
+"""The ledger and MLflow's records in one PostgreSQL server: the driver is killed, the server is restarted, gone and
+standing still, one after the other on one sweep, which ends as the undisturbed one with both in files does. Then it is
+looked at and steered."""
 
 import json
 import os
@@ -28,7 +29,7 @@ def server():
 @pytest.fixture(scope="module")
 def on_postgresql(long_settings, tmp_path_factory, server):
     folder = tmp_path_factory.mktemp("on_postgresql")
-    return Disturbed(folder, long_settings, storage={"study": server.create("studies")})
+    return Disturbed(folder, long_settings, uri=server.create("records"), storage={"study": server.create("studies")})
 
 
 def test_the_driver_is_killed_and_another_one_is_kept_out(on_postgresql, server):
