@@ -12,7 +12,7 @@ import pytest
 
 from tests import postgresql
 from tests.running import mlflow_runs, run, start_alone, started_anew, toconv_command
-from tests.sweep.faults import Disturbed, ended, kill_often
+from tests.sweep.faults import Disturbed, ended, kill_often, lose_raylet
 
 pytestmark = pytest.mark.slow
 AWAY = 30  # seconds
@@ -55,6 +55,10 @@ def test_interrupted_once_it_says_how_to_go_on(on_postgresql, number):
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
     code, _, stderr = ended(process)
     assert code == 130 and "to go on: python" in stderr.splitlines()[-1], stderr
+
+
+def test_a_lost_raylet_ends_with_exit_code_4_within_a_minute(on_postgresql):
+    lose_raylet(on_postgresql)
 
 
 def test_the_database_is_restarted_then_stands_still_and_is_then_gone_for_30_seconds(on_postgresql, server, reference):
