@@ -123,3 +123,19 @@ def kill_often(disturbed, kills):
         os.killpg(process.pid, signal.SIGKILL) if number % 2 else process.kill()
         process.communicate()
     return began
+
+
+def lose_raylet(disturbed):
+    """Kill what holds a Ray cluster of the sweep's own together, once a trial trains there: it ends with exit code 4
+    within a minute."""
+    process = disturbed.start(start_alone)
+    disturbed.trial_after(process, 3)
+    children = descendants(process.pid, "raylet")
+    assert children
+    killed = time.monotonic()
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+    code, _, stderr = ended(process, 90)
+    assert code == 4 and time.monotonic() - killed < 60, stderr
+    assert "raylet" in stderr and "to go on: python" in stderr.splitlines()[-1]
+    time.sleep(3)

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.running import epochs_of, mlflow_runs, start_alone
-from tests.sweep.faults import Disturbed, descendants, ended, kill_often
+from tests.sweep.faults import Disturbed, ended, kill_often, lose_raylet
 
 pytestmark = pytest.mark.slow
 KILLS = 5  # two while it starts; `make chaos` has twenty
@@ -63,14 +63,4 @@ def test_a_killed_worker_is_replaced_and_goes_on_from_its_checkpoint(disturbed):
 
 
 def test_a_lost_raylet_ends_with_exit_code_4_within_a_minute(disturbed):
-    process = disturbed.start(start_alone)
-    disturbed.trial_after(process, 3)
-    children = descendants(process.pid, "raylet")
-    assert children
-    killed = time.monotonic()
-    for pid in children:
-        os.kill(pid, signal.SIGKILL)
-    code, _, stderr = ended(process, 90)
-    assert code == 4 and time.monotonic() - killed < 60, stderr
-    assert "raylet" in stderr and "to go on: python" in stderr.splitlines()[-1]
-    time.sleep(3)
+    lose_raylet(disturbed)

@@ -1,5 +1,6 @@
-"""The ledger in PostgreSQL: its driver is killed, it is restarted, gone and standing still, one after the other on one
-sweep, which ends as the undisturbed one with its ledger in a file does. Then it is looked at and steered."""
+"""The ledger and MLflow's records in one PostgreSQL server: the driver is killed, the server is restarted, gone and
+standing still, one after the other on one sweep, which ends as the undisturbed one with both in files does. Then it is
+looked at and steered."""
 
 import json
 import os
@@ -11,7 +12,7 @@ import pytest
 
 from tests import postgresql
 from tests.running import mlflow_runs, run, start_alone, started_anew, toconv_command
-from tests.sweep.faults import Disturbed, ended, kill_often
+from tests.sweep.faults import Disturbed, ended, kill_often, lose_raylet
 
 pytestmark = pytest.mark.slow
 AWAY = 30  # seconds
@@ -28,7 +29,7 @@ def server():
 @pytest.fixture(scope="module")
 def on_postgresql(long_settings, tmp_path_factory, server):
     folder = tmp_path_factory.mktemp("on_postgresql")
-    return Disturbed(folder, long_settings, storage={"study": server.create("studies")})
+    return Disturbed(folder, long_settings, uri=server.create("records"), storage={"study": server.create("studies")})
 
 
 def test_the_driver_is_killed_and_another_one_is_kept_out(on_postgresql, server):
@@ -54,6 +55,10 @@ def test_interrupted_once_it_says_how_to_go_on(on_postgresql, number):
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
     code, _, stderr = ended(process)
     assert code == 130 and "to go on: python" in stderr.splitlines()[-1], stderr
+
+
+def test_a_lost_raylet_ends_with_exit_code_4_within_a_minute(on_postgresql):
+    lose_raylet(on_postgresql)
 
 
 def test_the_database_is_restarted_then_stands_still_and_is_then_gone_for_30_seconds(on_postgresql, server, reference):

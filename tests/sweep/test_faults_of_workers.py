@@ -37,7 +37,7 @@ def test_a_sampler_that_learns_ends_with_the_same_count_in_each_cell_and_nothing
     assert_as_undisturbed(tmp_path, found, uri)
 
 
-def test_interrupted_twice_it_stops_at_once(long_settings, tmp_path):
+def test_interrupted_twice_it_stops_at_once(long_settings, tmp_path, ledger_in):
     """In an epoch of minutes: a step has twenty thousand critic steps."""
     settings = {
         **long_settings,
@@ -45,7 +45,7 @@ def test_interrupted_twice_it_stops_at_once(long_settings, tmp_path):
         "experiment.tracking_uri": f"sqlite:///{tmp_path}/mlflow.db",
     }
     search = {"loss.lambda_gp": {"low": 0.1, "high": 100, "log": True}}
-    process = start_alone(tmp_path, write_sweep(tmp_path, settings, search=search))
+    process = start_alone(tmp_path, write_sweep(tmp_path, settings, search=search, **ledger_in))
     trials = tmp_path / "outputs" / "tiny" / "trials"
     while not list(trials.glob("*/worker.json")):
         assert process.poll() is None

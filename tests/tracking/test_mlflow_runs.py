@@ -311,6 +311,26 @@ def test_a_kill_at_any_call_leaves_nothing_twice_and_nothing_missing(tracker, tr
     complete(made, trained)
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_lost_answer_to_any_call_leaves_nothing_twice_and_nothing_missing(tracker, trained, stage, monkeypatch):
+    """The store does what it is asked to, once without an answer; the same process offers the record again."""
+    real, lost, made = getattr(MlflowClient, stage), [], tracker()
+
+    def answered(self, *arguments, **named):
+        found = real(self, *arguments, **named)
+        if not lost:
+            lost.append(stage)
+            raise ConnectionError
+        return found
+
+    monkeypatch.setattr(MlflowClient, stage, answered)
+    with pytest.raises(ConnectionError):
+        made.sync(record(trained.folder))
+    made.sync(record(trained.folder))
+    made.close("FINISHED", [record(trained.folder)], {})
+    complete(made, trained)
+
+
 KILLED_WHILE_ITS_DATABASE_IS_MADE = """
 import itertools, os, shutil, signal, sys, time
 from pathlib import Path

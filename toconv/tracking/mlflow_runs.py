@@ -53,6 +53,7 @@ class MlflowTracker(Tracker):
         self._client: Any = None
         self._experiment = self._parent = ""
         self._runs: dict[str, str] = {}  # run ids by trial_id
+        self._asked: set[str] = set()  # trial_ids whose run was asked for; it may be there though no answer came
         self._described: set[str] = set()  # ids of runs that have their params and data sets
         self._ended: dict[str, str] = {}  # how each ended trial was delivered, by trial_id
 
@@ -114,8 +115,7 @@ class MlflowTracker(Tracker):
     def sync(self, record: TrialRecord) -> None:
         if self._client is None:
             self.open({})
-        run_id = self._runs.get(record.trial_id) or self._create(record)
-        self._runs[record.trial_id] = run_id
+        run_id = self._runs.get(record.trial_id) or self._made(record)
         if run_id not in self._described:
             self._describe(run_id, run_facts.record_params(record))
         outcome = f"{record.state}, checkpoints {'kept' if record.kept else 'gone'}"
@@ -127,6 +127,16 @@ class MlflowTracker(Tracker):
             self._end(run_id, record)
             self._client.set_tag(run_id, DELIVERED, outcome)
             self._ended[record.trial_id] = outcome
+
+    def _made(self, record: TrialRecord) -> str:
+        """Its run, made unless an earlier call made it and had no answer."""
+        trial_id, asked = record.trial_id, record.trial_id in self._asked
+        self._asked.add(trial_id)
+        if asked and self._parent:
+            for run in self._search(f"tags.`{PARENT}` = '{self._parent}' and tags.`{HASH}` = '{trial_id}'"):
+                self._found(run)
+        self._runs[trial_id] = self._runs.get(trial_id) or self._create(record)
+        return self._runs[trial_id]
 
     def _create(self, record: TrialRecord) -> str:
         tags = run_facts.record_tags(record, self.provenance)
