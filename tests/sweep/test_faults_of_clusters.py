@@ -1,7 +1,9 @@
 """A sweep on a cluster of machines with a GPU each, logical ones, that share a folder, with its ledger and MLflow's
-records in PostgreSQL. Machines are lost while they encode and while they train, one is taken back, the database is
-restarted and the cluster's head is lost: it ends as on one machine where nothing happens."""
+records in PostgreSQL, an object store, and copies of tokens of bounded size. Machines are lost while they encode and
+while they train, one is taken back, the database is restarted and the cluster's head is lost: it ends as on one machine
+where nothing happens."""
 
+import hashlib
 import json
 import sys
 
@@ -11,11 +13,13 @@ from tests import postgresql
 from tests.forked import Forked
 from tests.machines import machines
 from tests.repository import REPOSITORY
-from tests.running import assert_as_undisturbed, serving
+from tests.running import assert_as_undisturbed, serving, trial_rows
 from tests.sweep.faults import Disturbed, ended, undisturbed, wait_for
+from toconv.tokens.archive import CACHE
 
 pytestmark = pytest.mark.slow
 SHARDS, TRIALS = 12, 3  # a shard of each picture; trials of each k
+COPIES_GB = 0.0031  # the pictures to train on and those to validate on, not those of the test beside them
 SETTINGS = {"data.crops": 128, "encoder.batch_size": 4, "training.epochs": 12, "training.batch_size": 32}
 
 
@@ -46,6 +50,22 @@ def shards_in(folder):
     return {path.name: path.read_bytes() for path in folder.glob("*/*.fp16")}
 
 
+@pytest.fixture
+def copies(tmp_path, monkeypatch):
+    """The folder of the machines' copies of tokens."""
+    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
+    return tmp_path / "cache" / "token-copies"
+
+
+def lacking(s3, sweep, tokens):
+    """Keys of shards and of trials' last checkpoints that are not in the bucket."""
+    expected = {
+        f"tokens/{path.parent.name}/{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in tokens.glob("*/*.fp16")
+    }
+    expected |= {f"trials/{row['trial_id']}/latest.pt" for row in trial_rows(sweep.folder)}
+    return {f"some/prefix/{key}" for key in expected} - s3.modified().keys()
+
+
 def trains_on(machine, sweep):
     """What is known of the worker of a trial on that machine that has saved and not ended."""
     for path in sweep.trials.glob("*/worker.json"):
@@ -56,13 +76,14 @@ def trains_on(machine, sweep):
 
 
 def test_a_sweep_whose_machines_come_and_go_ends_as_the_one_to_which_nothing_happens(
-    alone, long_settings, tmp_path, databases, tracking
+    alone, long_settings, tmp_path, databases, tracking, s3, copies
 ):
     (tmp_path / "shared").mkdir()
     tokens = tmp_path / "shared" / "tokens"
+    store = {"store.url": s3.url, "store.local_cache_gb": COPIES_GB}
     sweep = Disturbed(
         tmp_path / "shared",
-        {**long_settings, **SETTINGS, "data.tokens_dir": str(tokens)},
+        {**long_settings, **SETTINGS, "data.tokens_dir": str(tokens), **store},
         uri=tracking,
         trials=TRIALS,
         resources={"cpu": 1, "gpu": 1},
@@ -95,6 +116,7 @@ def test_a_sweep_whose_machines_come_and_go_ends_as_the_one_to_which_nothing_hap
         assert code == 4 and "to go on: python" in stderr.splitlines()[-1], stdout + stderr
         told = " ".join(stdout.split())
         assert "encoding on 2 GPUs" in told and f"node {left['node'][:8]} is drained" in told, told
+        assert "read where it lies: it takes" in told, "no room for the pictures of the test: " + told
     (tmp_path / "anew").mkdir()
     with machines(tmp_path / "anew", gpus=1) as cluster:
         cluster.join()
@@ -103,3 +125,7 @@ def test_a_sweep_whose_machines_come_and_go_ends_as_the_one_to_which_nothing_hap
     rows, tokens_alone = alone
     assert_as_undisturbed(sweep.folder, rows, tracking)
     assert shards_in(tokens) == shards_in(tokens_alone) and len(shards_in(tokens)) == 2 * SHARDS
+    assert not lacking(s3, sweep, tokens)
+    copied = [path.read_bytes() for path in copies.rglob("*.fp16")]
+    assert copied and set(copied) <= {path.read_bytes() for path in tokens.rglob("*.fp16")}
+    assert sum(map(len, copied)) <= COPIES_GB * 1e9
