@@ -69,7 +69,7 @@ class Disturbed:
 def undisturbed(folder, settings, **changes):
     """The rows of the same sweep where nothing disturbs it, one trial at a time."""
     settings = {**settings, "experiment.tracking_uri": f"sqlite:///{folder / 'mlflow.db'}"}
-    done = run(folder, write_sweep(folder, settings, sampler="random", **changes))
+    done = run(folder, write_sweep(folder, settings, sampler="random", **changes), timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return trial_rows(folder)
 

@@ -75,6 +75,7 @@ def trains_on(machine, sweep):
     return None
 
 
+@pytest.mark.timeout(1200)
 def test_a_sweep_whose_machines_come_and_go_ends_as_the_one_to_which_nothing_happens(
     alone, long_settings, tmp_path, databases, tracking, s3, copies
 ):
