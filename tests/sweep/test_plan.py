@@ -11,6 +11,7 @@ from filelock import FileLock
 from tests.repository import REPOSITORY
 from tests.running import write_sweep
 from toconv import checkpoint
+from toconv.config import compose
 from toconv.errors import DamagedFile, DataError, EncoderError, MachineryError, RequestError, ToconvError
 from toconv.paths import SweepPaths
 from toconv.sweep import plan
@@ -168,6 +169,25 @@ def test_a_disk_without_room_is_told_before_work(dry_run, monkeypatch):
     monkeypatch.setattr(plan, "free_bytes", lambda folder: 1000)
     with pytest.raises(MachineryError, match="a trial's checkpoints take"):
         dry_run()
+
+
+@pytest.mark.parametrize(("dtype", "bytes_each"), [("fp16", 2), ("bf16", 2), ("int8", 1)])
+def test_the_disk_that_most_of_a_million_images_take_is_told(dry_run, room, capsys, dtype, bytes_each):
+    """12 pictures in 65,536 crops each; of an image 36 tokens and a class token, with int8's scale and offset."""
+    room[0] = 2**50
+    dry_run("data.crops=65536", f"store.dtype={dtype}", "baselines=false")
+    scales = 2 * 4 * 32 if dtype == "int8" else 0
+    size = 12 * 65_536 * (36 * 32 * bytes_each + 32 * 2 + scales)
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"disk: tokens {size / 1e9:.2f} GB in {dtype} (to be encoded first)" in told, told
+    room[0] = size - 1
+    with pytest.raises(MachineryError, match=f"{size / 1e9:.2f} GB of tokens to write"):
+        dry_run("data.crops=65536", f"store.dtype={dtype}", "baselines=false")
+
+
+def test_imagenet_at_clips_large_model_takes_one_and_a_half_terabytes():
+    base = compose({"encoder": "clip_vit_l_14_336"})
+    assert round(estimated_bytes(base, 1_280_000) / 1e9) == round(1.28e6 * (576 + 1) * 1024 * 2 / 1e9) == 1513
 
 
 BOTH = "GB of tokens and .* GB of smaller pictures' tokens to write, but .* GB are free on its disk"
