@@ -10,6 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from tests import postgresql
+from tests.forked import PROCESSES
 from tests.postgresql import PASSWORD, Wire
 from tests.running import write_sweep
 from tests.sweep.grown import LAMBDA, Grown
@@ -25,6 +26,7 @@ from toconv.sweep.search.postgresql import check_database
 
 pytestmark = pytest.mark.slow  # a server
 DONE = {"distortion": 0.5, "perception": 0.1}
+DRIVERS = 6
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,47 @@ def test_a_second_driver_is_refused_while_the_first_one_has_it_and_a_reader_is_n
     first.close()
     check_database(address, place)
     assert states(opened(place)) == [TrialState.COMPLETE]
+
+
+def drive(file, place, password, begin, told):
+    """A driver of its own that tries until it had the ledger once: it then completes a trial."""
+    os.environ["PGPASSWORD"] = password
+    sweep, refused = load_sweep(file, []), 0
+    begin.wait(60)
+    while True:
+        try:
+            ledger = Ledger(sweep, place, lambda params: f"id{params[LAMBDA]}")
+        except RequestError as error:
+            assert "another process runs this sweep" in str(error)
+            refused += 1
+            time.sleep(0.02)
+            continue
+        proposal = ledger.propose({})
+        time.sleep(0.3)  # in which the others are refused
+        ledger.complete(proposal, DONE)
+        ledger.close()
+        told.put((proposal.trial_id, refused))
+        return
+
+
+def test_of_many_drivers_that_begin_at_once_one_has_it_at_a_time_and_no_trial_is_lost_or_twice(
+    opened, address, tiny, tmp_path
+):
+    place, file = fresh(address, "tiny"), write_sweep(tmp_path, tiny, trials=DRIVERS, sampler="random")
+    begin, told = PROCESSES.Barrier(DRIVERS), PROCESSES.Queue()
+    given = (file, place, PASSWORD, begin, told)
+    drivers = [PROCESSES.Process(target=drive, args=given) for _ in range(DRIVERS)]
+    for driver in drivers:
+        driver.start()
+    found = [told.get(timeout=120) for _ in drivers]
+    for driver in drivers:
+        driver.join(60)
+        assert driver.exitcode == 0
+    assert sum(refused for _, refused in found) >= DRIVERS
+    reader = opened(place, writes=False)
+    assert states(reader) == [TrialState.COMPLETE] * DRIVERS
+    trials = [trial.proposal.trial_id for trial in reader.trials()]
+    assert sorted(trials) == sorted(trial_id for trial_id, _ in found) and len({*trials}) == DRIVERS
 
 
 @pytest.mark.parametrize("passed", [True, False])
