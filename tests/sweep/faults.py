@@ -1,5 +1,6 @@
 """Sweeps that are disturbed, and what of them is looked at."""
 
+import json
 import os
 import random
 import signal
@@ -80,6 +81,15 @@ def wait_for(condition, process):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     return found
+
+
+def trains_on(machine, sweep):
+    """What is known of the worker of a trial on that machine that has saved and not ended."""
+    for path in sweep.trials.glob("*/worker.json"):
+        saved = any(path.parent.glob("checkpoint_epoch_*.pt")) and not (path.parent / "finished").exists()
+        if saved and (worker := json.loads(path.read_text()))["pid"] in machine.works():
+            return {**worker, "trial": path.parent.name}
+    return None
 
 
 def ended(process, seconds=180):

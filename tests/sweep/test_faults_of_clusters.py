@@ -4,7 +4,6 @@ while they train, one is taken back, the database is restarted and the cluster's
 where nothing happens."""
 
 import hashlib
-import json
 import sys
 
 import pytest
@@ -14,7 +13,7 @@ from tests.forked import Forked
 from tests.machines import machines
 from tests.repository import REPOSITORY
 from tests.running import assert_as_undisturbed, serving, trial_rows
-from tests.sweep.faults import Disturbed, ended, undisturbed, wait_for
+from tests.sweep.faults import Disturbed, ended, trains_on, undisturbed, wait_for
 from toconv.tokens.archive import CACHE
 
 pytestmark = pytest.mark.slow
@@ -64,15 +63,6 @@ def lacking(s3, sweep, tokens):
     }
     expected |= {f"trials/{row['trial_id']}/latest.pt" for row in trial_rows(sweep.folder)}
     return {f"some/prefix/{key}" for key in expected} - s3.modified().keys()
-
-
-def trains_on(machine, sweep):
-    """What is known of the worker of a trial on that machine that has saved and not ended."""
-    for path in sweep.trials.glob("*/worker.json"):
-        saved = any(path.parent.glob("checkpoint_epoch_*.pt")) and not (path.parent / "finished").exists()
-        if saved and (worker := json.loads(path.read_text()))["pid"] in machine.works():
-            return {**worker, "trial": path.parent.name}
-    return None
 
 
 @pytest.mark.timeout(1200)

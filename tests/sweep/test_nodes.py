@@ -1,6 +1,5 @@
 """The machines of a cluster that is joined: two nodes of Ray's own command, of which one has another disk."""
 
-import json
 import os
 import platform
 import subprocess
@@ -12,7 +11,7 @@ from tests.forked import Forked
 from tests.machines import machines, needs_mounts
 from tests.repository import REPOSITORY
 from tests.running import run, trial_rows, write_sweep
-from tests.sweep.faults import Disturbed, ended, wait_for
+from tests.sweep.faults import Disturbed, ended, trains_on, wait_for
 from toconv.paths import packed
 from toconv.sweep.nodes import Machine, look, mistakes
 from toconv.sweep.versions import versions
@@ -125,12 +124,6 @@ def test_a_cluster_of_two_gets_the_package_and_a_folder_that_one_does_not_see_is
     assert (
         told[4].startswith("refused: ") and told[4].count("does not see") == 1 and f"does not see {hidden}: " in told[4]
     )
-
-
-def trains_on(machine, sweep):
-    """Whether a trial that has not ended has its worker there."""
-    workers = (path for path in sweep.trials.glob("*/worker.json") if not (path.parent / "finished").exists())
-    return {json.loads(path.read_text())["pid"] for path in workers} & machine.works().keys()
 
 
 @pytest.mark.slow

@@ -78,8 +78,7 @@ class Training:
         trained = (self.compressor, self.decoder, self.critic)
         self.gradients = Gradients(settings, trained, self.coverage_N, self.agreement)
         self.micro_batches = self.gradients.micro_batches
-        bf16, autocast = mixed_precision(settings.hardware), partial(self.gradients.autocast, device)
-        self.starts = Starts(self.train, self.compressor, autocast, bf16)
+        self.starts = Starts(self.train, self.compressor, mixed_precision(settings.hardware))
         self.shuffle = torch.Generator().manual_seed(t.seed)
         self.size_draws = torch.Generator().manual_seed(t.seed)  # on the host, where k is needed
         self.draws = torch.Generator(device).manual_seed(t.seed)
@@ -210,8 +209,7 @@ class Training:
         k, gradients, in_parts = self._drawn_size(), self.gradients, self.micro_batches
         is_adversarial = losses.adversarial_weight(self.settings.loss) > 0  # no verdict that weighs nothing is trained
         sees_means = is_adversarial and self.settings.model.critic.head == "conditional"
-        means_BMC = grid.pool(x_BNC, k) if sees_means else None
-        batch = Batch(x_BNC, images_B, self.starts.at(images_B, k), means_BMC, k)
+        batch = Batch(x_BNC, images_B, self.starts.at(images_B, k), grid.pool(x_BNC, k) if sees_means else None, k)
         compressed = in_parts.attempt(lambda: gradients.compressed(batch))
         critic_terms = self._critic_steps(batch, compressed) if is_adversarial else (x_BNC.new_zeros(()),) * 4
         terms = in_parts.attempt(lambda: gradients.of_generator(batch, compressed), compressed.let_go)

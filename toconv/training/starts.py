@@ -5,9 +5,6 @@ is computed once a store, and lies in a file that trials share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-
 import torch
 from torch import nn
 
@@ -28,13 +25,11 @@ COMPUTED_BY = ("grid.py", *within("models", "linear_code"), *within("tokens", "b
 class Starts:
     """Of a compressor that adds to a linear code, at each k, from the first time that they are asked for."""
 
-    def __init__(
-        self, images: Batches, compressor: nn.Module, autocast: Callable[[], AbstractContextManager[object]], bf16: bool
-    ) -> None:
-        """`bf16`: whether that is what `autocast` computes in."""
+    def __init__(self, images: Batches, compressor: nn.Module, bf16: bool) -> None:
+        """`bf16`: whether autocast runs the compressor in that."""
         adds = isinstance(compressor, ResidualCompressor | NestedCompressor)
         self._codes = linear_codes_of(compressor) if adds else {}
-        self._images, self._autocast, self._bf16 = images, autocast, bf16
+        self._images, self._bf16 = images, bf16
         self._known: dict[int, torch.Tensor] = {}
 
     def at(self, images_B: torch.Tensor, k: int) -> torch.Tensor | None:
@@ -67,7 +62,7 @@ class Starts:
         images, done = Batches(self._images.store, self._images.split, BATCH, self._images.device), 0
         found_IMC = torch.empty(images.images, k**2, images.store.width)
         for x_BNC in images:
-            with self._autocast():
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=self._bf16):
                 found_IMC[done : done + len(x_BNC)] = code.compress(x_BNC)
             done += len(x_BNC)
         return found_IMC
