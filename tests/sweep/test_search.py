@@ -3,6 +3,8 @@
 import itertools
 import sqlite3
 from ast import literal_eval
+from collections import Counter
+from copy import deepcopy
 from functools import cache
 
 import optuna
@@ -55,6 +57,22 @@ def test_the_grid_sampler_visits_each_point_once(ledger):
     found = fill(ledger(sampler="grid", trials=99, search=search))
     points = {(p.cell, p.params[LAMBDA], p.params["training.n_critic"]) for p in found}
     assert points == set(itertools.product(("k=2", "k=3"), (1.0, 2.0, 3.0), (1, 2))) and len(found) == len(points)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "random"])
+def test_a_draw_is_what_optuna_draws_from_a_study_of_the_cells_trials_and_changes_none_of_them(ledger, sampler):
+    one = ledger(sampler=sampler, trials=12, grid={"model.compressor.output_grid_size": [2]})
+    while len(found := one._trials("k=2")) < 12:
+        proposal = one.propose({})
+        if len(found) < 11:  # the last one runs
+            one.complete(proposal, {"distortion": proposal.params[LAMBDA] ** 0.5, "perception": float(len(found) % 3)})
+    study = optuna.create_study(directions=["minimize"] * 2)
+    study.add_trials(found)
+    study.sampler = one._sampling._sampler("k=2", 12, 0)
+    before, drawn = deepcopy(found), one._sampling.points(one.sweep.cells()[0], found, Counter())
+    assert next(drawn)[0] == study.ask(one._sampling._space).params
+    next(drawn)  # told that the first was not taken
+    assert found == before
 
 
 @pytest.mark.slow

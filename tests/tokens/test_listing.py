@@ -1,6 +1,7 @@
 """Which files of a folder are pictures, through links and in spite of what lies beside them."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,7 @@ def root(tmp_path):
 
 
 def names(found, root):
-    return [path.relative_to(root).as_posix() for path in found.paths]
+    return [Path(file).relative_to(root).as_posix() for file in found.files]
 
 
 def left_out(found, root):
@@ -38,7 +39,7 @@ def test_links_to_folders_and_files_are_followed(root):
     assert left_out(found, root) == {}
     linked = root.parent / "linked"
     linked.symlink_to("mix")
-    assert [path.name for path in Listing(linked).paths] == [path.name for path in found.paths]
+    assert [Path(f).name for f in Listing(linked).files] == [Path(f).name for f in found.files]
 
 
 def test_the_same_rule_holds_for_what_compress_is_given(root):
@@ -153,10 +154,10 @@ def test_any_folder_is_listed_with_each_file_once(tmp_path_factory, entries):
         else:
             os.mkfifo(path) if kind == "fifo" else path.touch()
     with any_input_is_taken_or_refused():
-        found = Listing(root).paths
+        found = Listing(root).files
         real = [os.path.realpath(path) for path in found]
         assert len(set(real)) == len(real) and all(os.path.isfile(path) for path in found)
-        assert {picture.path for picture in gather([str(root)])} == set(found)
+        assert {os.fspath(picture.path) for picture in gather([str(root)])} == set(found)
 
 
 def test_suffixes_are_of_formats_that_have_a_name():

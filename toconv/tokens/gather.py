@@ -56,11 +56,12 @@ def _pictures(word: str) -> tuple[list[Path], Path]:
     if path.is_file():
         return [path], path.parent
     if path.is_dir():
-        return pictures_below(path), path
+        return [Path(file) for file in pictures_below(path)], path
     if "**" in path.parts:
         root = _fixed_part(path)
         pattern = path.parts[len(root.parts) :]
-        return [p for p in pictures_below(root) if _matches(p.relative_to(root).parts, pattern)], root
+        found = map(Path, pictures_below(root))
+        return [p for p in found if _matches(p.relative_to(root).parts, pattern)], root
     if glob.has_magic(word):
         return _matched([Path(match) for match in sorted(glob.glob(word))], _fixed_part(path)), _fixed_part(path)
     return [], path.parent
@@ -78,7 +79,7 @@ def _matched(matches: Sequence[Path], root: Path) -> list[Path]:
             left_out.setdefault(why, []).append(path)
         elif path.is_dir():
             seen.add(there)
-            found += pictures_below(path)
+            found += map(Path, pictures_below(path))
         elif path.suffix.lower() in SUFFIXES:
             found.append(path)
     say_left_out(root, left_out)

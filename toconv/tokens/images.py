@@ -16,26 +16,33 @@ from toconv.tokens.near_duplicates import MOST, near_duplicates, perceptual_hash
 from toconv.tokens.readable import unreadable
 
 VAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.", re.I)  # of ImageNet's flat val/: the line of its class
+RUN = 256  # pictures that a thread looks at before it asks for more
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"  # of its devkit: a class a line
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
     key: str  # its name below its root, the same on every machine
-    path: Path
+    file: str | Path  # where it lies
+
+    @property
+    def path(self) -> Path:
+        """`file`, of which a million take less memory."""
+        return Path(self.file)
 
     @property
     def sha256(self) -> str:
         """Of its bytes, as `known_files` knows them; its name where they cannot be read."""
         try:
-            return known_sha256(self.path)
+            return known_sha256(self.file)
         except OSError:
             return f"unreadable {self.key}"
 
 
-def named(path: Path, root: Path) -> str:
+def named(file: str | Path, root: Path) -> str:
     """The key of a picture below `root`; what is not UTF-8 in its name is escaped."""
-    return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
+    below = os.fspath(file).removeprefix(f"{str(root).rstrip(os.sep)}{os.sep}").replace(os.sep, "/")
+    return below if below.isascii() else os.fsencode(below).decode("utf-8", "backslashreplace")
 
 
 Splits = dict[str, list[Picture]]  # train, val, test
@@ -53,7 +60,7 @@ def listed_and_skipped(data: DataSettings) -> tuple[Splits, dict[Path, str]]:
     splits = _listed(data)
     if data.unreadable == "refuse":
         return splits, {}
-    hold(_known_pictures(data), (p.path for pictures in splits.values() for p in pictures))
+    hold(_known_pictures(data), (p.file for pictures in splits.values() for p in pictures))
     skipped = unreadable({p.path: p.sha256 for pictures in splits.values() for p in pictures}, data)
     left = {name: [p for p in pictures if p.path not in skipped] for name, pictures in splits.items()}
     empty = [name for name, pictures in left.items() if not pictures]
@@ -87,7 +94,7 @@ def _folder(root: Path) -> list[Picture]:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder of pictures")
     root = root.absolute()  # as `known_files` keeps them
-    return [Picture(named(path, root), path) for path in pictures_below(root)]
+    return [Picture(named(file, root), file) for file in pictures_below(root)]
 
 
 def divided(pictures: list[Picture], data: DataSettings) -> Splits:
@@ -108,7 +115,7 @@ def divided(pictures: list[Picture], data: DataSettings) -> Splits:
 def _together(pictures: list[Picture], data: DataSettings) -> list[list[Picture]]:
     """Those that must share a split in one list. Says how many, once a process."""
     found, hashes = digests(pictures, data.workers), {}
-    hold(_known_pictures(data), (p.path for p in pictures))  # those beyond a limit too
+    hold(_known_pictures(data), (p.file for p in pictures))  # those beyond a limit too
     if len(pictures) > MOST:
         say_once(
             f"near-duplicates: not looked for among more than {MOST} pictures; those of the same bytes share a split"
@@ -149,11 +156,11 @@ def _imagenet_part(imagenet_root: Path, part: str) -> list[Picture]:
     if not root.is_dir():
         raise DataError(f"data.imagenet_root={imagenet_root}: needs a folder {part}/ of class folders")
     root = root.absolute()
-    paths = pictures_below(root)
-    flat = [path for path in paths if path.parent == root]
-    if flat and len(flat) < len(paths):
+    files = pictures_below(root)
+    flat = [Path(file) for file in files if os.path.dirname(file) == str(root)]
+    if flat and len(flat) < len(files):
         say_left_out(root, {"in no class folder": flat})
-        paths = [path for path in paths if path.parent != root]
+        files = [file for file in files if os.path.dirname(file) != str(root)]
     elif flat and part == "val":
         return _with_classes(imagenet_root, flat)
     elif flat:
@@ -161,7 +168,7 @@ def _imagenet_part(imagenet_root: Path, part: str) -> list[Picture]:
             f"{root}: its {len(flat)} picture(s) lie in it directly; move each into a folder of its class, as in "
             f"train/n01440764/{flat[0].name}"
         )
-    return [Picture(f"{part}/{named(path, root)}", path) for path in paths]
+    return [Picture(f"{part}/{named(file, root)}", file) for file in files]
 
 
 def _with_classes(imagenet_root: Path, flat: list[Path]) -> list[Picture]:
@@ -212,10 +219,11 @@ def _known_pictures(data: DataSettings) -> Path:
 def keep_pictures(data: DataSettings, splits: Splits) -> None:
     """Write how they look, and all that were hashed to list them, so that no later process reads them to know their
     bytes. What is known of other data sets stays."""
-    add_known(_known_pictures(data), (picture.path for pictures in splits.values() for picture in pictures))
+    add_known(_known_pictures(data), (picture.file for pictures in splits.values() for picture in pictures))
 
 
 def digests(pictures: list[Picture], workers: int) -> list[str]:
     """sha256 of each picture's bytes."""
+    runs = [pictures[start : start + RUN] for start in range(0, len(pictures), RUN)]
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda picture: picture.sha256, pictures))
+        return [digest for run in pool.map(lambda run: [p.sha256 for p in run], runs) for digest in run]

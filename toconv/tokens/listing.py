@@ -33,14 +33,14 @@ class Listing:
     """The pictures below a folder, sorted, and what was left out there: {why: paths}."""
 
     def __init__(self, root: Path) -> None:
-        self.paths: list[Path] = []
+        self.files: list[str] = []
         self.left_out: dict[str, list[Path]] = defaultdict(list)
         self._read: set[tuple[int, int]] = set()  # folders, by device and inode
         self._links: list[Path] = []  # to folders, the first by name on top
         self._walk([root])
         while self._links:
             self._follow(heappop(self._links))
-        self.paths.sort(key=lambda path: path.parts)  # the order of paths, and not compared part by part in Python
+        self.files.sort(key=lambda file: file.replace(os.sep, "\0"))  # part by part, as paths are
 
     def _walk(self, folders: list[Path]) -> None:
         """All that is below without links to folders, which are kept for later."""
@@ -56,17 +56,18 @@ class Listing:
 
     def _is_folder(self, entry: os.DirEntry[str]) -> bool:
         """Whether it is a folder to walk; a file is entered, or left out."""
-        path = Path(entry)
-        is_picture, is_folder = path.suffix.lower() in SUFFIXES, entry.is_dir(follow_symlinks=False)
-        if is_hidden(entry.name):
+        is_picture, hidden = os.path.splitext(entry.name)[1].lower() in SUFFIXES, is_hidden(entry.name)
+        if is_picture and not hidden and entry.is_file(follow_symlinks=False):  # as the folder has it: no look at it
+            self.files.append(entry.path)
+            return False
+        path, is_folder = Path(entry), entry.is_dir(follow_symlinks=False)
+        if hidden:
             if is_picture or is_folder:
                 self.left_out[HIDDEN].append(path)
         elif is_folder:
             return True
         elif path.suffix.lower() in NOT_READ:
             self.left_out[FORMAT].append(path)
-        elif is_picture and entry.is_file(follow_symlinks=False):  # as the folder has it: no look at the file
-            self.paths.append(path)
         elif is_picture or (entry.is_symlink() and (not path.suffix or os.path.isdir(path))):
             self._enter(path, is_picture)
         elif entry.is_file() and begins_as_picture(path):
@@ -80,7 +81,10 @@ class Listing:
         elif not os.path.exists(path):
             self.left_out[BROKEN].append(path)
         elif is_picture:
-            (self.paths if os.path.isfile(path) else self.left_out[SPECIAL]).append(path)
+            if os.path.isfile(path):
+                self.files.append(str(path))
+            else:
+                self.left_out[SPECIAL].append(path)
 
     def _follow(self, link: Path) -> None:
         there = os.path.realpath(link)
@@ -112,11 +116,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "@eaDir")
 
 
-def pictures_below(root: Path) -> list[Path]:
+def pictures_below(root: Path) -> list[str]:
     """Sorted. Says what was left out, once a process."""
     found = Listing(root)
     say_left_out(root, found.left_out)
-    return found.paths
+    return found.files
 
 
 def say_left_out(root: Path, left_out: Mapping[str, Iterable[Path]]) -> None:

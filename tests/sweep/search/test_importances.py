@@ -4,7 +4,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from toconv.sweep.search.importances import FEWEST, importances
+from toconv.sweep.search.importances import FEWEST, MOST, importances
 
 OBJECTIVES = {"distortion": "minimize", "embedding_agreement": "maximize"}
 POINTS = [{"a": a / 8, "b": b / 8} for a in range(8) for b in range(8)]
@@ -23,6 +23,13 @@ def test_shares_are_those_of_the_first_objectives_variance(weight):
     found = importances(trials(lambda p: p["a"] + weight * p["b"]), OBJECTIVES)
     assert sum(found.values()) == pytest.approx(1)
     assert found["b"] == pytest.approx(weight**2 / (1 + weight**2), abs=0.05)
+
+
+def test_of_many_trials_the_shares_of_some_are_near_those_of_all():
+    """Of an even grid once more, of 2,500 points."""
+    points = [{"a": a / 50, "b": b / 50} for a in range(50) for b in range(50)]
+    found = importances(trials(lambda p: p["a"] + 2 * p["b"], points=points), OBJECTIVES)
+    assert len(points) >= 10 * MOST and found["b"] == pytest.approx(0.8, abs=0.06)
 
 
 def test_only_complete_trials_count_and_too_few_say_nothing():

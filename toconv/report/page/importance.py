@@ -12,6 +12,7 @@ from toconv.report.page.fronts import reading
 from toconv.report.page.html import Html, panels, row, table
 from toconv.report.page.svg import Scale, Tick, around, drawing, frame, point, series_legend, series_mark
 from toconv.settings import GRID_SIZE, SEED
+from toconv.sweep.search.importances import MOST
 
 SIDE = 260  # of a slice
 AXIS_GAP, TOP, BOTTOM = 128, 44.0, 324.0  # of parallel coordinates
@@ -58,9 +59,8 @@ def _importances(content: Content) -> str:
     link = csv_link("importances", heads[:-1], found)
     return (
         f"{title}<p>Share of the variance between a cell’s trials that each searched setting explains (fANOVA). "
-        "With few trials a hint, no finding.</p>"
-        + table(heads, rows, "Importances", "fixed")
-        + f"<p class=data>{link}</p>"
+        f"With few trials a hint, no finding. Of more than {MOST} trials of a cell, {MOST} drawn at random are looked "
+        "at.</p>" + table(heads, rows, "Importances", "fixed") + f"<p class=data>{link}</p>"
     )
 
 

@@ -54,6 +54,7 @@ class Ledger:
         self._trials, self._enter = self._studies.trials, self._studies.add
         self._exhausted: set[str] = set()
         self._ended_facts = dict[tuple[str, int], Facts]()  # of trials that have ended, which stay as they are
+        self._ended = dict[tuple[str, int], Trial]()
         self._courses: dict[str, tuple[int, Course | None]] = {}  # by cell: of so many complete trials
         self._sampling = Sampling(sweep, [t for name in self._cells for t in self._trials(name)])
 
@@ -269,13 +270,18 @@ class Ledger:
         return facts
 
     def _as_trial(self, study: str, trial: FrozenTrial) -> Trial:
+        if (known := self._ended.get((study, trial.number))) is not None:
+            return known
         facts = self._facts(study, trial)
         cell = facts.cell or study
         params = facts.params or {**self.fixed(cell), **trial.params}
         again = facts.finalist_of, facts.extends, facts.from_epoch
         proposal = Proposal(cell, trial.number, facts.trial_id, params, *again)
         values = dict(zip(self._objectives, trial.values or [], strict=False))
-        return Trial(proposal, STATES[trial.state], values, facts.reason, facts.seal, facts.steered)
+        found = Trial(proposal, STATES[trial.state], values, facts.reason, facts.seal, facts.steered)
+        if found.ended:
+            self._ended[study, trial.number] = found
+        return found
 
 
 def _told(refused: Counter[str], points: Iterable[Params]) -> dict[str, Any]:

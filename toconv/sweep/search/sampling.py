@@ -97,7 +97,8 @@ class Sampling:
         was not taken as of one that failed. `start` gives points to complete instead, told whether the settings refused
         the draw before, of which there is none at first: then a point to start with is drawn again."""
         shadow = optuna.create_study(directions=list(self._sweep.file.objectives.values()))
-        shadow.add_trials([*self.learnt.get(cell.name, ()), *inside(history), *self._infeasible(history)])
+        known_trials = [*self.learnt.get(cell.name, ()), *inside(history), *self._infeasible(history)]
+        shadow.add_trials(_Shared(trial) for trial in known_trials)
         known = -1
         for attempt in range(DRAWS):
             for point in start(refused.total() > known) if attempt < REDRAWS else ():
@@ -150,6 +151,17 @@ class Sampling:
                 one = len(self._sweep.file.objectives) == 1
                 return optuna.samplers.TPESampler(seed=seed, multivariate=one, constant_liar=one)
             return SAMPLERS[kind](seed=seed)
+
+
+class _Shared(FrozenTrial):
+    """A trial whose settings and distributions nobody changes. Optuna's storage in memory copies what it is given to
+    the last of them, which was most of a proposal's time where there are many trials; of these only the outermost."""
+
+    def __init__(self, of: FrozenTrial) -> None:
+        vars(self).update(vars(of))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTrial:
+        return _Shared(self)
 
 
 def inside(history: Iterable[FrozenTrial]) -> list[FrozenTrial]:

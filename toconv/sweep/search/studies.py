@@ -116,9 +116,10 @@ class Studies:
     ) -> None:
         """How a trial ended. `constraints`: by how much bounds are missed, where Optuna's samplers read it
         (`Trial.set_constraint`)."""
+        known = self.trials(name)
 
         def enter(again: bool) -> None:
-            trial, opened = self._read(name)[number], self._studies[name]._storage
+            trial, opened = (self._read(name) if again else known)[number], self._studies[name]._storage
             if again and trial.state.is_finished():  # which is written last
                 return
             for key, value in facts.items():
