@@ -21,11 +21,13 @@ COMMANDS = {  # by themselves, with options
     "gpu": "benchmarks.gpu.command",
     "many_trials": "benchmarks.many_trials",
     "large_store": "benchmarks.large_store",
+    "stored_dtypes": "benchmarks.stored_dtypes",
 }
 USAGE = f"""python -m benchmarks [NAME ...]
 Measures all of {", ".join((*RATIOS, *FIGURES))}, or those named. All of them together write
 outputs/bench/bench.json and docs/performance.md with its figures. `python -m benchmarks gpu --help`: on a GPU;
-`many_trials --help`: a sweep that grows to 2,000 trials; `large_store --help`: a start on a million pictures."""
+`many_trials --help`: a sweep that grows to 2,000 trials; `large_store --help`: a start on a million pictures;
+`stored_dtypes --help`: what tokens in int8 change."""
 
 
 def main(names: list[str]) -> ExitCode:

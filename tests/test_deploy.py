@@ -1,5 +1,6 @@
 """deploy/: each file by its tool's own validator, what it shares with the code, and the Slurm script's course."""
 
+import copy
 import importlib.util
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -54,6 +56,17 @@ def test_a_file_is_valid_by_its_schema_and_with_a_misspelt_key_is_not(name, wher
     jsonschema.validate(content, schema)
     with pytest.raises(jsonschema.ValidationError, match="misspelt"):
         jsonschema.validate({**content, "misspelt": 1}, schema)
+
+
+def test_each_pod_of_the_job_is_one_of_kubernetes_and_with_a_misspelt_key_is_not():
+    cluster = yaml.safe_load(read("ray_job.yaml"))["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = {"apiVersion": "v1", "kind": "Pod", **copy.deepcopy(group["template"])}
+        newest = kubernetes_validate.latest_version()
+        kubernetes_validate.validate(pod, newest, strict=True)
+        pod["spec"]["containers"][0]["misspelt"] = 1
+        with pytest.raises(kubernetes_validate.ValidationError, match="misspelt"):
+            kubernetes_validate.validate(pod, newest, strict=True)
 
 
 def test_the_dockerfile_is_taken_by_hadolint_and_copies_what_its_context_holds():

@@ -185,6 +185,13 @@ def draining() -> set[str]:
     return set(ray._private.state.state.get_draining_nodes())
 
 
+def is_drained() -> bool:
+    """Whether the node that this process runs on is to go; what cannot be asked is no."""
+    with suppress(*RAY_ERRORS):
+        return node_id() in draining()
+    return False
+
+
 def on_each_node(call: Callable[..., Result], given: Sequence[Any]) -> dict[str, Result]:
     """{machine: what the call gives there}; one of the machines is this one. Raises MachineryError where one does not
     answer in time."""

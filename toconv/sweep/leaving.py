@@ -1,9 +1,10 @@
 """Which running trials are to save at their next step and give their workers back: all of them once the sweep is told
-to end soon, and those on machines of the cluster that are drained."""
+to end soon, and those on machines of the cluster that are drained, which their workers see themselves."""
 
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # workers import this module too
     from toconv.sweep.driver import Driver
 
 LOOK_SECONDS = 1.0
+OWN_LOOK_SECONDS = 0.2  # of a worker, for whether its machine is drained
 
 
 class Leaving:
@@ -35,10 +37,9 @@ class Leaving:
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
-        self._look()
-        for trial_id in self._driver.open:
-            if everybody or (self.drained and self._node(trial_id) in self.drained):
-                self._mark(self._driver.paths.trial(trial_id))
+        self.look()
+        for trial_id in self._driver.open if everybody else ():
+            self._mark(self._driver.paths.trial(trial_id))
 
     def _mark(self, paths: TrialPaths) -> None:
         paths.folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +48,8 @@ class Leaving:
             with suppress(MachineryError):  # then its epoch ends first
                 ask_to_leave(self._driver.remote, paths)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Find which machines are drained now; says so of each once."""
         drained = frozenset(self._draining())
         for node in drained - self.drained:
             on_it = [proposal.name for proposal in self._driver.open.values() if self._node(proposal.trial_id) == node]
@@ -63,3 +65,21 @@ class Leaving:
             return str(json.loads(told or b"")["node"])
         except (MachineryError, OSError, ValueError, KeyError, TypeError):  # nowhere yet
             return None
+
+
+class DrainedHere:
+    """In a worker: a training is marked to leave once its machine is drained."""
+
+    def __init__(self, paths: TrialPaths, is_drained: Callable[[], bool]) -> None:
+        self._leave, self._is_drained, self._ended = paths.leave, is_drained, threading.Event()
+        threading.Thread(target=self._look, daemon=True, name="drained").start()
+
+    def _look(self) -> None:
+        while not self._is_drained():
+            if self._ended.wait(OWN_LOOK_SECONDS):
+                return
+        with suppress(OSError):  # a disk that is gone, which the training meets too
+            self._leave.touch()
+
+    def close(self) -> None:
+        self._ended.set()

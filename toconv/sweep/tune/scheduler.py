@@ -47,6 +47,7 @@ class CellScheduler(FIFOScheduler):
         """A worker is not kept for the next trial while it may be on a node that goes; Tune has no switch for that."""
         if self._reuses is None:
             self._reuses = tune_controller._reuse_actors
+        self._leaving.look()
         tune_controller._reuse_actors = self._reuses and not self._leaving.drained
 
     def _asha(self, proposal: Proposal) -> ASHAScheduler | None:

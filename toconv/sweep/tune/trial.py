@@ -12,7 +12,8 @@ from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from toconv.errors import MachineryError
 from toconv.paths import write_atomic
 from toconv.redaction import VARIABLES
-from toconv.sweep.cluster import node_id
+from toconv.sweep.cluster import is_drained, node_id
+from toconv.sweep.leaving import DrainedHere
 
 if TYPE_CHECKING:
     from toconv.sweep.trainable import RunningTrial
@@ -27,6 +28,7 @@ class RayTrial(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         self._inputs: dict[str, Any] = config["inputs"]
         self._trial: RunningTrial | None = None
+        self._drained: DrainedHere | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.cleanup()
@@ -47,6 +49,7 @@ class RayTrial(tune.Trainable):
             try:
                 self._trial = RunningTrial(TrialInputs(**self._inputs))
                 self._write_worker(self._trial)
+                self._drained = DrainedHere(self._trial.paths, is_drained)
             except MachineryError as error:  # no verdict on the trial
                 return {"machinery": str(error)}
         return step(self._trial)
@@ -58,6 +61,9 @@ class RayTrial(tune.Trainable):
         trial.send(trial.paths.worker)
 
     def cleanup(self) -> None:
+        if self._drained is not None:
+            self._drained.close()
+            self._drained = None
         if self._trial is not None:
             self._trial.close()
             self._trial = None
