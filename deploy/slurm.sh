@@ -6,9 +6,11 @@
 # store.local_cache_gb set TOCONV_CACHE to a folder of each machine's own disk: else the copies lie in the home folder.
 # Two minutes before its time is over, Slurm sends SIGTERM to this script alone. It passes it on to the sweep, whose
 # trials save at their next step, and has the job queued again, where the same command goes on. A trial that measures its
-# epoch just then ends that first: where it takes longer than that, raise the number.
-# Checked by bash -n and shellcheck 0.11.0, and run with stand-ins for Slurm, Ray and toconv (tests/test_deploy.py).
-# Not run under Slurm.
+# epoch just then ends that first: where it takes longer than that, raise the number. The same where another job is wanted
+# more, if Slurm's configuration has SlurmctldParameters=preempt_send_user_signal and a GraceTime; else Slurm ends Ray
+# itself then, and trials go on from their last epoch.
+# Checked by bash -n and shellcheck 0.11.0, and run under Slurm 22.05 with two machines that are one, without GPUs
+# (tests/sweep/test_faults_of_slurm.py). Not run on real machines of a cluster.
 #SBATCH --job-name=toconv
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

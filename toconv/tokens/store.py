@@ -48,14 +48,10 @@ class TokenStore:
         self.crops = int(manifest["parts"].get("crops", 1))  # images of one picture, one after the other
         self.grid_size, self.blocks = manifest["grid_size"], manifest.get("blocks")  # the encoder's, where it is known
         self.classes: dict[str, list[str]] = manifest.get("classes", {})  # of each split's pictures, where known
-        self._parts = manifest["parts"]
-        self.dtype: str = self._parts.get("stored", "fp16")
+        self.dtype: str = manifest["parts"].get("stored", "fp16")
         if self.dtype not in [*DTYPES]:  # a list of a damaged manifest has no hash
             raise StoreError(f"{folder}: its tokens are stored as {self.dtype}, known are {', '.join(DTYPES)}")
-        self._shapes = {
-            split: [shape for e in manifest["shards"].values() if e["split"] == split for shape in e.get("shapes", [])]
-            for split in SPLITS
-        }
+        self._of_crops = manifest if self.crops > 1 else None  # for `boxes`; of a million pictures some hundred MB
         self.mean_C, self.std_C = (torch.tensor(manifest[k], dtype=torch.float32) for k in ("mean", "std"))
         self.width = len(self.mean_C)
         self._shards = {
@@ -130,10 +126,14 @@ class TokenStore:
 
     def boxes(self, split: str) -> list[Box] | None:
         """Which part of its picture each image shows; None where the store has one image of each, or does not know."""
-        pictures, shapes = self._parts.get("pictures", {}).get(split, []), self._shapes[split]
-        if self.crops < 2 or not shapes or len(shapes) != len(pictures):
+        if self._of_crops is None:
             return None
-        seed = self._parts["seed"]
+        parts, shards = self._of_crops["parts"], self._of_crops["shards"].values()
+        pictures = parts.get("pictures", {}).get(split, [])
+        shapes = [shape for entry in shards if entry["split"] == split for shape in entry.get("shapes", [])]
+        if not shapes or len(shapes) != len(pictures):
+            return None
+        seed = parts["seed"]
         return [
             crop_box(key, number, seed, shape)
             for (key, *_), shape in zip(pictures, shapes, strict=True)
