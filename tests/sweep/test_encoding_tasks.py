@@ -3,36 +3,47 @@
 import re
 import threading
 import time
+from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from tests.forked import PROCESSES, Forked
 from tests.machines import machines
 from tests.repository import REPOSITORY
-from tests.running import run
+from tests.running import run, write_sweep
 from tests.sweep.faults import Disturbed, ended, wait_for
 from toconv import config
+from toconv.sweep.file import load_sweep
 from toconv.tokens import shards
 from toconv.tokens.encoding import prepare_store
+from toconv.tokens.smaller_picture import encode_smaller
 from toconv.tokens.store import TokenStore
 
 pytestmark = pytest.mark.slow
 
 
-def encoded_on_two_gpus(settings, printed):
-    """In a process of its own, since Ray starts once in each."""
+def encoded_on_two_gpus(settings, printed, sweep):
+    """In a process of its own, since Ray starts once in each. Smaller pictures by other processes alone."""
     import contextlib
 
     import ray
 
     from toconv.progress import console
-    from toconv.sweep.encoding_tasks import encoding_tasks
+    from toconv.sweep.encoding_tasks import encoding_tasks, smaller_tasks
+    from toconv.tokens import smaller_picture
+
+    def not_here(*of):
+        raise AssertionError("encoded by the driver")
 
     ray.init("local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
     shards.SHARD_CROPS = 3
     with printed.open("w") as file, contextlib.redirect_stdout(file):
         console.file = file
-        prepare_store(settings, lambda claims, missing: encoding_tasks(settings, claims, missing))
+        store = TokenStore(prepare_store(settings, lambda claims, missing: encoding_tasks(settings, claims, missing)))
+        smaller_picture._Device.encode = not_here
+        asked = replace(load_sweep(sweep, []), base=settings)
+        smaller_picture.encode_smaller(settings, store, [2, 3], partial(smaller_tasks, asked, lambda: None))
         one = settings.model_copy(update={"hardware": settings.hardware.model_copy(update={"device": "cpu"})})
         assert encoding_tasks(one, None, [None, None]) == [], "a machine without GPUs is one device"
         assert encoding_tasks(settings, None, [None]) == [], "one shard is one device's"
@@ -42,10 +53,10 @@ def encoded_on_two_gpus(settings, printed):
 def test_every_gpu_of_a_cluster_encodes_and_the_store_is_the_one_that_a_single_device_makes(
     tiny, tmp_path, monkeypatch
 ):
-    settings = config.compose({**tiny, "hardware.device": "auto"})
-    process = PROCESSES.Process(target=encoded_on_two_gpus, args=(settings, tmp_path / "printed"))
+    settings, file = config.compose({**tiny, "hardware.device": "auto"}), write_sweep(tmp_path, tiny)
+    process = PROCESSES.Process(target=encoded_on_two_gpus, args=(settings, tmp_path / "printed", file))
     process.start()
-    process.join(120)
+    process.join(240)
     assert process.exitcode == 0
     told = " ".join((tmp_path / "printed").read_text().split())
     monkeypatch.setattr(shards, "SHARD_CROPS", 3)
@@ -53,8 +64,11 @@ def test_every_gpu_of_a_cluster_encodes_and_the_store_is_the_one_that_a_single_d
     ours, theirs = (TokenStore(prepare_store(of)) for of in (settings, alone))
     count = sum(map(ours.count, ("train", "val", "test")))
     assert "encoding on 2 GPUs, each a shard of at most" in told and f"{count} of them by others" in told
-    for path in theirs.folder.glob("*.fp16"):
-        assert (ours.folder / path.name).read_bytes() == path.read_bytes()
+    encode_smaller(alone, theirs, [2, 3])
+    files = [path.relative_to(theirs.folder) for path in theirs.folder.rglob("*.fp16")]
+    assert sum("smaller" in str(name) for name in files) == 2 * sum("smaller" not in str(name) for name in files)
+    for name in files:
+        assert (ours.folder / name).read_bytes() == (theirs.folder / name).read_bytes()
 
 
 def test_a_cluster_whose_head_is_lost_while_it_encodes_ends_the_sweep_and_the_same_command_goes_on(

@@ -101,7 +101,7 @@ def _run(
 ) -> ExitCode:
     from toconv.hardware import keep_freed_memory  # start-up: torch
     from toconv.sweep.baselines import baseline_records
-    from toconv.sweep.encoding_tasks import before_encoding
+    from toconv.sweep.encoding_tasks import before_encoding, smaller_tasks
     from toconv.sweep.plan import check_trials_room
     from toconv.sweep.search.earlier import learn
     from toconv.sweep.session import start_tracking, stop_tracking
@@ -119,7 +119,8 @@ def _run(
     driver = _opened(asked, paths, store, learnt, announcement)
     driver.on_first_failure = lambda name, why: notifier.send(Event.FIRST_FAILURE, f"{name}: {why}")
     if asked.file.baselines:
-        driver.baselines = baseline_records(asked, store, driver.ledger.trials())
+        encoding = partial(smaller_tasks, asked, cluster)
+        driver.baselines = baseline_records(asked, store, driver.ledger.trials(), encoding)
         if remote := ObjectStore.asked(asked.base.store):
             send_derived(remote, store)  # what other machines need not compute again
     tracker = start_tracking(driver)

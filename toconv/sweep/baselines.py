@@ -1,11 +1,13 @@
 """Baselines of a sweep: computed once for each token store and k, kept beside the tokens."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import FiniteFloat, TypeAdapter
 
@@ -27,6 +29,9 @@ from toconv.tokens.manifest import DERIVED
 from toconv.tokens.smaller_store import smaller_store
 from toconv.tokens.store import TokenStore
 
+if TYPE_CHECKING:  # torchvision, where nothing is encoded
+    from toconv.tokens.smaller_picture import HelpersOf
+
 
 class Measured(Group):
     """Of one baseline."""
@@ -35,14 +40,16 @@ class Measured(Group):
     seconds: FiniteFloat
 
 
-def baseline_records(sweep: Sweep, store: Path, trials: Sequence[Trial] = ()) -> list[TrialRecord]:
+def baseline_records(
+    sweep: Sweep, store: Path, trials: Sequence[Trial] = (), helpers_of: HelpersOf | None = None
+) -> list[TrialRecord]:
     """A record for each baseline at each k of the sweep, and of its trials so far, measured on the validation
-    images."""
+    images. `helpers_of` gives other devices that encode smaller pictures."""
     sizes = _sizes(sweep, trials)
     missing, smaller = _unmeasured(store, sizes), _unmeasured(store, sizes, SMALLER)
     if missing or smaller:
         tokens = TokenStore(store, LocalCache.asked(sweep.base.store))
-        smaller = _encoded(sweep, tokens, smaller)
+        smaller = _encoded(sweep, tokens, smaller, helpers_of)
         evaluation = Evaluation(tokens, sweep.base.encoder, BATCH, resolve_device(sweep.base.hardware))
         steps = [(measure, _path(store, k), k) for k in missing]
         steps += [(measure_smaller, _path(store, k, SMALLER), k) for k in smaller]
@@ -61,13 +68,13 @@ def baseline_records(sweep: Sweep, store: Path, trials: Sequence[Trial] = ()) ->
     return records
 
 
-def _encoded(sweep: Sweep, store: TokenStore, sizes: list[int]) -> list[int]:
+def _encoded(sweep: Sweep, store: TokenStore, sizes: list[int], helpers_of: HelpersOf | None) -> list[int]:
     """Those of `sizes` at which the smaller pictures' tokens are there now. Where they cannot be had, that is said, and
     tried again at the next start."""
     from toconv.tokens.smaller_picture import encode_smaller  # start-up: torchvision, where nothing is encoded
 
     try:
-        encode_smaller(sweep.base, store, sizes)
+        encode_smaller(sweep.base, store, sizes, helpers_of or (lambda lacking: ()))
     except (DataError, EncoderError) as error:
         say(f"baseline {SMALLER} left out at k = {', '.join(map(str, sizes))}: {error}")
     return [k for k in sizes if smaller_store(store, k) is not None]

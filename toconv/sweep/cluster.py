@@ -163,11 +163,12 @@ def within(seconds: float, call: Callable[[], Result], otherwise: str) -> Result
     return found[0]
 
 
-def devices(hardware: HardwareSettings) -> list[float]:
-    """What a task asks of GPUs to work on each device of the cluster: one of each, none on each node where there
-    are none to be used."""
-    gpus = 0 if hardware.device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
-    return [1.0] * gpus or [0.0] * len(alive_nodes())
+def devices(hardware: HardwareSettings, here: bool = False) -> list[float]:
+    """What a task asks of GPUs to work on each device of the cluster, or of this node (`here`): one of each, none on
+    each node where there are none to be used."""
+    there = resources_here() if here else ray.cluster_resources()
+    gpus = 0 if hardware.device == "cpu" else int(there.get("GPU", 0))
+    return [1.0] * gpus or [0.0] * (1 if here else len(alive_nodes()))
 
 
 def alive_machines() -> list[dict[str, Any]]:

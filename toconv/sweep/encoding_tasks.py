@@ -1,7 +1,10 @@
 """Encoding on every device of a cluster: a Ray task each, which encodes what no other has claimed."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from toconv.hardware import limit_threads
 from toconv.paths import SweepPaths
@@ -18,6 +21,9 @@ from toconv.tokens.encode_shards import encode_share
 from toconv.tokens.manifest import SHARD_CROPS
 from toconv.tokens.room import check_room
 from toconv.tokens.shards import Claims, Shard
+
+if TYPE_CHECKING:
+    from toconv.tokens.smaller_picture import Lacking
 
 
 def before_encoding(
@@ -48,6 +54,24 @@ def encoding_tasks(settings: Settings, claims: Claims, missing: Sequence[Shard])
     say(f"encoding on {len(asked)} {kind}, each a shard of at most {SHARD_CROPS} images at a time")
     given = (settings, claims, shared(missing))
     return [Task(_encode_share, given, gpu) for gpu in asked]
+
+
+def smaller_tasks(asked: Sweep, cluster: Callable[[], Cluster], lacking: Lacking) -> list[Task]:
+    """The same for smaller pictures: on this machine's devices alone where others do not see the store."""
+    cluster()
+    everywhere = len(lacking.shards) < 2 or check_nodes(asked, [lacking.of(lacking.shards[0][1]).folder])
+    on = devices(asked.base.hardware, here=not everywhere)[: len(lacking.shards)]
+    if len(on) < 2:
+        return []
+    given = (asked.base, shared(lacking))
+    return [Task(_encode_smaller_share, given, gpu, here=not everywhere) for gpu in on]
+
+
+def _encode_smaller_share(settings: Settings, lacking: Lacking) -> None:
+    from toconv.tokens.smaller_picture import encode_smaller_share  # start-up: torchvision, where nothing is encoded
+
+    limit_threads(settings.hardware, os.cpu_count())
+    encode_smaller_share(settings, lacking)
 
 
 def _encode_share(settings: Settings, claims: Claims, missing: Sequence[Shard]) -> None:

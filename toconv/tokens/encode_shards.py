@@ -64,7 +64,7 @@ def encode_missing(settings: Settings, claims: Claims, missing: Sequence[Shard],
                     advance(images[shard.name])
 
         while left:
-            working = [helper for helper in working if not _has_ended(helper)]
+            working = [helper for helper in working if not has_ended(helper)]
             mine = [] if working else [s.name for s in encode_free(encoder, claims, left, advance, look)]
             own += sum(images[name] for name in mine)
             others = [shard for shard in left if shard.name not in mine]
@@ -76,7 +76,8 @@ def encode_missing(settings: Settings, claims: Claims, missing: Sequence[Shard],
     return own
 
 
-def _has_ended(helper: Helper) -> bool:
+def has_ended(helper: Helper) -> bool:
+    """Says why, where it did not do its work."""
     if not helper.ended():
         return False
     if why := helper.failure():

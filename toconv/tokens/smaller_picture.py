@@ -6,34 +6,53 @@ in fp16."""
 
 # B batch, I images of a store, M = k*k tokens of the smaller picture, C channels
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from filelock import FileLock
 
-from toconv.errors import DataError, StoreError
+from toconv.errors import DataError, StoreError, disk
 from toconv.hardware import resolve_device
 from toconv.progress import bar
 from toconv.settings import DataSettings, Settings
-from toconv.tokens.encode_shards import encoder_batches
+from toconv.tokens.encode_shards import POLL_SECONDS, Helper, encoder_batches, has_ended
 from toconv.tokens.encoders import FrozenEncoder, load_encoder
 from toconv.tokens.images import list_splits
 from toconv.tokens.manifest import SPLITS, read_manifest, write_manifest
 from toconv.tokens.pixels import pixels_at
 from toconv.tokens.resized_encoder import resized_encoder
 from toconv.tokens.room import check_room
-from toconv.tokens.shards import Shard, entries, intact, keep_shards, plan_shards, write_shard
+from toconv.tokens.shards import Claims, Shard, entries, intact, keep_shards, plan_shards, write_shard
 from toconv.tokens.smaller_store import FORMAT, smaller_folder
 from toconv.tokens.store import TokenStore
 from toconv.tokens.stored import Stored
 
 
-def encode_smaller(settings: Settings, store: TokenStore, sizes: Sequence[int]) -> None:
+class Lacking(NamedTuple):
+    """Shards of the smaller pictures that are to be encoded, and at which k each. Others may have them to share it."""
+
+    claims: dict[int, Claims]  # by k
+    shards: list[tuple[Shard, list[int]]]
+
+    def of(self, sizes: Sequence[int]) -> Claims:
+        """Those of the k that is written last."""
+        return self.claims[sizes[-1]]
+
+
+HelpersOf = Callable[[Lacking], Sequence[Helper]]
+
+
+def encode_smaller(
+    settings: Settings, store: TokenStore, sizes: Sequence[int], helpers_of: HelpersOf = lambda lacking: ()
+) -> None:
     """Make what `smaller_store` gives at each k of `sizes`; each picture is decoded once for all of them, and finished
-    shards stay. Raises DataError where the pictures of the store are not there any more or cannot be read, EncoderError
-    where the encoder cannot be had at such a size."""
+    shards stay. While helpers work this process watches; what they leave it encodes. Raises DataError where the
+    pictures of the store are not there any more or cannot be read, EncoderError where the encoder cannot be had at such
+    a size."""
     with FileLock(store.derived / "smaller.lock"):
         folders = {k: smaller_folder(store.folder, k) for k in sizes}
         manifests = {k: _manifest(store, k) for k in sizes}
@@ -43,10 +62,14 @@ def encode_smaller(settings: Settings, store: TokenStore, sizes: Sequence[int]) 
         for k in sizes:
             manifests[k]["shards"] = entries(folders[k], manifests[k])
         work = [(s, [k for k in sizes if not intact(folders[k], manifests[k]["shards"].get(s.name))]) for s in shards]
-        check_room(settings, store.folder, [], {k for _, missing in work for k in missing})
-        _encode(settings, store, manifests, work)
+        lacking = Lacking(
+            {k: Claims(folders[k], shards) for k in sizes}, [(s, missing) for s, missing in work if missing]
+        )
+        check_room(settings, store.folder, [], {k for _, missing in lacking.shards for k in missing})
+        _encode(settings, lacking, helpers_of(lacking))
         for k in sizes:
-            manifests[k] |= {"shards": {s.name: manifests[k]["shards"][s.name] for s in shards}, "complete": True}
+            found = entries(folders[k], manifests[k])
+            manifests[k] |= {"shards": {s.name: found[s.name] for s in shards}, "complete": True}
             write_manifest(folders[k], manifests[k])
             keep_shards(folders[k], manifests[k])
 
@@ -82,26 +105,67 @@ def _pictures(data: DataSettings, store: TokenStore) -> dict[str, Any]:
     return splits
 
 
-def _encode(
-    settings: Settings, store: TokenStore, manifests: dict[int, dict[str, Any]], work: list[tuple[Shard, list[int]]]
-) -> None:
-    asked, device = settings.encoder, resolve_device(settings.hardware)
-    encoder = load_encoder(asked, device)
-    encoders = {k: resized_encoder(encoder, asked.patch_size, k) for k in manifests}
+def _encode(settings: Settings, lacking: Lacking, helpers: Sequence[Helper]) -> None:
+    """Until all is there."""
+    device, left, working = _Device(settings), lacking.shards, [*helpers]
     with bar("pictures") as progress:
-        task = progress.add_task("smaller pictures", total=sum(len(shard.pictures) for shard, _ in work))
-        for shard, sizes in work:
+        task = progress.add_task("smaller pictures", total=_pictures_of(left))
+        while left:
+            working = [helper for helper in working if not has_ended(helper)]
+            if working or not device.encode(lacking, *left[0]):
+                time.sleep(POLL_SECONDS)
+            before = left
+            left = [(shard, sizes) for shard, sizes in left if not lacking.of(sizes).is_finished(shard)]
+            progress.advance(task, _pictures_of(before) - _pictures_of(left))
+
+
+def _pictures_of(work: Iterable[tuple[Shard, list[int]]]) -> int:
+    return sum(len(shard.pictures) for shard, _ in work)
+
+
+def encode_smaller_share(settings: Settings, lacking: Lacking) -> None:
+    """What one device of several encodes: what nobody else has, until there is nothing."""
+    device = _Device(settings)
+    for shard, sizes in lacking.shards:
+        device.encode(lacking, shard, sizes)
+
+
+class _Device:
+    """Has the encoder from the first shard on."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._at = settings, dict[int, FrozenEncoder]()
+        self._device = resolve_device(settings.hardware)
+
+    @cached_property
+    def _encoder(self) -> FrozenEncoder:
+        return load_encoder(self._settings.encoder, self._device)
+
+    def _encoder_at(self, k: int) -> FrozenEncoder:
+        if k not in self._at:
+            self._at[k] = resized_encoder(self._encoder, self._settings.encoder.patch_size, k)
+        return self._at[k]
+
+    def encode(self, lacking: Lacking, shard: Shard, sizes: Sequence[int]) -> bool:
+        """Whether the shard was free, and now is there at all these k."""
+        asked, claims = self._settings.encoder, lacking.of(sizes)
+        for k in sizes:
+            with disk(f"{lacking.claims[k].folder}: cannot be written"):
+                lacking.claims[k].folder.mkdir(parents=True, exist_ok=True)
+        with claims.claimed(shard) as is_free:
+            if not is_free:
+                return False
+            encoders = {k: self._encoder_at(k) for k in sizes}
             crops: dict[int, list[torch.Tensor]] = {k: [] for k in sizes}
             at_sizes = [asked.patch_size * k for k in sizes]
-            for of_picture in pixels_at(shard.pictures if sizes else [], settings.data, asked, at_sizes):
+            for of_picture in pixels_at(shard.pictures, self._settings.data, asked, at_sizes):
                 for k, crops_K3HW in zip(sizes, of_picture.at_size, strict=True):
                     crops[k].append(crops_K3HW)
             for k in sizes:
-                batch_size = asked.batch_size * store.grid_size**2 // k**2  # as many tokens as of large pictures
-                tokens, classes = _tokens(encoders[k], crops.pop(k), batch_size, device)
-                folder = smaller_folder(store.folder, k)
-                manifests[k]["shards"][shard.name] = write_shard(folder, shard, Stored(tokens), classes)
-            progress.advance(task, len(shard.pictures))
+                batch_size = asked.batch_size * asked.grid_size**2 // k**2  # as many tokens as of large pictures
+                tokens, classes = _tokens(encoders[k], crops.pop(k), batch_size, self._device)
+                write_shard(lacking.claims[k].folder, shard, Stored(tokens), classes)
+        return True
 
 
 def _tokens(
