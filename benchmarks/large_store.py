@@ -105,15 +105,17 @@ def make_pictures(root: Path, count: int) -> None:
 
 
 def make_store(settings: Settings) -> int:
-    """Shards that are finished, of zeros; returns the bytes of their tokens."""
+    """Shards that are finished, of zeros, and known as those are that were just encoded; returns the bytes of their
+    tokens."""
+    from toconv.known_files import keep_known, note
     from toconv.tokens.encoding import store_folder
     from toconv.tokens.images import list_splits
-    from toconv.tokens.shards import ENTRY, plan_shards
+    from toconv.tokens.shards import ENTRY, KNOWN, plan_shards
 
     splits = list_splits(settings.data)
     folder, encoder = store_folder(settings, splits), settings.encoder
     folder.mkdir(parents=True)
-    digests, total = dict[int, str](), 0
+    digests, files, total = dict[int, str](), list[Path](), 0
     for shard in plan_shards(splits, settings.data):
         images = len(shard.pictures)
         sizes = {".tokens.fp16": 2 * images * encoder.grid_size**2 * encoder.width, ".class.fp16": 2 * encoder.width}
@@ -122,15 +124,19 @@ def make_store(settings: Settings) -> int:
         for kind, size in sizes.items():
             if size not in digests:
                 digests[size] = hashlib.sha256(bytes(size)).hexdigest()
-            with (folder / f"{shard.name}{kind}").open("wb") as file:
+            path = folder / f"{shard.name}{kind}"
+            with path.open("wb") as file:
                 file.truncate(size)
-            os.utime(folder / f"{shard.name}{kind}", (1_600_000_000, 1_600_000_000))
-            sha256[f"{shard.name}{kind}"] = digests[size]
+            os.utime(path, (1_600_000_000, 1_600_000_000))
+            note(path, digests[size])
+            files.append(path)
+            sha256[path.name] = digests[size]
         shapes = [(336, 336)] * images
         entry = {"split": shard.split, "images": images, "width": encoder.width, "shapes": shapes, "sha256": sha256}
         content = json.dumps(entry)
         (folder / f"{shard.name}{ENTRY}").write_text(f"{hashlib.sha256(content.encode()).hexdigest()}\n{content}")
         total += sizes[".tokens.fp16"]
+    keep_known(folder / KNOWN, files)
     return total
 
 
