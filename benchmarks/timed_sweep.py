@@ -26,17 +26,22 @@ class Times:
     def __init__(self) -> None:
         self.found: defaultdict[str, list[float]] = defaultdict(list)
 
-    def of(self, holder: object, name: str, clocks: dict[str, Clock]) -> None:
-        """Have a function of a module or class tell what it takes, by each of the clocks."""
+    def of(
+        self, holder: object, name: str, clocks: dict[str, Clock], counts: Callable[[Any], bool] = lambda found: True
+    ) -> None:
+        """Have a function of a module or class tell what it takes, by each of the clocks: of each call that raises, or
+        whose result counts."""
         work = getattr(holder, name)
 
         @functools.wraps(work)
         def timed(*arguments: Any, **named: Any) -> Any:
-            start = {part: clock() for part, clock in clocks.items()}
+            start, is_of_note = {part: clock() for part, clock in clocks.items()}, True
             try:
-                return work(*arguments, **named)
+                found = work(*arguments, **named)
+                is_of_note = counts(found)
+                return found
             finally:
-                for part, clock in clocks.items():
+                for part, clock in clocks.items() if is_of_note else ():
                     self.found[part].append(clock() - start[part])
 
         setattr(holder, name, timed)
@@ -54,7 +59,7 @@ def main(words: list[str]) -> int:
     from toconv.tracking.mlflow_runs import MlflowTracker
 
     times, wall = Times(), time.perf_counter
-    times.of(Ledger, "propose", {PROPOSAL: wall})
+    times.of(Ledger, "propose", {PROPOSAL: wall}, counts=lambda proposal: proposal is not None)
     times.of(Driver, "completed", {ENTERING: wall})
     times.of(Driver, "progressed", {EPOCH: wall})
     times.of(MlflowTracker, "sync", {MLFLOW: wall})

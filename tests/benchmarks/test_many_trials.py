@@ -30,6 +30,17 @@ def test_each_call_of_a_part_is_timed_by_each_clock_also_one_that_raises():
     assert times.found == {"one": [2.0, 1.0], "other": [4.0, 1.0]}
 
 
+def test_a_call_whose_result_does_not_count_is_not_timed():
+    class Work:
+        def given(self, x):
+            return x
+
+    ticks, times = iter([1.0, 2.0, 4.0]), Times()
+    times.of(Work, "given", {"one": lambda: next(ticks)}, counts=lambda found: found is not None)
+    assert Work().given(None) is None and Work().given(7) == 7
+    assert times.found == {"one": [2.0]}
+
+
 def test_a_stage_is_told_of_by_its_own_trials_and_its_last_calls():
     assert late([9.0] * 8 + [1.0, 2.0]) == 1.5 and late([3.0]) == 3.0
     lines = told(100, 2, stage(100, 0.5))
