@@ -141,10 +141,13 @@ def make_store(settings: Settings) -> int:
 
 
 def start(folder: str) -> None:
-    """In a process of its own: a store that is there, opened for training. Prints what that took as JSON."""
+    """In a process of its own, as commands begin: a store that is there, opened for training. Prints what that took as
+    JSON."""
+    from toconv.command_line import collect_seldom
     from toconv.tokens.encoding import prepare_store
     from toconv.tokens.store import TokenStore
 
+    collect_seldom()
     settings, began = asked_of(Path(folder)), time.perf_counter()
     TokenStore(prepare_store(settings))
     seconds = time.perf_counter() - began

@@ -63,7 +63,7 @@ def read_known(file: Path) -> None:
     held, below = _held.setdefault(file, {}), f"{file.parent}{os.sep}"
     with suppress(DamagedFile):
         for name, seen in read_json(file, KEPT, most_bytes=MOST_BYTES).items():
-            held[path := name if os.path.isabs(name) else below + name] = seen
+            held[path := name if name.startswith(os.sep) else below + name] = seen
             _seen.setdefault(path, seen)
 
 

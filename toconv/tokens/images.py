@@ -157,10 +157,10 @@ def _imagenet_part(imagenet_root: Path, part: str) -> list[Picture]:
         raise DataError(f"data.imagenet_root={imagenet_root}: needs a folder {part}/ of class folders")
     root = root.absolute()
     files = pictures_below(root)
-    flat = [Path(file) for file in files if os.path.dirname(file) == str(root)]
+    flat = [Path(file) for file in files if file.rpartition(os.sep)[0] == str(root)]
     if flat and len(flat) < len(files):
         say_left_out(root, {"in no class folder": flat})
-        files = [file for file in files if os.path.dirname(file) != str(root)]
+        files = [file for file in files if file.rpartition(os.sep)[0] != str(root)]
     elif flat and part == "val":
         return _with_classes(imagenet_root, flat)
     elif flat:

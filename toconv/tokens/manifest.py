@@ -32,6 +32,9 @@ class Content(NamedTuple):
     size: int
 
 
+Pixels = Annotated[int, Field(strict=True, ge=1, le=10**9)]  # without Python's help, since there are millions
+
+
 class ShardEntry(Group, extra="ignore"):
     """A finished shard; earlier versions said more of it."""
 
@@ -39,7 +42,7 @@ class ShardEntry(Group, extra="ignore"):
     images: Positive
     width: Positive
     sha256: dict[Name, str]
-    shapes: list[tuple[Positive, Positive]] = []  # height and width of each picture; earlier versions do not tell
+    shapes: list[tuple[Pixels, Pixels]] = []  # height and width of each picture; earlier versions do not tell
 
 
 class Manifest(Group, extra="ignore"):
