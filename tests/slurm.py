@@ -27,6 +27,7 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
+KillWait=5
 StateSaveLocation={folder}/controller
 SlurmctldPidFile={folder}/controller.pid
 SlurmctldLogFile={folder}/controller.log
