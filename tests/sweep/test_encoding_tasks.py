@@ -43,7 +43,9 @@ def encoded_on_two_gpus(settings, printed, sweep):
         store = TokenStore(prepare_store(settings, lambda claims, missing: encoding_tasks(settings, claims, missing)))
         smaller_picture._Device.encode = not_here
         asked = replace(load_sweep(sweep, []), base=settings)
-        smaller_picture.encode_smaller(settings, store, [2, 3], partial(smaller_tasks, asked, lambda: None))
+        smaller_picture.encode_smaller(
+            settings, store, [2, 3], partial(smaller_tasks, asked, store.folder, lambda: None)
+        )
         one = settings.model_copy(update={"hardware": settings.hardware.model_copy(update={"device": "cpu"})})
         assert encoding_tasks(one, None, [None, None]) == [], "a machine without GPUs is one device"
         assert encoding_tasks(settings, None, [None]) == [], "one shard is one device's"

@@ -146,3 +146,36 @@ def test_a_machine_that_joins_a_sweep_that_began_alone_is_used_and_one_that_lack
     done = run(tmp_path, sweep.file)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [row["state"] for row in trial_rows(tmp_path)] == ["complete"] * 12
+
+
+GOES = """
+import threading, time
+import ray
+from ray.cluster_utils import Cluster
+asked = {"num_cpus": 1}
+nodes = Cluster(initialize_head=True, head_node_args={**asked, "include_dashboard": False})
+other = nodes.add_node(**asked)
+ray.init(nodes.address, include_dashboard=False, log_to_driver=False)
+from toconv.sweep.cluster import node_id, on_each_node
+
+def late():
+    import time
+    from toconv.sweep.cluster import node_id
+    time.sleep(0 if node_id() == HERE else 600)
+    return node_id()
+
+late.__globals__["HERE"] = node_id()
+threading.Timer(5, lambda: nodes.remove_node(other, allow_graceful=False)).start()
+found = on_each_node(late, [])
+print("ANSWERS", [*found.values()] == [node_id()], flush=True)
+ray.shutdown()
+nodes.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_lost_while_it_is_asked_is_left_out(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    given = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 110}
+    done = subprocess.run([sys.executable, "-c", GOES], **given)
+    assert "ANSWERS True" in done.stdout, done.stdout + done.stderr

@@ -119,7 +119,7 @@ def _run(
     driver = _opened(asked, paths, store, learnt, announcement)
     driver.on_first_failure = lambda name, why: notifier.send(Event.FIRST_FAILURE, f"{name}: {why}")
     if asked.file.baselines:
-        encoding = partial(smaller_tasks, asked, cluster)
+        encoding = partial(smaller_tasks, asked, store, cluster)
         driver.baselines = baseline_records(asked, store, driver.ledger.trials(), encoding)
         if remote := ObjectStore.asked(asked.base.store):
             send_derived(remote, store)  # what other machines need not compute again

@@ -194,16 +194,19 @@ def is_drained() -> bool:
 
 
 def on_each_node(call: Callable[..., Result], given: Sequence[Any]) -> dict[str, Result]:
-    """{machine: what the call gives there}; one of the machines is this one. Raises MachineryError where one does not
-    answer in time."""
+    """{machine: what the call gives there}; one of the machines is this one. One that goes away meanwhile is left out.
+    Raises MachineryError where one does not answer in time."""
     nodes, work = alive_nodes(), ray.remote(call)
     pinned = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
     asked = [work.options(num_cpus=0, scheduling_strategy=at).remote(*given) for at in pinned]
-    names = [f"{name} ({node[:8]})" for node, name in nodes.items()]
-    try:
-        return dict(zip(names, ray.get(asked, timeout=ANSWER_SECONDS), strict=True))
-    except RAY_ERRORS as error:
-        raise MachineryError(f"a machine of the Ray cluster does not answer: {first_line(error)}") from error
+    found, end = dict[str, Result](), time.monotonic() + ANSWER_SECONDS
+    for (node, name), answer in zip(nodes.items(), asked, strict=True):
+        try:
+            found[f"{name} ({node[:8]})"] = ray.get(answer, timeout=max(0.0, end - time.monotonic()))
+        except RAY_ERRORS as error:
+            if node in alive_nodes():
+                raise MachineryError(f"a machine of the Ray cluster does not answer: {first_line(error)}") from error
+    return found
 
 
 def shared(value: object) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toconv.hardware import limit_threads
@@ -56,10 +57,12 @@ def encoding_tasks(settings: Settings, claims: Claims, missing: Sequence[Shard])
     return [Task(_encode_share, given, gpu) for gpu in asked]
 
 
-def smaller_tasks(asked: Sweep, cluster: Callable[[], Cluster], lacking: Lacking) -> list[Task]:
-    """The same for smaller pictures: on this machine's devices alone where others do not see the store."""
+def smaller_tasks(asked: Sweep, store: Path, cluster: Callable[[], Cluster], lacking: Lacking) -> list[Task]:
+    """The same for smaller pictures: on this machine's devices alone where others do not see the `store`."""
+    if len(lacking.shards) < 2:
+        return []
     cluster()
-    everywhere = len(lacking.shards) < 2 or check_nodes(asked, [lacking.of(lacking.shards[0][1]).folder])
+    everywhere = check_nodes(asked, [store])
     on = devices(asked.base.hardware, here=not everywhere)[: len(lacking.shards)]
     if len(on) < 2:
         return []
