@@ -21,12 +21,12 @@ from toconv.analysis.records import TrialRecord
 from toconv.analysis.results import read_results
 from toconv.errors import ExitCode
 from toconv.evaluation.metrics import Place, names_in
-from toconv.paths import SweepPaths, write_atomic
+from toconv.paths import OUTPUTS, SweepPaths, write_atomic
 from toconv.settings import GRID_SIZE
 
 DTYPES = ("fp16", "bf16", "int8")  # the first is what the others are held against
 BENCH = REPOSITORY / "outputs" / "bench" / "stored_dtypes.json"
-SIZES, TRIALS = [4, 6, 8], 2  # of each size, the second by a random draw, which goes by cell and number alone
+SIZES, TRIALS = [4, 6], 2  # of each size, the second by a random draw, which goes by cell and number alone
 SETTINGS = {
     "training.epochs": 1,
     "training.test": False,
@@ -69,7 +69,7 @@ def _measured(folder: Path, dtype: str, tiny: bool) -> dict[str, Values]:
     if done.returncode:
         print(f"the sweep on {dtype} ended with exit code {done.returncode}\n{done.stdout}{done.stderr}")
         return {}
-    return {_named(r): r.values for r in read_results(folder / SweepPaths.named(dtype).results)}
+    return {_named(r): r.values for r in read_results(SweepPaths(folder / OUTPUTS / dtype).results)}
 
 
 def _named(record: TrialRecord) -> str:
