@@ -76,7 +76,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     except (ValidationError, OSError) as error:
         raise StoreError(f"{path}: damaged ({told(error)}); remove the folder to encode anew") from error
-    return {**found.model_dump(exclude_unset=True, exclude={"parts"}), "parts": found.parts}  # of a million pictures
+    first = {"fingerprint": found.fingerprint, "parts": found.parts}  # the pictures as they are: there may be a million
+    return {**first, **found.model_dump(exclude_unset=True, exclude={*first})}
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
