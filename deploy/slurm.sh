@@ -45,7 +45,7 @@ trap stop TERM
 trap 'jobs -p | xargs --no-run-if-empty kill 2> /dev/null || true' EXIT
 (umask 077 && ray get-auth-token --generate > /dev/null)
 
-each 1 --nodelist="$SLURMD_NODENAME" "${start[@]}" --head --port=6379 --include-dashboard=false
+each 1 --nodelist="$SLURMD_NODENAME" "${start[@]}" --head --node-ip-address="${address%:*}" --port=6379 --include-dashboard=false
 if ! timeout 300 bash -c "until ray health-check --address $address; do sleep 1; done" &> /dev/null; then
     echo "Ray's head at $address did not answer within 5 minutes" >&2
     exit 4

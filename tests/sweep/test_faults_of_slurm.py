@@ -27,9 +27,8 @@ class Job:
             "--gpus-per-node=0",
             REPOSITORY / "deploy" / "slurm.sh",
         ]
-        environment = {**cluster.environment, "HOME": str(folder / "home"), "PYTHONPATH": str(REPOSITORY)}
-        for name in ("RAY_ADDRESS", "RAY_TMPDIR", "TMPDIR"):
-            environment.pop(name, None)
+        clean = {name: text for name, text in cluster.environment.items() if not name.startswith(("RAY_", "TMPDIR"))}
+        environment = {**clean, "HOME": str(folder / "home"), "PYTHONPATH": str(REPOSITORY)}
         self.number = cluster.submit(*words, disturbed.file, env=environment)
 
     @property
