@@ -40,7 +40,6 @@ def main(arguments: list[str]) -> int:
             found[count] = measured(Path(folder), count)
         print(told(count, found[count]), flush=True)
     print("\n".join(growth(found)))
-    BENCH.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(BENCH, json.dumps(found))
     print(BENCH)
     return ExitCode.DONE

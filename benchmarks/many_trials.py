@@ -46,7 +46,6 @@ def main(arguments: list[str]) -> int:
             stages[count] = found
             print("\n".join(told(count, count - max([0, *(n for n in stages if n < count)]), found)), flush=True)
     print("\n".join(growth(stages)))
-    BENCH.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(BENCH, json.dumps({**vars(asked), "folder": None, "stages": stages}))
     print(BENCH)
     return ExitCode.DONE

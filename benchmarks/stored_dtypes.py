@@ -45,7 +45,6 @@ def main(arguments: list[str]) -> int:
     if not all(found.values()):
         return ExitCode.TRIALS_FAILED
     print("\n".join(told(found)))
-    BENCH.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(BENCH, json.dumps(found))
     print(BENCH)
     return ExitCode.DONE

@@ -41,7 +41,7 @@ class Measured(Group):
 
 
 def baseline_records(
-    sweep: Sweep, store: Path, trials: Sequence[Trial] = (), helpers_of: HelpersOf | None = None
+    sweep: Sweep, store: Path, trials: Sequence[Trial] = (), helpers_of: HelpersOf = lambda lacking: ()
 ) -> list[TrialRecord]:
     """A record for each baseline at each k of the sweep, and of its trials so far, measured on the validation
     images. `helpers_of` gives other devices that encode smaller pictures."""
@@ -68,13 +68,13 @@ def baseline_records(
     return records
 
 
-def _encoded(sweep: Sweep, store: TokenStore, sizes: list[int], helpers_of: HelpersOf | None) -> list[int]:
+def _encoded(sweep: Sweep, store: TokenStore, sizes: list[int], helpers_of: HelpersOf) -> list[int]:
     """Those of `sizes` at which the smaller pictures' tokens are there now. Where they cannot be had, that is said, and
     tried again at the next start."""
     from toconv.tokens.smaller_picture import encode_smaller  # start-up: torchvision, where nothing is encoded
 
     try:
-        encode_smaller(sweep.base, store, sizes, helpers_of or (lambda lacking: ()))
+        encode_smaller(sweep.base, store, sizes, helpers_of)
     except (DataError, EncoderError) as error:
         say(f"baseline {SMALLER} left out at k = {', '.join(map(str, sizes))}: {error}")
     return [k for k in sizes if smaller_store(store, k) is not None]

@@ -15,19 +15,18 @@ from toconv.tokens.manifest import SPLITS
 from toconv.tokens.near_duplicates import MOST, near_duplicates, perceptual_hashes
 from toconv.tokens.readable import unreadable
 
-VAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.", re.I)  # of ImageNet's flat val/: the line of its class
 RUN = 256  # pictures that a thread looks at before it asks for more
+VAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.", re.I)  # of ImageNet's flat val/: the line of its class
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"  # of its devkit: a class a line
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     key: str  # its name below its root, the same on every machine
-    file: str | Path  # where it lies
+    file: str | Path  # where it lies; a str where there may be a million
 
     @property
     def path(self) -> Path:
-        """`file`, of which a million take less memory."""
         return Path(self.file)
 
     @property
