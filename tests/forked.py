@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tests.repository import REPOSITORY
@@ -31,8 +32,9 @@ class Forked:
         self._process = PROCESSES.Process(target=_run, args=(self.args[1:], str(folder), self._printed, environment))
         self._process.start()
         self.pid = self._process.pid
-        while self.poll() is None and os.getpgid(self.pid) != self.pid:
-            time.sleep(0.001)
+        with suppress(ProcessLookupError):  # ended
+            while self.poll() is None and os.getpgid(self.pid) != self.pid:
+                time.sleep(0.001)
 
     @property
     def returncode(self):
@@ -45,7 +47,8 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
     def send_signal(self, number):
-        os.kill(self.pid, number)
+        with suppress(ProcessLookupError):  # the server of forks reaps at once
+            os.kill(self.pid, number)
 
     def wait(self, timeout=None):
         self._process.join(timeout)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -26,14 +26,22 @@ class Machine:
     def lose(self):
         """With all that runs there."""
         if self._process.poll() is None:
-            for child in [*psutil.Process(self._process.pid).children(recursive=True), self._process]:
-                child.kill()
+            for process in self._below():
+                with suppress(psutil.NoSuchProcess):  # its parent, killed before it, may have taken it along
+                    process.kill()
+            self._process.kill()
         self._process.wait(30)
 
     def works(self):
         """{number of a worker: what it does}"""
-        children = psutil.Process(self._process.pid).children(recursive=True)
-        return {child.pid: child.name() for child in children if child.name().startswith("ray::")}
+        found = {}
+        for process in self._below():
+            with suppress(psutil.NoSuchProcess):
+                found[process.pid] = process.name()
+        return {pid: name for pid, name in found.items() if name.startswith("ray::")}
+
+    def _below(self):
+        return psutil.Process(self._process.pid).children(recursive=True)
 
 
 class Machines:

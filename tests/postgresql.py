@@ -84,12 +84,14 @@ class Server:
 
     def stand_still(self):
         for process in self._all():
-            process.suspend()
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
 
     def fill_its_disk(self):
         """RLIMIT_FSIZE stands for the full disk: every write to a file fails. Ends once it is started again."""
         for process in self._all():
-            subprocess.run(["prlimit", f"--pid={process.pid}", "--fsize=0:"], check=True, cwd="/", **self._as)
+            done = subprocess.run(["prlimit", f"--pid={process.pid}", "--fsize=0:"], cwd="/", **self._as)
+            assert done.returncode == 0 or not process.is_running()
 
     def go_on(self):
         for process in self._all():

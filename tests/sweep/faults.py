@@ -130,7 +130,10 @@ def kill_often(disturbed, kills):
                 time.sleep(0.02)
             began += process.poll() is None
             time.sleep(draw.uniform(0, 0.4))
-        os.killpg(process.pid, signal.SIGKILL) if number % 2 else process.kill()
+        if number % 2 and process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
         process.communicate()
     return began
 
