@@ -59,21 +59,42 @@ def test_interrupted_twice_it_stops_at_once(long_settings, tmp_path, ledger_in):
     assert not list(trials.glob("*/latest.pt"))  # no epoch was waited for
 
 
-def test_a_worker_that_keeps_dying_fails_its_trial_and_the_rest_goes_on(long_settings, tmp_path):
-    disturbed = Disturbed(tmp_path, {**long_settings, "training.epochs": 20})
-    process, killed = disturbed.start(), set()
-    trial = disturbed.trial_after(process, 0)
-    while len(killed) < 3:
+def kill_workers(disturbed, process, trial, times, epochs=0):
+    """Kill those of one trial, each once it has taken so many epochs."""
+    killed = set()
+    while len(killed) < times:
         pid = json.loads((trial / "worker.json").read_text())["pid"]
+        before = disturbed.lines().get(trial, 0)
+        while pid not in killed and disturbed.lines().get(trial, 0) < before + epochs:
+            assert process.poll() is None
+            time.sleep(0.02)
         if pid not in killed:
             os.kill(pid, signal.SIGKILL)
             killed.add(pid)
         time.sleep(0.05)
         assert process.poll() is None
+
+
+def test_a_trial_goes_on_as_long_as_its_workers_take_epochs_before_they_die(long_settings, tmp_path, reference):
+    disturbed = Disturbed(tmp_path, long_settings)
+    process = disturbed.start()
+    kill_workers(disturbed, process, disturbed.trial_after(process, 0), times=4, epochs=2)
+    code, stdout, stderr = ended(process, 300)
+    assert code == 0, stdout + stderr
+    assert re.search(r"its worker died more than 2 times; it goes on from epoch \d", " ".join(stdout.split()))
+    assert_as_undisturbed(tmp_path, reference, disturbed.uri)
+
+
+def test_a_worker_that_keeps_dying_fails_its_trial_and_the_rest_goes_on(long_settings, tmp_path):
+    disturbed = Disturbed(tmp_path, {**long_settings, "training.epochs": 20})
+    process = disturbed.start()
+    trial = disturbed.trial_after(process, 0)
+    kill_workers(disturbed, process, trial, times=6)  # the first three after an epoch
     code, stdout, stderr = ended(process, 300)
     assert code == 3, stdout + stderr
     failed = [r for r in trial_rows(disturbed.folder) if r["state"] == "failed"]
-    assert [r["trial_id"] for r in failed] == [trial.name] and "its worker died more than 2 times" in stdout
+    assert [r["trial_id"] for r in failed] == [trial.name]
+    assert "its worker died more than 2 times with no epoch in between" in " ".join(stdout.split())
     assert len([r for r in trial_rows(disturbed.folder) if r["state"] == "complete"]) == 4
 
 

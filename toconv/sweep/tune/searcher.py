@@ -31,6 +31,7 @@ class LedgerSearcher(Searcher):
         self._last_begun = False
         self.proposals: dict[str, Proposal] = {}  # by Tune's trial id
         self.stopped_early: set[str] = set()
+        self._epochs: dict[str, int] = {}  # that it has since Tune has it, where it took any
         self.broken: str | None = None
         self.shares_gpu = False  # whether a trial has others beside it on its GPU
         self.crowded: list[Proposal] = []  # those whose memory ran out there
@@ -81,20 +82,34 @@ class LedgerSearcher(Searcher):
             self._on_last()
             self._on_last = None
         if "row" in outcome:
-            self.driver.progressed(self.proposals[trial_id], Epoch(**outcome["row"]))
+            row = Epoch(**outcome["row"])
+            self._epochs[trial_id] = row.epoch
+            self.driver.progressed(self.proposals[trial_id], row)
         return outcome
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         proposal = self.proposals.pop(trial_id, None)
         if proposal is None:
             return
+        epochs = self._epochs.pop(trial_id, None)
         if error or not result or "outcome" not in result:
-            self.driver.failed(proposal, f"its worker died more than {WORKER_RETRIES} times")
+            self._died(proposal, epochs)
             return
         self.proposals[trial_id] = proposal
         outcome = self.take(trial_id, result)
         del self.proposals[trial_id]
         self._enter(trial_id, proposal, self._collected(proposal, outcome))
+
+    def _died(self, proposal: Proposal, epochs: int | None) -> None:
+        """What took an epoch since it was handed out goes on, since machines may go away more often than that: what
+        always dies at the same place takes none the next time."""
+        why = f"its worker died more than {WORKER_RETRIES} times"
+        if epochs is None:
+            self.driver.failed(proposal, f"{why} with no epoch in between")
+            return
+        console.print(f"{proposal.name}: {why}; it goes on from epoch {epochs}")
+        self.driver.released(proposal)
+        self.driver.begin_next(proposal)
 
     def _collected(self, proposal: Proposal, outcome: dict[str, Any]) -> dict[str, Any]:
         """The outcome, once what it tells of is here."""
