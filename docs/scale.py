@@ -107,7 +107,7 @@ def work(sweep: Sweep) -> Work:
         estimated_bytes(base, 1),
         bytes_of_image(base.encoder.grid_size**2, base.encoder.width, base.store.dtype),
         base.training.batch_size,
-        {k: trial_cost(base, k).step_flops for k in sweep.grid_sizes()},
+        {k: trial_cost(base, k, base.data.train_pictures or 0).step_flops for k in sweep.grid_sizes()},
         base.data.train_pictures or 0,
         base.training.epochs,
     )

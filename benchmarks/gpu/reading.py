@@ -18,6 +18,7 @@ from benchmarks.gpu.lab import Lab, Row, attempted, random_codes
 from benchmarks.gpu.plain_settings import plain_settings
 from benchmarks.gpu.timing import GIGABYTE, wall_seconds
 from benchmarks.synthetic import write_manifest
+from toconv.paths import free_bytes
 from toconv.tokens import batches
 from toconv.tokens.manifest import SHARD_CROPS
 from toconv.tokens.store import TokenStore
@@ -106,7 +107,8 @@ def forget(store: TokenStore) -> None:
 
 
 def stores(lab: Lab) -> tuple[TokenStore, TokenStore]:
-    """A store as large as the scale asks for, or as could be written in its seconds; and one of its first shards."""
+    """A store as large as the scale asks for, or as could be written in its seconds and takes half of the room on its
+    disk; and one of its first shards."""
     tokens, whole, part = lab.scale.large, lab.folder / "many-tokens", lab.folder / "some-tokens"
     for folder in (whole, part):
         folder.mkdir()
@@ -114,8 +116,8 @@ def stores(lab: Lab) -> tuple[TokenStore, TokenStore]:
     noise_INC = torch.randn(each, tokens.grid_size**2, tokens.channels).half().numpy()
     content, entry = noise_INC.tobytes(), {"split": "train", "images": each, "width": tokens.channels, "sha256": {}}
     shards: dict[str, Any] = {}
-    started = time.perf_counter()
-    while len(shards) * len(content) < lab.scale.store_bytes or len(shards) < 2 * tokens.batch // each:
+    started, most_bytes = time.perf_counter(), min(lab.scale.store_bytes, free_bytes(lab.folder) // 2)
+    while len(shards) * len(content) < most_bytes or len(shards) < 2 * tokens.batch // each:
         if time.perf_counter() - started > lab.scale.write_seconds and len(shards) >= 2 * tokens.batch // each:
             break
         name = f"train-{len(shards):05d}"

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from toconv import config
+from toconv.models.families import linear_codes_of
 from toconv.settings import COMPRESSORS, NESTED
 from toconv.tokens.encoding import prepare_store
 from toconv.tokens.store import TokenStore
@@ -31,7 +32,7 @@ def make(tiny, shared):
 def counted(training, monkeypatch):
     """What the training's codes compress: k and how many images. With `pca` no decoder compresses too."""
     asked = []
-    for code in training.starts._codes.values():
+    for code in linear_codes_of(training.compressor).values():
 
         def compress(x_BNC, code=code, inner=code.compress):
             asked.append((code.k, len(x_BNC)))
@@ -103,20 +104,25 @@ def test_all_sizes_of_a_nested_compressor_count_together(make, monkeypatch):
     training = make(**FAMILIES[-1])
     one = 4 * training.train.images * training.store.width
     monkeypatch.setattr(starts, "MOST_BYTES", one * (4 + 9) - 1)
+    training = make(**FAMILIES[-1])
     assert training.starts.at(torch.arange(2), 2) is None and training.starts.at(torch.arange(2), 3) is None
     monkeypatch.setattr(starts, "MOST_BYTES", one * (4 + 9))
+    training = make(**FAMILIES[-1])
     assert training.starts.at(torch.arange(2), 2).shape[1] == 4
 
 
 def test_what_would_take_too_much_memory_is_computed_in_every_step(make, monkeypatch):
-    known, small = (make(**{"model.compressor.init": "pca"}) for _ in range(2))
+    asks = {"model.compressor.init": "pca"}
+    known = make(**asks)
     size = 4 * known.train.images * known.k**2 * known.store.width
     images_B, x_BNC = next(known.train.shuffled(torch.Generator().manual_seed(0)))
     x_BNC = x_BNC.clone()
     monkeypatch.setattr(starts, "MOST_BYTES", size)
+    known = make(**asks)
     assert known.starts.at(images_B, known.k) is not None
     found = known.step(x_BNC, images_B)
     monkeypatch.setattr(starts, "MOST_BYTES", size - 1)
+    small = make(**asks)
     assert small.starts.at(images_B, small.k) is None
     asked = counted(small, monkeypatch)
     torch.testing.assert_close(small.step(x_BNC, images_B), found, rtol=1e-4, atol=1e-5)

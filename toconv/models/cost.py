@@ -14,30 +14,45 @@ MATRIX_PRODUCTS = (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__)
 
 
 class _Count(TorchFunctionMode):
-    total = 0
+    def __init__(self, trained: bool) -> None:
+        super().__init__()
+        self.total, self._trained = 0, trained
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] = {}
     ) -> Any:
         out = function(*args, **kwargs)
         if function in (F.linear, F.conv2d):
-            self.total += 2 * out.numel() * args[1][0].numel()
+            self._add(2 * out.numel() * args[1][0].numel(), *args[:2])
         elif function is F.scaled_dot_product_attention:
-            self.total += 4 * out.numel() * args[1].shape[-2]
+            query, key, value = args[:3]
+            self._add(2 * out.numel() * key.shape[-2], query, key)
+            self._add(2 * out.numel() * key.shape[-2], out, value)
         elif function in MATRIX_PRODUCTS:
-            self.total += 2 * out.numel() * args[0].shape[-1]
+            self._add(2 * out.numel() * args[0].shape[-1], *args[:2])
         return out
+
+    def _add(self, flops: int, *factors: torch.Tensor) -> None:
+        """Of a product, and of those that give the gradients of its factors."""
+        self.total += flops * (1 + (sum(x.requires_grad for x in factors) if self._trained else 0))
 
 
 def forward_flops(network: Callable[[torch.Tensor], torch.Tensor], *shape: int, device: str = "meta") -> int:
-    """As `flops_of`, of tokens of this shape and a network on `device`. A backward pass takes twice as many."""
+    """As `flops_of`, of tokens of this shape and a network on `device`."""
     return flops_of(network, torch.zeros(shape, device=device))
 
 
 def flops_of(network: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> int:
     """Floating-point operations of the linear layers, convolutions, matrix products and attention of one forward pass,
     a multiplication and an addition counting two."""
-    with _Count() as count, torch.no_grad():
+    with _Count(trained=False) as count, torch.no_grad():
+        network(x)
+    return count.total
+
+
+def trained_flops(network: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> int:
+    """Those of a backward pass too, to what asks for a gradient: `x`, or what `network` learns."""
+    with _Count(trained=True) as count:
         network(x)
     return count.total
 

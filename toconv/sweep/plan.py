@@ -12,13 +12,13 @@ from torch import nn
 
 from toconv.errors import MachineryError, RequestError
 from toconv.hardware import memory_of, mixed_precision, resolve_device
-from toconv.models.cost import forward_flops, parameters
-from toconv.models.critic import build_critic
+from toconv.models.cost import parameters
+from toconv.models.critic import Critic, build_critic
 from toconv.models.families import build_networks, match, matched_text
 from toconv.object_store import ObjectStore
 from toconv.paths import SweepPaths, free_bytes
 from toconv.progress import console, duration
-from toconv.settings import BLOCK_NEEDED, GRID_SIZE, NESTED, CompressorSettings, Settings
+from toconv.settings import AGREEMENT_WEIGHT, BLOCK_NEEDED, GRID_SIZE, NESTED, CompressorSettings, Settings
 from toconv.sweep.baselines import smaller_sizes
 from toconv.sweep.feasible import refusals
 from toconv.sweep.file import Sweep
@@ -35,12 +35,11 @@ from toconv.tokens.images import Splits, list_splits
 from toconv.tokens.manifest import is_complete
 from toconv.tokens.room import check_room, estimated_bytes
 from toconv.tracking.tracker import check_access, say_store
-from toconv.training.losses import adversarial_weight
+from toconv.training.step_cost import step_flops
 
 GIGABYTE = 1e9
-BACKWARD = 2  # passes that a backward pass costs
 OF_A_NUMBER = 16  # bytes that a parameter takes: itself, its gradient and both moments of Adam, in fp32
-SLOWDOWN = 2.5  # a training's seconds over those of its matrix products alone, as seen on two cores
+SLOWDOWN = 3.2  # a sweep's seconds over those of its steps' matrix products alone, as seen on two cores
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Cost:
     """Of one trial."""
 
     parameters: int
-    step_flops: float  # one generator step and its critic steps
+    step_flops: int  # one generator step and its critic steps
     checkpoint_bytes: int
 
 
@@ -137,7 +136,7 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     splits = {name: len(found) * base.data.crops for name, found in pictures.items()}
     cells = sweep.cells()
     trials = sweep.planned_trials()
-    costs = {k: trial_cost(base, k) for k in sweep.grid_sizes()}
+    costs = {k: trial_cost(base, k, splits["train"]) for k in sweep.grid_sizes()}
     console.print(
         f"{file.name}: {trials} trials in {len(cells)} cell(s), sampler {file.sampler}, "
         f"{base.training.epochs} epochs each, into {paths.root}"
@@ -168,11 +167,16 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     )
     console.print(
         f"time: about {duration(seconds)} of this machine for the trials, from their arithmetic and a "
-        f"matrix product timed just now ({rate / 1e9:.0f} GFLOP/s)" + ("" if stored else "; encoding comes before it")
+        f"matrix product timed just now ({rate / 1e9:.0f} GFLOP/s)"
+        + ("" if stored else "; encoding comes before it")
+        + (f"; without what {AGREEMENT_WEIGHT} runs of the encoder" if _asks_for_agreement(sweep) else "")
     )
-
     if file.evaluation:
         console.print(_evaluation(sweep, file.evaluation, trials))
+
+
+def _asks_for_agreement(sweep: Sweep) -> bool:
+    return sweep.base.loss.agreement_weight > 0 or AGREEMENT_WEIGHT in {*sweep.file.grid, *sweep.file.search}
 
 
 def say_learnt(sweep: Sweep, paths: SweepPaths) -> None:
@@ -204,22 +208,13 @@ def _table(sweep: Sweep, costs: dict[int, Cost]) -> Table:
     return table
 
 
-def trial_cost(base: Settings, k: int) -> Cost:
-    """Counted on the networks themselves, on the meta device."""
-    g, c, t = base.encoder.grid_size, base.encoder.width, base.training
-    compressor, decoder, critic = trained = networks(base, k)
-    generator = forward_flops(compressor, t.batch_size, g * g, c) + forward_flops(decoder, t.batch_size, k * k, c)
-    head = base.model.critic.head
-    scored = k * k if head == "grid" else min(k * k, base.model.critic.tokens_per_image)
-    seen = 2 * c if head == "conditional" else c  # a condition stands beside the token
-    verdict = forward_flops(critic, t.batch_size, scored, seen)
-    critic_steps = 4 * t.n_critic * verdict  # real, fake, and a penalty of two
-    last = forward_flops(critic, t.batch_size, k * k, seen)
-    adversarial = critic_steps + last if adversarial_weight(base.loss) > 0 else 0
-    return Cost(parameters(*trained), (1 + BACKWARD) * (generator + adversarial), checkpoint_bytes(trained))
+def trial_cost(base: Settings, k: int, images: int) -> Cost:
+    """Of a training on so many images, counted on the networks themselves, on the meta device."""
+    trained = networks(base, k)
+    return Cost(parameters(*trained), step_flops(base, trained, k, images), checkpoint_bytes(trained))
 
 
-def networks(base: Settings, k: int) -> tuple[nn.Module, nn.Module, nn.Module]:
+def networks(base: Settings, k: int) -> tuple[nn.Module, nn.Module, Critic]:
     """Compressor, decoder and critic of a trial, without memory."""
     g, c = base.encoder.grid_size, base.encoder.width
     with torch.device("meta"):

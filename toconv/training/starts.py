@@ -22,19 +22,25 @@ BATCH = 16  # images that are computed at a time
 COMPUTED_BY = ("grid.py", *within("models", "linear_code"), *within("tokens", "batches", "stored"))
 
 
+def kept_codes(compressor: nn.Module, images: int, channels: int) -> dict[int, LinearCode]:
+    """{k: the linear code that the compressor adds to} whose compressed tokens of so many images are kept; {} where it
+    adds to none, or they are too many."""
+    codes = linear_codes_of(compressor) if isinstance(compressor, ResidualCompressor | NestedCompressor) else {}
+    return codes if 4 * images * sum(k**2 for k in codes) * channels <= MOST_BYTES else {}
+
+
 class Starts:
     """Of a compressor that adds to a linear code, at each k, from the first time that they are asked for."""
 
     def __init__(self, images: Batches, compressor: nn.Module, bf16: bool) -> None:
         """`bf16`: whether autocast runs the compressor in that."""
-        adds = isinstance(compressor, ResidualCompressor | NestedCompressor)
-        self._codes = linear_codes_of(compressor) if adds else {}
+        self._codes = kept_codes(compressor, images.images, images.store.width)
         self._images, self._bf16 = images, bf16
         self._known: dict[int, torch.Tensor] = {}
 
     def at(self, images_B: torch.Tensor, k: int) -> torch.Tensor | None:
         """(B, M, C) of the training images `images_B`; None where a step is to compute them."""
-        if k not in self._codes or self._bytes() > MOST_BYTES:
+        if k not in self._codes:
             return None
         if k not in self._known:
             self._known[k] = self._shared(k, self._codes[k]).to(self._images.device)
@@ -44,9 +50,6 @@ class Starts:
     def forget(self) -> None:
         """To be called where the codes have become others."""
         self._known.clear()
-
-    def _bytes(self) -> int:
-        return 4 * self._images.images * sum(k**2 for k in self._codes) * self._images.store.width
 
     def _shared(self, k: int, code: LinearCode) -> torch.Tensor:
         """(I, M, C), named by the code, which a training that began elsewhere brings along."""
