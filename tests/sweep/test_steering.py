@@ -167,6 +167,21 @@ def test_a_driver_killed_between_request_and_epoch_stops_the_trial_at_the_next_s
     assert sweep.answer(id_)[0] is Verdict.DONE and sweep.state(proposal) is State.PRUNED
 
 
+@pytest.mark.parametrize("left", [True, False], ids=["its machine is drained", "its workers died"])
+def test_a_trial_that_goes_on_elsewhere_ends_as_it_was_asked_to(sweep, left):
+    proposal = sweep.driver.next_proposal()
+    searcher = LedgerSearcher(sweep.driver, Evaluating(sweep.driver, None), lambda: None)
+    searcher.proposals["tune's"] = proposal
+    sweep.step(proposal)
+    row = Epoch(1, 1000, 1.0, {"distortion": 0.5, "perception": 0.1}).as_row()
+    searcher.take("tune's", {"outcome": json.dumps({"row": row})})
+    id_ = sweep.post(Act.STOP, trial=proposal.name)
+    sweep.steering.poll(now=True)
+    searcher.on_trial_complete("tune's", {"outcome": json.dumps({"left": True})} if left else None, error=not left)
+    assert sweep.state(proposal) is State.RUNNING and sweep.driver.next_proposal() == proposal
+    assert sweep.ends_after(proposal, 2) and sweep.answer(id_)[0] is Verdict.DONE
+
+
 def test_a_driver_killed_after_an_epoch_stops_the_trial_at_once_at_the_next_start(sweep):
     proposal = sweep.driver.next_proposal()
     sweep.step(proposal)

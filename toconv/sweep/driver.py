@@ -235,7 +235,6 @@ class Driver:
     def released(self, proposal: Proposal) -> None:
         """Stopped without a verdict: the trial stays open in the ledger and goes on at the next start."""
         self.open.pop(proposal.trial_id, None)
-        self.ending.pop(proposal.trial_id, None)
         self.spent.ended(proposal.trial_id)
 
     def budget_spent(self) -> str | None:
@@ -244,6 +243,7 @@ class Driver:
 
     def _ended(self, proposal: Proposal) -> None:
         self.released(proposal)
+        self.ending.pop(proposal.trial_id, None)
         trials = self.ledger.trials()
         self._tell_failure(proposal, trials)
         dropped = self._drop_checkpoints(trials)
