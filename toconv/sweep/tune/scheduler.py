@@ -16,29 +16,32 @@ if TYPE_CHECKING:
     from toconv.sweep.proposals import Proposal
 
 
+COUNTED = (State.COMPLETE, State.PRUNED, State.RUNNING)
+
+
 class CellScheduler(FIFOScheduler):
     """First come, first served, with successive halving (ASHA) on distortion within each cell."""
 
     def __init__(self, searcher: LedgerSearcher, leaving: Leaving) -> None:
         super().__init__()
         self._searcher, self._leaving = searcher, leaving
-        self._rungs: dict[str, ASHAScheduler] = {}
+        self._rungs: dict[str, Any] = {}
         self._reuses: bool | None = None  # workers, where no node is drained
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        asha = self._asha(self._searcher.proposals[trial.trial_id])
-        if asha:
-            asha.on_trial_add(tune_controller, trial)
+        proposal = self._searcher.proposals[trial.trial_id]
+        if asha := self._asha(proposal):
+            asha.on_trial_add(None, _known(proposal))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         proposal = self._searcher.proposals[trial.trial_id]
         if self._searcher.stopping() or proposal.trial_id in self._searcher.driver.ending:
             return TrialScheduler.STOP
         asha = self._asha(proposal)
-        decision = asha.on_trial_result(tune_controller, trial, result) if asha else TrialScheduler.CONTINUE
+        decision = asha.on_trial_result(None, _known(proposal), result) if asha else TrialScheduler.CONTINUE
         if decision == TrialScheduler.STOP:
             self._searcher.stopped_early.add(trial.trial_id)
         return decision
@@ -50,7 +53,7 @@ class CellScheduler(FIFOScheduler):
         self._leaving.look()
         tune_controller._reuse_actors = self._reuses and not self._leaving.drained
 
-    def _asha(self, proposal: Proposal) -> ASHAScheduler | None:
+    def _asha(self, proposal: Proposal) -> Any:
         """The rungs of the proposal's cell; finalists and extensions are never stopped early."""
         rule, cell = self._searcher.driver.sweep.file.early_stopping, proposal.cell
         if rule is None or not proposal.is_searched:
@@ -69,13 +72,18 @@ class CellScheduler(FIFOScheduler):
         return self._rungs[cell]
 
     def _replay(self, cell: str) -> None:
-        """Fill the rungs with what trials of earlier starts reached."""
-        driver = self._searcher.driver
-        asha: Any = self._rungs[cell]  # it reads a trial's id alone, and no controller
+        """Fill the rungs with what trials of earlier starts reached, those that go on included: what was decided of
+        them stands."""
+        driver, asha = self._searcher.driver, self._rungs[cell]
         for trial in driver.ledger.trials():
-            searched = trial.is_searched(State.COMPLETE) or trial.is_searched(State.PRUNED)
-            if searched and trial.proposal.cell == cell:
-                earlier = SimpleNamespace(trial_id=trial.proposal.trial_id)
+            if trial.proposal.cell == cell and any(trial.is_searched(state) for state in COUNTED):
+                earlier = _known(trial.proposal)
                 asha.on_trial_add(None, earlier)
                 for e in read_epochs(driver.paths.trial(trial.proposal.trial_id).metrics):
                     asha.on_trial_result(None, earlier, {"epoch": e.epoch, "distortion": e.metrics["distortion"]})
+
+
+def _known(proposal: Proposal) -> SimpleNamespace:
+    """As ASHA, which reads a trial's id alone, and no controller, knows a trial: Tune's id is another each time that a
+    worker begins it."""
+    return SimpleNamespace(trial_id=proposal.trial_id)
