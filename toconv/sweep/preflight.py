@@ -49,9 +49,12 @@ def check_ledger(sweep: Sweep, paths: SweepPaths) -> str:
     address, place = sweep.file.storage.study, recorded_place(paths)
     if address is None:
         return f"ledger: {paths.study}"
-    from toconv.sweep.search.postgresql import check_database  # start-up: SQLAlchemy
+    from toconv.sweep.search.postgresql import check_apart, check_database  # start-up: SQLAlchemy
 
     check_database(address, Database(address, place.name) if isinstance(place, Database) else None)
+    tracking = store_in_use(sweep.base.experiment.tracking_uri)
+    if tracking.address.lower().startswith("postgresql"):
+        check_apart(address, tracking)
     return f"ledger: {redact(address)} (storage.study)"
 
 

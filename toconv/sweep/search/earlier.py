@@ -21,6 +21,7 @@ from toconv.sweep.growth import lies
 from toconv.sweep.recorded import recorded_sweep
 from toconv.sweep.search.glance import NO_CELLS, Facts, is_there
 from toconv.sweep.search.ledger_place import recorded_place
+from toconv.sweep.search.postgresql import check_service_files, url_of
 from toconv.sweep.search.sampling import Sampling
 from toconv.sweep.search.studies import CONSTRAINT, Studies
 from toconv.tracking_address import LIBPQ
@@ -107,16 +108,24 @@ def _of_study(address: str, sweep: Sweep) -> list[Ended]:
 
 
 def _opened(address: str, url: str, name: str) -> optuna.Study:
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
-        raise RequestError(f"learn_from={address}: no such file {url.removeprefix('sqlite:///')}")
-    if url.lower().startswith(f"{LIBPQ}:"):
+    """What is opened is read, and no table is made in it."""
+    kind, _, path = url.partition("://")
+    file = Path(path.removeprefix("/").partition("?")[0])
+    if kind.partition("+")[0].lower() == "sqlite" and not file.is_file():
+        raise RequestError(f"learn_from={redact(address)}: no such file {file}")
+    if kind.lower() == LIBPQ:
         raise RequestError(f"learn_from={redact(address)}: must be postgresql://, not postgres://")
+    if kind.partition("+")[0].lower() == "postgresql":
+        check_service_files(f"learn_from={address}")
+        url = url_of(url, "learn_from").render_as_string(hide_password=False)
     try:
-        there = optuna.get_all_study_names(url)
+        storage = optuna.storages.RDBStorage(url, skip_table_creation=True)
+        there = optuna.get_all_study_names(storage)
         if name in there or (not name and len(there) == 1):
-            return optuna.load_study(study_name=name or there[0], storage=url)
+            return optuna.load_study(study_name=name or there[0], storage=storage)
     except Exception as error:  # SQLAlchemy's many
-        raise RequestError(f"learn_from={redact(address)}: cannot be read ({redact(first_line(error))})") from error
+        why = first_line(error.__cause__ or error)
+        raise RequestError(f"learn_from={redact(address)}: cannot be read ({redact(why)})") from error
     raise RequestError(
         f"learn_from={redact(address)}: must name one study, as URL#STUDY; there are {', '.join(there) or 'none'}"
     )

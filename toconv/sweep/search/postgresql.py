@@ -7,21 +7,24 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from toconv.errors import MachineryError, RequestError, told
+from toconv.errors import MachineryError, RequestError, first_line, told
 from toconv.redaction import redact
 from toconv.sweep.search.ledger_place import Database
+from toconv.tracking_address import Store
 
 SETTING = "storage.study"
-DRIVERS = {"psycopg": "psycopg", "psycopg2": "psycopg2"}  # SQLAlchemy's names, and their modules
+# SQLAlchemy's names, which are those of their modules, and what of each reads a connection string as libpq does
+DRIVERS = {"psycopg": ("conninfo", "conninfo_to_dict"), "psycopg2": ("extensions", "parse_dsn")}
 INSTALL = "pip install 'toconv[postgresql]'"
 OTHERS = 0o077  # of a file's mode
 # of libpq, where an address says nothing else of them: a machine that is gone is noticed within half a minute
@@ -38,27 +41,71 @@ FATAL = "FATAL"  # what a server says to a login that it refuses; and what it sa
 FOR_NOW = ("starting up", "shutting down", "recovery", "too many", "remaining connection slots")
 TABLE = "select to_regclass('trial_params')::text"  # the last one that is made
 TRY_LOCK = "select pg_try_advisory_lock(:key)"
-ROOM_FOR_TABLES = "select to_regclass('studies') is not null or has_schema_privilege(current_schema(), 'create')"
+WRITES = """
+select coalesce(bool_and(case relkind when 'S' then has_sequence_privilege(pg_class.oid, 'usage')
+                                      else has_table_privilege(pg_class.oid, privilege) end), true)
+from pg_class, unnest(array['select', 'insert', 'update', 'delete']) privilege
+where relnamespace = (select relnamespace from pg_class where oid = to_regclass('studies'))
+  and relkind in ('r', 'S') and (starts_with(relname, 'stud') or starts_with(relname, 'trial'))
+"""
+FEW_CONNECTIONS = """
+select exists (select from pg_roles where rolname = current_user and not rolsuper and rolconnlimit between 0 and 2)
+    or exists (select from pg_database where datname = current_database() and datconnlimit between 0 and 2)
+"""
+NEEDED = {  # of a ledger's database: what holds there, and what is said where it does not
+    "select not current_setting('transaction_read_only')::bool": "takes no writes: it is read-only, or a standby",
+    "select to_regclass('version_info') is not null or to_regclass('alembic_version') is null": (
+        "holds another program's tables (alembic_version, without Optuna's version_info); choose a database, or a "
+        "schema, of its own"
+    ),
+    "select to_regclass('studies') is not null or has_schema_privilege(current_schema(), 'create')": (
+        "may make no tables there; the database's owner says grant create on schema public to that user"
+    ),
+    WRITES: (
+        "may not write Optuna's tables there; their owner says grant select, insert, update, delete on all tables in "
+        "schema public to that user, and grant usage on all sequences in schema public"
+    ),
+    f"select not ({FEW_CONNECTIONS})": "may have too few connections: a ledger is opened with three, and held with one",
+}
+# a schema of a database of a server, whatever its addresses are; and whether it has tables that are not MLflow's
+WHERE = (
+    "select pg_postmaster_start_time()::text, oid, current_schema() from pg_database where datname = current_database()"
+)
+NOT_MLFLOWS = "select to_regclass('alembic_version') is not null and to_regclass('experiments') is null"
 
 
 class Unreachable(Exception):
     """Nothing answers at the address, or not as it should."""
 
 
-def url_of(address: str) -> URL:
+def url_of(address: str, setting: str = SETTING) -> URL:
     """With the driver that is there, where the address names none. Raises RequestError where none is, or where it is
-    no address."""
+    no address; `setting` is whose it is."""
     try:
         url = make_url(address)
     except (ArgumentError, ValueError):
-        raise RequestError(f"{SETTING}={redact(address)}: is no address of a database") from None
+        raise RequestError(f"{setting}={redact(address)}: is no address of a database") from None
     _, _, named = url.drivername.partition("+")
-    there = [name for name, module in DRIVERS.items() if find_spec(module)]
+    there = [name for name in DRIVERS if find_spec(name)]
     if named not in ("", *there) or not there:
         raise RequestError(
-            f"{SETTING}={redact(address)}: needs {named or 'a driver'}, which is not installed; {INSTALL}"
+            f"{setting}={redact(address)}: needs {named or 'a driver'}, which is not installed; {INSTALL}"
         )
-    return url.set(drivername=f"postgresql+{named or there[0]}")
+    url = url.set(drivername=f"postgresql+{named or there[0]}")
+    _check_parameters(f"{setting}={address}", url, *DRIVERS[named or there[0]])
+    return url
+
+
+def _check_parameters(asked: str, url: URL, module: str, reads: str) -> None:
+    """Drivers take more than libpq does, which would be another connection than ours. Raises RequestError."""
+    dialect = url.get_dialect()
+    driver = dialect.import_dbapi()
+    _, named = dialect().create_connect_args(url)
+    read = getattr(import_module(f"{driver.__name__}.{module}"), reads)
+    try:
+        read(" ".join(f"{name}=''" for name in named))
+    except driver.Error as error:
+        raise RequestError(f"{redact(asked)}: takes libpq's parameters alone ({redact(first_line(error))})") from None
 
 
 def connecting(url: URL) -> Callable[[], Any]:
@@ -74,10 +121,8 @@ def reading(place: Database) -> Iterator[Callable[[str], Iterator[tuple[Any, ...
     """Yields what runs a query, in one transaction that writes nothing; `:own` is before the names of the ledger's
     studies. Nothing is found where the tables are still to be made. Raises MachineryError where the database does not
     answer."""
-    url = url_of(place.address)
-    engine = create_engine(url, creator=connecting(url), poolclass=NullPool)
     try:
-        with engine.connect() as connection:
+        with _engine(place.address).connect() as connection:
             connection.execute(text("set transaction isolation level repeatable read, read only"))
             if connection.execute(text(TABLE)).scalar() is None:
                 yield lambda sql: iter(())
@@ -90,18 +135,14 @@ def reading(place: Database) -> Iterator[Callable[[str], Iterator[tuple[Any, ...
 def check_database(address: str, begun: Database | None) -> None:
     """Raises RequestError where it is refused, where a driver has the ledger of a sweep that has `begun`, and where
     nothing answers; MachineryError where nothing answers to a sweep that has."""
-    _check_service_files(address)
-    url = url_of(address)
-    engine = create_engine(url, creator=connecting(url), poolclass=NullPool)
+    check_service_files(f"{SETTING}={address}")
     try:
-        with engine.connect() as connection:
+        with _engine(address).connect() as connection:
             if begun and not connection.execute(text(TRY_LOCK), {"key": lock_of(begun.own_name)}).scalar():
                 raise RequestError(f"{begun}: {BUSY}")
-            if not connection.execute(text(ROOM_FOR_TABLES)).scalar():
-                raise RequestError(
-                    f"{SETTING}={redact(address)}: may make no tables there; the database's owner says "
-                    "grant create on schema public to that user"
-                )
+            for holds, otherwise in NEEDED.items():
+                if not connection.execute(text(holds)).scalar():
+                    raise RequestError(f"{SETTING}={redact(address)}: {otherwise}")
     except DBAPIError as error:
         reason = reason_of(error)
         refusal = f"{SETTING}={redact(address)}: cannot be opened ({reason}){_open_password_file()}"
@@ -109,14 +150,51 @@ def check_database(address: str, begun: Database | None) -> None:
         raise (MachineryError if begun and not answered else RequestError)(refusal) from None
 
 
-def _check_service_files(address: str) -> None:
-    """libpq takes a password from a service file whoever may read it."""
-    file = Path(os.environ.get("PGSERVICEFILE") or "~/.pg_service.conf").expanduser()
-    with suppress(OSError):
-        if file.stat().st_mode & OTHERS and "password" in file.read_text(errors="replace"):
+def check_apart(address: str, tracking: Store) -> None:
+    """Raises RequestError where MLflow's records would lie among the tables of a ledger, or of something else: each
+    keeps the version of its tables in alembic_version. Nothing where a database does not answer."""
+    try:
+        records = _engine(tracking.address)
+    except RequestError:  # of another driver, which MLflow may know
+        return
+    try:
+        with records.connect() as connection:
+            foreign, theirs = connection.execute(text(NOT_MLFLOWS)).scalar(), connection.execute(text(WHERE)).one()
+        if foreign:
             raise RequestError(
-                f"{SETTING}={redact(address)}: others can read {file}, which holds a password; run chmod 600 {file}"
+                f"{tracking.said_by}={redact(tracking.address)}: holds another program's tables (alembic_version, "
+                "without MLflow's experiments); choose a database, or a schema, of its own"
             )
+        with _engine(address).connect() as connection:
+            ours = connection.execute(text(WHERE)).one()
+    except DBAPIError:  # whoever opens it says so
+        return
+    if ours == theirs:
+        raise RequestError(
+            f"{SETTING}={redact(address)}: is where {tracking.said_by} has MLflow's records; Optuna and MLflow "
+            "need a database, or a schema, each, since both keep the version of their tables in alembic_version"
+        )
+
+
+def _engine(address: str) -> Engine:
+    url = url_of(address)
+    return create_engine(url, creator=connecting(url), poolclass=NullPool)
+
+
+def check_service_files(asked: str) -> None:
+    """libpq takes a password from a service file whoever may read it. Raises RequestError for what is `asked`, a
+    setting and its value, where others can."""
+    folder = os.environ.get("PGSYSCONFDIR")
+    found = [
+        os.environ.get("PGSERVICEFILE") or "~/.pg_service.conf",
+        *([f"{folder}/pg_service.conf"] if folder else []),
+    ]
+    for file in (Path(name).expanduser() for name in found):
+        with suppress(OSError):
+            if file.stat().st_mode & OTHERS and "password" in file.read_text(errors="replace"):
+                raise RequestError(
+                    f"{redact(asked)}: others can read {file}, which holds a password; run chmod 600 {file}"
+                )
 
 
 def _open_password_file() -> str:

@@ -20,6 +20,7 @@ LOST_IN_DATABASE = (
     "; where its studies are damaged, put a copy of them back, or choose another name=, which takes over finished "
     "trials"
 )
+FORBIDDEN = ("42501", "25006")  # codes of PostgreSQL: no such right, a transaction that is read-only
 T = TypeVar("T")
 
 
@@ -73,8 +74,15 @@ def ledger_errors(what: str, place: LedgerPlace | None = None) -> Iterator[None]
     except ToconvError:
         raise
     except Exception as error:
-        reason = first_line(error.__cause__ or error)
+        cause = error.__cause__ or error
         which, remedy = (place, LOST_IN_DATABASE) if isinstance(place, Database) else ("study.db", LOST)
+        is_whole = what == "written" or sqlstate(cause) in FORBIDDEN
         raise MachineryError(
-            f"the ledger ({which}) cannot be {what}: {reason}{remedy if what != 'written' else ''}"
+            f"the ledger ({which}) cannot be {what}: {first_line(cause)}{'' if is_whole else remedy}"
         ) from error
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """PostgreSQL's code of an error, by either driver."""
+    own = getattr(error, "orig", None)
+    return getattr(own, "sqlstate", None) or getattr(own, "pgcode", None)

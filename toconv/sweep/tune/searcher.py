@@ -103,11 +103,12 @@ class LedgerSearcher(Searcher):
     def _died(self, proposal: Proposal, epochs: int | None) -> None:
         """What took an epoch since it was handed out goes on, since machines may go away more often than that: what
         always dies at the same place takes none the next time."""
-        why = f"its worker died more than {WORKER_RETRIES} times"
         if epochs is None:
-            self.driver.failed(proposal, f"{why} with no epoch in between")
+            self.driver.failed(proposal, f"its worker died more than {WORKER_RETRIES} times with no epoch in between")
             return
-        console.print(f"{proposal.name}: {why}; it goes on from epoch {epochs}")
+        console.print(
+            f"{proposal.name}: its worker died more than {WORKER_RETRIES} times; it goes on from epoch {epochs}"
+        )
         self.driver.released(proposal)
         self.driver.begin_next(proposal)
 
