@@ -2,11 +2,14 @@
 
 import pickle
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
 
 from tests.conftest import quick
+from tests.machines import needs_mounts
 from tests.object_stores import refusing
 from tests.running import run, write_sweep
 from toconv import config
@@ -73,6 +76,44 @@ def test_a_folder_that_cannot_be_written_is_told_at_once(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(MachineryError, match="store.url=file://.*/file/x: "):
         ObjectStore((tmp_path / "file" / "x").as_uri()).check()
+
+
+FILLS = """
+import sys
+from pathlib import Path
+import toconv.object_store
+from toconv.errors import MachineryError
+
+toconv.object_store.WAITS = (0.01, 0.01)
+folder = Path(sys.argv[1])
+store = toconv.object_store.ObjectStore(folder.as_uri())
+for size in (100_000, 100):
+    try:
+        store.put("trials/a/latest.pt", bytes(size))
+    except MachineryError as error:
+        print(error)
+    print(sorted(path.name for path in folder.rglob("*") if path.is_file()))
+"""
+
+
+@needs_mounts
+def test_on_a_disk_that_is_full_nothing_stays_of_what_was_tried(tmp_path):
+    """Here a disk of 60 kB, which no other process sees."""
+    mounted = f"mount -t tmpfs -o size=60k none '{tmp_path}' && exec \"$@\""
+    python = [sys.executable, "-c", FILLS, str(tmp_path)]
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", mounted, "sh", *python], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    refused, *found = done.stdout.splitlines()
+    assert "trials/a/latest.pt: not put (" in refused and "No space left on device" in refused
+    assert found == ["[]", "['latest.pt']"]
+
+
+def test_what_cannot_be_moved_into_place_does_not_stay_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("toconv.object_store.WAITS", (0.01,))
+    (tmp_path / "key" / "full").mkdir(parents=True)
+    with pytest.raises(MachineryError, match="key: not put"):
+        ObjectStore(tmp_path.as_uri()).put("key", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
 def test_a_store_that_is_back_in_time_is_not_noticed_and_one_that_is_not_is_told(s3, monkeypatch):

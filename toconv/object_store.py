@@ -116,15 +116,25 @@ class ObjectStore:
             return None
 
     def _write(self, key: str, content: bytes) -> None:
-        """An object appears once it is whole; a file of a disk by rename."""
+        """An object appears once it is whole; a file of a disk by rename, and what was written before it goes again
+        where that fails."""
         target = self._at(key)
-        beside = f"{target}.{secrets.token_hex(4)}.tmp" if self._is_disk else target
-        if self._is_disk:
-            self._files.create_dir(target.rpartition("/")[0], recursive=True)
-        with self._files.open_output_stream(beside) as stream:
-            stream.write(content)
-        if self._is_disk:
+        if not self._is_disk:
+            self._stream(target, content)
+            return
+        beside = f"{target}.{secrets.token_hex(4)}.tmp"
+        self._files.create_dir(target.rpartition("/")[0], recursive=True)
+        try:
+            self._stream(beside, content)
             self._files.move(beside, target)
+        except BaseException:
+            with suppress(OSError):
+                self._files.delete_file(beside)
+            raise
+
+    def _stream(self, place: str, content: bytes) -> None:
+        with self._files.open_output_stream(place) as stream:
+            stream.write(content)
 
     def _tried(self, failed: str, call: Callable[[], Result]) -> Result:
         for wait in (*WAITS, None):
