@@ -1,11 +1,14 @@
 """Files that are whole or not there, and names that leave nothing behind."""
 
+import errno
 import os
+import resource
 import stat
+from contextlib import contextmanager
 
 import pytest
 
-from toconv.paths import FOR_THE_OWNER, keep_private, link, whole_folder, write_atomic, write_new
+from toconv.paths import FOR_THE_OWNER, append_line, keep_private, link, whole_folder, write_atomic, write_new
 
 
 def test_a_link_names_the_same_bytes_and_leaves_nothing_beside_it_however_often_it_is_made(tmp_path):
@@ -19,6 +22,48 @@ def test_a_link_names_the_same_bytes_and_leaves_nothing_beside_it_however_often_
     source.write_bytes(b"second")
     link(source, target)
     assert target.read_bytes() == b"second" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_link_that_cannot_be_moved_into_place_leaves_nothing_beside_it(tmp_path):
+    (tmp_path / "latest.pt").write_bytes(b"first")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        link(tmp_path / "latest.pt", tmp_path / "folder")
+    assert {path.name for path in tmp_path.iterdir()} == {"latest.pt", "folder"}
+
+
+@contextmanager
+def full_disk(most_bytes=1000):
+    """RLIMIT_FSIZE of this process stands for it: every write past so many bytes fails, as with ENOSPC."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: write_atomic(path, bytes(5000)),
+        lambda path: write_atomic(path, bytes(500_000)),
+        lambda path: append_line(path, {"epoch": "1" * 5000}),
+    ],
+    ids=["at the flush", "while it is written", "a line more"],
+)
+def test_a_disk_that_is_full_is_told_with_the_file_that_could_not_be_written(tmp_path, write):
+    with full_disk(), pytest.raises(OSError) as caught:
+        write(tmp_path / "spent.json")
+    assert str(caught.value) == f"[Errno {errno.EFBIG}] File too large: '{tmp_path / 'spent.json'}'"
+    assert not [*tmp_path.glob(".*")]
+
+
+def test_an_error_that_names_a_file_keeps_its_name(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_atomic(tmp_path / "folder", "text")
+    assert caught.value.filename2 == str(tmp_path / "folder")
 
 
 def test_a_new_file_is_written_whole_and_one_that_is_there_stays(tmp_path):

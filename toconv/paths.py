@@ -142,20 +142,32 @@ def write_atomic(path: Path, data: bytes | memoryview | str, mode: int = FOR_ALL
     path.parent.mkdir(parents=True, exist_ok=True)
     content = data.encode() if isinstance(data, str) else data
     temporary = _beside(path)
+    with _named(path):
+        try:
+            with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """An error of the system within names the file: of itself one does that tells of a name, and none of writing."""
     try:
-        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
         raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _beside(path: Path) -> Path:
@@ -190,7 +202,7 @@ def keep_private(path: Path) -> None:
 
 def append_line(path: Path, row: dict[str, Any]) -> None:
     """A line of JSON more, flushed to the disk."""
-    with path.open("a") as file:
+    with _named(path), path.open("a") as file:
         file.write(json.dumps(row) + "\n")
         file.flush()
         os.fsync(file.fileno())
@@ -198,7 +210,7 @@ def append_line(path: Path, row: dict[str, Any]) -> None:
 
 def sha256(path: Path) -> str:
     """Of a file's bytes."""
-    with path.open("rb") as file:
+    with _named(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -230,5 +242,7 @@ def link(source: Path, target: Path) -> None:
             raise
         write_atomic(target, source.read_bytes())
         return
-    os.replace(temporary, target)
-    temporary.unlink(missing_ok=True)  # rename(2) does nothing where both names are the same file already
+    try:
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)  # rename(2) does nothing where both names are the same file already
