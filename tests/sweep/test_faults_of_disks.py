@@ -30,6 +30,7 @@ def test_a_full_disk_while_the_study_is_written(disturbed):
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100, -1))
     code, _, stderr = ended(process)
     assert code == 4 and "to go on: python" in stderr.splitlines()[-1], stderr
+    assert "Traceback" not in stderr, stderr
 
 
 def test_damaged_checkpoints_cost_one_interval_at_most_and_damaged_token_shards_are_encoded_anew(disturbed):

@@ -9,6 +9,7 @@ from ray.tune.schedulers import TrialScheduler
 from tests.running import write_sweep
 from toconv.analysis.records import State
 from toconv.analysis.results import read_results
+from toconv.errors import MachineryError
 from toconv.paths import SweepPaths
 from toconv.sweep.driver import Driver
 from toconv.sweep.evaluating import Evaluating
@@ -180,6 +181,24 @@ def test_a_trial_that_goes_on_elsewhere_ends_as_it_was_asked_to(sweep, left):
     searcher.on_trial_complete("tune's", {"outcome": json.dumps({"left": True})} if left else None, error=not left)
     assert sweep.state(proposal) is State.RUNNING and sweep.driver.next_proposal() == proposal
     assert sweep.ends_after(proposal, 2) and sweep.answer(id_)[0] is Verdict.DONE
+
+
+def test_what_is_in_the_way_of_a_trial_s_end_ends_the_sweep_with_it(sweep):
+    """Tune would log it with its trace, and go on."""
+    proposal = sweep.driver.next_proposal()
+    searcher = LedgerSearcher(sweep.driver, Evaluating(sweep.driver, None), lambda: None)
+    searcher.proposals["tune's"] = proposal
+    (sweep.paths.root / "spent.json").mkdir()
+    searcher.on_trial_complete("tune's", {"outcome": json.dumps({"machinery": "later"})})
+    searcher.on_trial_complete("tune's", error=True)
+    assert searcher.stopping() and sweep.state(proposal) is State.RUNNING
+    with pytest.raises(MachineryError, match="later"):
+        searcher.check_end()
+    searcher.broken, searcher.proposals["tune's"] = None, proposal
+    searcher.on_trial_complete("tune's", {"outcome": json.dumps({"left": True})})
+    assert searcher.stopping()
+    with pytest.raises(IsADirectoryError, match="spent.json"):
+        searcher.check_end()
 
 
 def test_a_driver_killed_after_an_epoch_stops_the_trial_at_once_at_the_next_start(sweep):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections import Counter
 import pytest
 import yaml
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from tests.repository import REPOSITORY
 from tests.running import mlflow_runs, rows, run
@@ -248,6 +250,17 @@ def tracker(tmp_path, empty_store):
         return made
 
     return make
+
+
+def test_a_database_that_cannot_be_written_is_told_by_one_error_and_without_traces(tracker, tmp_path, capfd):
+    made, before = tracker(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # stands for a full disk
+    try:
+        with pytest.raises(MlflowException, match="disk"):
+            made.sync(record(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 @pytest.fixture

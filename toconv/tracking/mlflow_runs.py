@@ -68,6 +68,7 @@ class MlflowTracker(Tracker):
         mlflow = _mlflow()
         logging.getLogger("alembic").setLevel(logging.ERROR)
         logging.getLogger("mlflow").setLevel(logging.ERROR)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs, with its trace, what it raises
         _make_database(self.uri)
         self._client = mlflow.MlflowClient(self.uri)
         name = self.settings.name or self.provenance.sweep or WITHOUT_SWEEP

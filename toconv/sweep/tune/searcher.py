@@ -32,7 +32,7 @@ class LedgerSearcher(Searcher):
         self.proposals: dict[str, Proposal] = {}  # by Tune's trial id
         self.stopped_early: set[str] = set()
         self._epochs: dict[str, int] = {}  # that it has since Tune has it, where it took any
-        self.broken: str | None = None
+        self.broken: Exception | None = None
         self.shares_gpu = False  # whether a trial has others beside it on its GPU
         self.crowded: list[Proposal] = []  # those whose memory ran out there
         self.interrupt = Interrupt(self._say_interrupted)
@@ -50,9 +50,10 @@ class LedgerSearcher(Searcher):
         return bool(self.interrupt.asked or self.broken or self.driver.budget_spent())
 
     def check_end(self) -> None:
-        """Raises MachineryError where the machinery gave way, KeyboardInterrupt after SIGINT and SIGTERM."""
+        """Raises what was in the way of a trial's end (MachineryError where the machinery gave way), KeyboardInterrupt
+        after SIGINT and SIGTERM."""
         if self.broken:
-            raise MachineryError(self.broken)
+            raise self.broken
         if self.interrupt.asked:
             raise KeyboardInterrupt
 
@@ -88,6 +89,13 @@ class LedgerSearcher(Searcher):
         return outcome
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Raises nothing: Tune would log that with its trace, and go on."""
+        try:
+            self._ended(trial_id, result, error)
+        except Exception as why:
+            self.broken = self.broken or why
+
+    def _ended(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
         proposal = self.proposals.pop(trial_id, None)
         if proposal is None:
             return
@@ -130,7 +138,7 @@ class LedgerSearcher(Searcher):
                 proposal, outcome["failed"], outcome.get("infeasible", False), outcome.get("overdue", False)
             )
         elif "machinery" in outcome:
-            self.broken = outcome["machinery"]
+            self.broken = MachineryError(outcome["machinery"])
             self.driver.released(proposal)
         elif "left" in outcome:
             self.driver.released(proposal)
