@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from toconv.sweep.evaluating import Evaluating
     from toconv.sweep.schema import Resources
     from toconv.sweep.steering import Steering
+
+# they tell, with a trace, of a copy of Tune's own state that fails, since a file of it was renamed meanwhile or since a
+# disk is full: nobody reads that state
+for name in ("ray.tune.execution.experiment_state", "ray.train._internal.storage"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 
 POLL_SECONDS = 0.1
 A_LITTLE = 0.001  # as Ray asks for of an accelerator's kind, of which a machine has 1
