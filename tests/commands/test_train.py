@@ -119,8 +119,21 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_tokens(tiny, tmp_
     from toconv.__main__ import main
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOCONV_CACHE", "/proc/x")
     texts = [f"{key}={value}" for key, value in tiny.items()]
-    assert main(["train", *texts, "experiment.checkpoint_dir=/proc/x", "data.tokens_dir=/dev/null/t"]) == 2
+    assert (
+        main(
+            [
+                "train",
+                *texts,
+                "experiment.checkpoint_dir=/proc/x",
+                "data.tokens_dir=/dev/null/t",
+                "store.local_cache_gb=1",
+            ]
+        )
+        == 2
+    )
     told = capsys.readouterr()
+    assert "store.local_cache_gb=1: /proc/x/token-copies cannot be written" in told.err
     assert "experiment.checkpoint_dir=/proc/x: cannot be written" in told.err and "data.tokens_dir" in told.err
     assert "MLflow: sqlite:///" in told.out and "(experiment.tracking_uri)" in told.out

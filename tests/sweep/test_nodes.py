@@ -13,6 +13,7 @@ from tests.repository import REPOSITORY
 from tests.running import run, trial_rows, write_sweep
 from tests.sweep.faults import Disturbed, ended, trains_on, wait_for
 from toconv.paths import packed
+from toconv.settings import StoreSettings
 from toconv.sweep.nodes import Machine, look, mistakes
 from toconv.sweep.versions import versions
 
@@ -77,6 +78,15 @@ def test_a_machine_that_has_not_the_encoders_files_is_named(tmp_path):
     for store in (None, "s3://bucket/x"):
         (told,) = mistakes("b", found, versions(), store)
         assert told.startswith(f"b does not see {files[1]}: files of encoder= must lie under the same path")
+
+
+def test_a_machine_that_cannot_write_the_copies_of_tokens_is_named_where_they_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOCONV_CACHE", "/proc/nope")
+    assert look([], copies=StoreSettings()) == Machine(versions(), [])
+    (told,) = mistakes("b (1234)", look([], copies=StoreSettings(local_cache_gb=2)), versions())
+    assert told.startswith("b (1234): store.local_cache_gb=2: /proc/nope/token-copies cannot be written (")
+    monkeypatch.setenv("TOCONV_CACHE", str(tmp_path))
+    assert look([], copies=StoreSettings(local_cache_gb=2)) == Machine(versions(), [])
 
 
 def test_a_machine_says_of_the_object_store_why_it_cannot_use_it(tmp_path, monkeypatch):

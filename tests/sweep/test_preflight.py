@@ -95,6 +95,15 @@ def test_every_folder_that_a_sweep_writes_is_looked_at_and_nothing_is_left_there
     assert unwritable(tmp_path / "new" / "folder") is None and set(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("named", ["/proc/nope", "{}/tiny.yaml"])
+def test_a_folder_of_copies_that_cannot_be_written_is_refused_before_work(asked, monkeypatch, tmp_path, named):
+    """Only where copies are asked for."""
+    monkeypatch.setenv("TOCONV_CACHE", named.format(tmp_path))
+    check_folders(asked(), SweepPaths(tmp_path / "outputs" / "tiny"))
+    with pytest.raises(RequestError, match="store.local_cache_gb=2: .*token-copies cannot be written .*TOCONV_CACHE"):
+        check_folders(asked("store.local_cache_gb=2"), SweepPaths(tmp_path / "outputs" / "tiny"))
+
+
 @pytest.mark.parametrize(
     ("name", "is_folder"), [("report.html", True), ("results.csv", True), ("figures", False), ("recommended", False)]
 )

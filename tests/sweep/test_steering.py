@@ -183,6 +183,17 @@ def test_a_trial_that_goes_on_elsewhere_ends_as_it_was_asked_to(sweep, left):
     assert sweep.ends_after(proposal, 2) and sweep.answer(id_)[0] is Verdict.DONE
 
 
+def test_tokens_without_a_copy_are_told_once_of_each_machine_and_split(sweep, capsys):
+    searcher = LedgerSearcher(sweep.driver, Evaluating(sweep.driver, None), lambda: None)
+    for machine, free in (("a", 3), ("b", 2), ("a", 1)):
+        uncopied = {f"{machine}: {split} tokens": f"{free} GB are free" for split in ("train", "val")}
+        searcher.take("tune's", {"outcome": json.dumps({"left": True, "uncopied": uncopied})})
+    told = [line for line in capsys.readouterr().out.splitlines() if "tokens" in line]
+    assert told == [
+        f"{m}: {split} tokens: {n} GB are free" for m, n in (("a", 3), ("b", 2)) for split in ("train", "val")
+    ]
+
+
 def test_what_is_in_the_way_of_a_trial_s_end_ends_the_sweep_with_it(sweep):
     """Tune would log it with its trace, and go on."""
     proposal = sweep.driver.next_proposal()

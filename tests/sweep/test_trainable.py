@@ -1,7 +1,8 @@
 """A trial on a worker: what becomes of what goes wrong."""
 
+import json
 import platform
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -9,8 +10,10 @@ import torch
 from toconv.errors import MachineryError, TrainingFailed
 from toconv.machine import read_means
 from toconv.sweep.trainable import RunningTrial, TrialInputs, step
+from toconv.sweep.tune.trial import RayTrial
 from toconv.sweep.versions import versions
 from toconv.tokens.encoding import prepare_store
+from toconv.tokens.manifest import SPLITS
 from toconv.training import resumable
 
 
@@ -29,6 +32,25 @@ def test_a_trial_steps_to_its_last_epoch_and_then_repeats_its_outcome(settings, 
     outcomes = [step(one) for _ in range(4)]
     assert [o["row"]["epoch"] for o in outcomes] == [1, 2, 3, 3]
     assert [o["complete"] for o in outcomes] == [False, False, True, True]
+
+
+def test_a_trial_states_which_tokens_it_reads_where_they_lie_since_there_is_no_room_for_a_copy(
+    settings, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TOCONV_CACHE", str(tmp_path / "cache"))
+    asked = settings.model_copy(update={"store": settings.store.model_copy(update={"local_cache_gb": 1e-12})})
+    tokens = prepare_store(asked)
+    inputs = TrialInputs(asked.model_dump(mode="json"), str(tokens), str(tmp_path / "trial"), 1)
+    monkeypatch.setattr("toconv.sweep.tune.trial.node_id", lambda: "none")
+    monkeypatch.setattr("toconv.sweep.tune.trial.is_drained", lambda: False)
+    worker = RayTrial({"inputs": asdict(inputs)})
+    outcome = json.loads(worker.step()["outcome"])
+    worker.cleanup()
+    stated = json.loads((tmp_path / "trial" / "worker.json").read_text())["stated"]
+    assert [*outcome["uncopied"]] == [f"{platform.node()}: {split} tokens of {tokens}" for split in SPLITS]
+    for what, why in outcome["uncopied"].items():
+        assert why.startswith("read where they lie: this split takes ") and "store.local_cache_gb=1e-12" in why
+        assert f"{what.partition(': ')[2]}: {why}" in stated
 
 
 def test_a_worker_of_other_versions_or_without_the_tokens_gives_no_verdict_and_says_why(settings, tmp_path):

@@ -14,7 +14,7 @@ from toconv.settings import StoreSettings
 from toconv.tokens import local_cache
 from toconv.tokens.archive import CACHE
 from toconv.tokens.encoding import prepare_store
-from toconv.tokens.local_cache import LocalCache
+from toconv.tokens.local_cache import LocalCache, unusable
 from toconv.tokens.manifest import SPLITS, Content, key_of
 from toconv.tokens.store import TokenStore
 
@@ -39,6 +39,26 @@ def files(tmp_path):
 @pytest.fixture
 def cache(tmp_path):
     return lambda most=MANY: LocalCache(tmp_path / "cache", most)
+
+
+def test_a_split_for_which_there_is_no_room_is_read_where_it_lies_and_the_store_says_so(tiny, small_shards, cache):
+    whole = TokenStore(prepare_store(config.compose(tiny)))
+    read = TokenStore(whole.folder, cache(1))
+    assert [*read.uncopied] == [f"{split} tokens of {whole.folder}" for split in SPLITS]
+    assert all(why.startswith("read where they lie: this split takes ") for why in read.uncopied.values())
+    every = torch.arange(whole.count("val"))
+    assert torch.equal(read.read("val", every), whole.read("val", every)) and not whole.uncopied
+
+
+@pytest.mark.parametrize("named", ["file", "/proc/nope"])
+def test_a_folder_of_copies_that_cannot_be_written_is_told_where_copies_are_asked_for(tmp_path, monkeypatch, named):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(CACHE, str(tmp_path / named))
+    told = unusable(StoreSettings(local_cache_gb=0.5))
+    assert told.startswith(f"store.local_cache_gb=0.5: {tmp_path / named / 'token-copies'} cannot be written (")
+    assert told.endswith("; TOCONV_CACHE names another folder") and unusable(StoreSettings()) is None
+    monkeypatch.setenv(CACHE, str(tmp_path / "to be made"))
+    assert unusable(StoreSettings(local_cache_gb=0.5)) is None and not (tmp_path / "to be made").exists()
 
 
 def content(folder):
@@ -101,23 +121,18 @@ def test_the_least_recently_used_go_where_the_bound_is_reached(files, cache, mon
     assert sum(path.stat().st_size for path in again.parent.glob("*/[!.k]*") if path.suffix != ".lease") == 400
 
 
-def test_what_is_in_use_stays_and_then_the_store_is_read_where_it_lies(files, cache, capsys):
+def test_what_is_in_use_stays_and_then_there_is_no_room(files, cache):
     held = cache(300).copies(files("a"))
-    assert cache(300).copies(files("bb")) is None
-    assert "read where it lies: it takes 2e-07 GB, and others in use" in capsys.readouterr().out
+    assert cache(300).copies(files("bb")).startswith("it takes 2e-07 GB, and others in use")
     assert content(held.folder) and [*held.folder.parent.glob("*/")] == [held.folder]
     held.lease.release()
-    assert cache(300).copies(files("bb")) and not held.folder.exists()
+    assert cache(300).copies(files("bb")).folder.is_dir() and not held.folder.exists()
 
 
-def test_a_split_that_is_larger_than_the_cache_is_read_where_it_lies(files, cache, capsys):
+def test_for_a_split_that_is_larger_than_the_cache_there_is_no_room(files, cache):
     held = cache().copies(files("a"))
     held.lease.release()
-    assert cache(199).copies(files("bb")) is None
-    assert (
-        "shared: read where it lies: this split takes 2e-07 GB, store.local_cache_gb=1.99e-07"
-        in capsys.readouterr().out
-    )
+    assert cache(199).copies(files("bb")) == "this split takes 2e-07 GB, store.local_cache_gb=1.99e-07"
     assert held.folder.exists(), "nothing goes for it"
 
 
@@ -132,7 +147,7 @@ def test_what_a_process_that_died_has_used_is_free(tmp_path, files, cache):
     dead.start()
     dead.join()
     assert len([*(tmp_path / "cache").glob("*/a[01]")]) == 2
-    assert cache(300).copies(files("bb"))
+    assert cache(300).copies(files("bb")).folder.is_dir()
     assert not [*(tmp_path / "cache").glob("*/a[01]")]
 
 

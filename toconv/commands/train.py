@@ -11,7 +11,7 @@ from toconv.analysis.records import SYMBOLS, Kind, State, TrialRecord
 from toconv.command_line import path_of, same_command
 from toconv.errors import CheckpointError, ExitCode, MachineryError, RequestError, told
 from toconv.paths import TrialPaths, unwritable
-from toconv.progress import bar, console, phase
+from toconv.progress import bar, console, phase, say
 from toconv.redaction import redact
 from toconv.setting_names import changes_a_number
 from toconv.settings import EPOCHS, Settings
@@ -79,6 +79,8 @@ def _train(settings: Settings, paths: TrialPaths) -> ExitCode:
 
     store = TokenStore(prepare_store(settings, before_encoding), LocalCache.asked(settings.store))
     check_tokens(store.fingerprint)
+    for what, why in store.uncopied.items():
+        say(f"{what}: {why}")
     training = Training(settings, store, device)
     asked = trackers(settings.experiment, provenance("", paths.folder, store.folder))
     resumable = ResumableTraining(training, paths, resume=settings.resume and settings.resume.resolve())
@@ -158,12 +160,15 @@ def _same_tokens(settings: Settings, fingerprint: str) -> None:
 
 def check_folders(settings: Settings) -> None:
     """Raises RequestError where a folder that the training writes in cannot be written."""
+    from toconv.tokens.local_cache import unusable  # start-up: the libraries of an encoding
+
     wanted = {
         "experiment.checkpoint_dir": settings.experiment.checkpoint_dir,
         "data.tokens_dir": settings.data.tokens_dir,
     }
     reasons = {name: unwritable(folder) for name, folder in wanted.items()}
     mistakes = [f"{name}={wanted[name]}: cannot be written ({reason})" for name, reason in reasons.items() if reason]
+    mistakes += filter(None, [unusable(settings.store)])
     if mistakes:
         raise RequestError(*mistakes)
 

@@ -49,6 +49,8 @@ def baseline_records(
     missing, smaller = _unmeasured(store, sizes), _unmeasured(store, sizes, SMALLER)
     if missing or smaller:
         tokens = TokenStore(store, LocalCache.asked(sweep.base.store))
+        for what, why in tokens.uncopied.items():
+            say(f"{what}: {why}")
         smaller = _encoded(sweep, tokens, smaller, helpers_of)
         evaluation = Evaluation(tokens, sweep.base.encoder, BATCH, resolve_device(sweep.base.hardware))
         steps = [(measure, _path(store, k), k) for k in missing]

@@ -16,7 +16,7 @@ from toconv.sweep.cluster import alive_nodes, on_each_node
 from toconv.sweep.versions import differing, versions
 
 if TYPE_CHECKING:  # workers import this module too
-    from toconv.settings import EncoderSettings
+    from toconv.settings import EncoderSettings, StoreSettings
     from toconv.sweep.file import Sweep
 
 VISIBLE_SECONDS = 15.0  # in which a file must be seen elsewhere: network disks remember for so long what is not there
@@ -28,12 +28,14 @@ class Machine(NamedTuple):
     unseen: list[str]  # folders
     lacking: tuple[str, ...] = ()  # files of the encoder's
     without_store: str | None = None  # why the object store cannot be used, where one is asked for and needed
+    without_copies: str | None = None  # why copies of tokens cannot be written, where they are asked for
 
 
 def check_nodes(asked: Sweep, folders: Sequence[Path]) -> bool:
     """Whether each machine sees the `folders`, which are there: a file is put into each, and looked for from
     everywhere. Raises MachineryError that names each machine with other versions than this one's, or that does not
-    see one of them. With an object store a machine need not see them, but must reach that."""
+    see one of them, or cannot write the copies of tokens that are asked for. With an object store a machine need not
+    see the folders, but must reach that."""
     if len(alive_nodes()) < 2:
         return True
     store = asked.base.store.url
@@ -43,7 +45,7 @@ def check_nodes(asked: Sweep, folders: Sequence[Path]) -> bool:
         for probe in probes:
             with disk(f"{probe.parent}: cannot be written"):
                 probe.touch()
-        found = on_each_node(look, [probes, store, _files(asked.base.encoder)])
+        found = on_each_node(look, [probes, store, _files(asked.base.encoder), asked.base.store])
     finally:
         for probe in probes:
             probe.unlink(missing_ok=True)
@@ -65,7 +67,9 @@ def _say_once(line: str) -> None:
     say(line)
 
 
-def look(probes: Iterable[Path], store: str | None = None, files: Iterable[Path] = ()) -> Machine:
+def look(
+    probes: Iterable[Path], store: str | None = None, files: Iterable[Path] = (), copies: StoreSettings | None = None
+) -> Machine:
     """Of the machine that this runs on."""
     end, left = time.monotonic() + (APART_SECONDS if store else VISIBLE_SECONDS), list(probes)
     while left and time.monotonic() < end:
@@ -74,7 +78,14 @@ def look(probes: Iterable[Path], store: str | None = None, files: Iterable[Path]
             time.sleep(0.2)
     lacking = tuple(str(path) for path in files if not path.is_file())
     without_store = _without(store) if left and store else None
-    return Machine(versions(), [str(probe.parent) for probe in left], lacking, without_store)
+    without_copies = _without_copies(copies) if copies and copies.local_cache_gb else None
+    return Machine(versions(), [str(probe.parent) for probe in left], lacking, without_store, without_copies)
+
+
+def _without_copies(settings: StoreSettings) -> str | None:
+    from toconv.tokens.local_cache import unusable  # start-up: the libraries of an encoding
+
+    return unusable(settings)
 
 
 def _without(store: str) -> str | None:
@@ -94,5 +105,7 @@ def mistakes(machine: str, seen: Machine, here: dict[str, str], store: str | Non
         )
     for path in seen.lacking:
         yield f"{machine} does not see {path}: files of encoder= must lie under the same path on each machine"
+    if seen.without_copies:
+        yield f"{machine}: {seen.without_copies}"
     if seen.without_store:
         yield f"{machine} does not see {', '.join(seen.unseen)}, and cannot use the object store: {seen.without_store}"

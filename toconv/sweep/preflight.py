@@ -114,6 +114,10 @@ def _folders(sweep: Sweep, paths: SweepPaths) -> Iterator[str]:
         reason = unwritable(folder)
         if reason:
             yield f"{what}: {folder.absolute()} cannot be written ({reason})"
+    if sweep.base.store.local_cache_gb:
+        from toconv.tokens.local_cache import unusable  # start-up: the libraries of an encoding
+
+        yield from filter(None, [unusable(sweep.base.store)])
     tokens = sweep.base.data.tokens_dir
     if paths.root.resolve() == tokens.resolve():
         yield f"name={sweep.file.name}: its folder would be that of the tokens, data.tokens_dir={tokens}"

@@ -72,6 +72,7 @@ class RunningTrial:
             raise MachineryError(f"{self.paths.folder}: another process trains in this folder") from error
         self.paths.leave.unlink(missing_ok=True)  # meant for an earlier worker
         self.epochs_asked, self.stated = settings.training.epochs, ""  # nothing of one that is overdue
+        self.uncopied: dict[str, str] = {}  # as TokenStore has it, of this machine
         self.remote = ObjectStore.asked(settings.store)
         self._leave_asked: LeaveAsked | None = None
         self._watchdog = Watchdog(self.paths, inputs.minutes)
@@ -91,7 +92,9 @@ class RunningTrial:
         except StoreError as error:  # of a machine that joined, or of a disk: nothing that the trial could mend
             raise MachineryError(f"{platform.node()}: {error}") from error
         training = Training(settings, store, resolve_device(settings.hardware))
-        self.stated = training.stated  # what the machine decided of it
+        self.uncopied = {f"{platform.node()}: {what}": why for what, why in store.uncopied.items()}
+        lines = [f"{what}: {why}" for what, why in store.uncopied.items()]
+        self.stated = "; ".join([training.stated, *lines])  # what the machine decided of it
         extends = Extended(Path(inputs.extends[0]), inputs.extends[1]) if inputs.extends else None
         if extends and self.remote:
             fetch_trial(self.remote, TrialPaths(extends.checkpoint.parent))

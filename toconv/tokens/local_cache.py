@@ -18,10 +18,10 @@ from filelock import FileLock, Timeout
 from toconv.errors import MachineryError, StoreError, disk
 from toconv.known_files import keep_known, known_sha256, note, read_known
 from toconv.object_store import AT_ONCE, ObjectStore
-from toconv.paths import free_bytes, write_atomic
-from toconv.progress import phase, say
+from toconv.paths import free_bytes, unwritable, write_atomic
+from toconv.progress import phase
 from toconv.settings import StoreSettings
-from toconv.tokens.archive import cache_folder
+from toconv.tokens.archive import CACHE, cache_folder
 from toconv.tokens.manifest import Content, key_of
 
 KNOWN = "known-files.json"  # of the copies of a split
@@ -35,6 +35,20 @@ class Copies(NamedTuple):
     lease: FileLock  # they stay while this is held
 
 
+def unusable(settings: StoreSettings) -> str | None:
+    """Why this machine's folder of copies cannot be written, where copies are asked for."""
+    folder, most = _folder(), settings.local_cache_gb
+    reason = unwritable(folder) if most else None
+    if reason is None:
+        return None
+    return f"store.local_cache_gb={most:g}: {folder} cannot be written ({reason}); {CACHE} names another folder"
+
+
+def _folder() -> Path:
+    """Below the folder of all that toconv fetches."""
+    return cache_folder() / "token-copies"
+
+
 class LocalCache:
     def __init__(self, folder: Path, most_bytes: float, remote: ObjectStore | None = None) -> None:
         """A file that does not lie where it is named comes from `remote`."""
@@ -42,13 +56,12 @@ class LocalCache:
 
     @classmethod
     def asked(cls, settings: StoreSettings) -> "LocalCache | None":
-        """Below the folder of all that toconv fetches."""
         most = settings.local_cache_gb
-        return cls(cache_folder() / "token-copies", most * GIGABYTE, ObjectStore.asked(settings)) if most else None
+        return cls(_folder(), most * GIGABYTE, ObjectStore.asked(settings)) if most else None
 
-    def copies(self, files: Mapping[Path, Content]) -> Copies | None:
+    def copies(self, files: Mapping[Path, Content]) -> Copies | str:
         """Of files that are read together; those that are not there yet are copied, by one process of this machine at a
-        time. None where there is no room, which is said. Raises StoreError where a file is not what was written,
+        time. Why there is no room, where there is none. Raises StoreError where a file is not what was written,
         MachineryError where the cache cannot be written, or has no room for what does not lie where it is named."""
         told = "".join(f"{path.name} {content.sha256}\n" for path, content in files.items())
         unit = self.folder / hashlib.sha256(told.encode()).hexdigest()[:16]
@@ -57,7 +70,7 @@ class LocalCache:
             with FileLock(self.folder / ".lock"):
                 return self._filled(unit, files)
 
-    def _filled(self, unit: Path, files: Mapping[Path, Content]) -> Copies | None:
+    def _filled(self, unit: Path, files: Mapping[Path, Content]) -> Copies | str:
         unit.mkdir(exist_ok=True)  # it may have gone meanwhile
         for left_over in (*_free_leases(unit), *unit.glob(".*.tmp")):
             left_over.unlink()
@@ -71,8 +84,7 @@ class LocalCache:
                 shutil.rmtree(unit, ignore_errors=True)
             if not all(path.is_file() for path in lacking):
                 raise MachineryError(f"{next(iter(files)).parent}: its tokens are elsewhere, and not copied: {why}")
-            say(f"{next(iter(files)).parent}: read where it lies: {why}")
-            return None
+            return why
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(lambda path: self._copy(path, unit / path.name, files[path].sha256), lacking))
         keep_known(unit / KNOWN, [unit / path.name for path in files])

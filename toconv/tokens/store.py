@@ -40,7 +40,8 @@ class TokenStore:
     """A complete store, read by memory map. Tokens are raw, (N, C) an image, in the pictures' order."""
 
     def __init__(self, folder: Path, cache: LocalCache | None = None) -> None:
-        """With a `cache` tokens are read from its copies, which stay as long as the store is open."""
+        """With a `cache` tokens are read from its copies, which stay as long as the store is open; `uncopied` says of
+        a split for which there is no room that it is read where it lies, and why."""
         manifest = read_manifest(folder)
         if not manifest or not manifest.get("complete"):
             raise StoreError(f"{folder}: not a complete token store")
@@ -58,8 +59,14 @@ class TokenStore:
             split: [(name, e["images"]) for name, e in manifest["shards"].items() if e["split"] == split]
             for split in SPLITS
         }
-        self._copies = {s: cache.copies(self._files(s, manifest)) if cache else None for s in SPLITS}
-        self._stored = {split: self._open(split, self._copies[split]) for split in SPLITS}
+        found = {split: cache.copies(self._files(split, manifest)) for split in SPLITS} if cache else {}
+        self._copies = {split: copies for split, copies in found.items() if not isinstance(copies, str)}
+        self.uncopied = {
+            f"{split} tokens of {folder}": f"read where they lie: {why}"
+            for split, why in found.items()
+            if isinstance(why, str)
+        }
+        self._stored = {split: self._open(split, self._copies.get(split)) for split in SPLITS}
         self._rows_of = {split: [self._rows(of_shard) for of_shard in found] for split, found in self._stored.items()}
         counts = {split: [0, *(images for _, images in shards)] for split, shards in self._shards.items()}
         self._starts = {split: torch.tensor(images).cumsum(0) for split, images in counts.items()}

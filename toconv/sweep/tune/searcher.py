@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.search import Searcher
 
 from toconv.errors import MachineryError, first_line
-from toconv.progress import console
+from toconv.progress import console, say
 from toconv.sweep.cluster import WORKER_RETRIES
 from toconv.sweep.interrupt import Interrupt
 from toconv.training.epochs import Epoch
@@ -33,6 +33,7 @@ class LedgerSearcher(Searcher):
         self.stopped_early: set[str] = set()
         self._epochs: dict[str, int] = {}  # that it has since Tune has it, where it took any
         self.broken: Exception | None = None
+        self._uncopied: set[str] = set()  # what was said of machines whose copies of tokens have no room
         self.shares_gpu = False  # whether a trial has others beside it on its GPU
         self.crowded: list[Proposal] = []  # those whose memory ran out there
         self.interrupt = Interrupt(self._say_interrupted)
@@ -79,6 +80,7 @@ class LedgerSearcher(Searcher):
     def take(self, trial_id: str, result: dict[str, Any]) -> dict[str, Any]:
         """Tell the driver of an epoch; returns the worker's outcome."""
         outcome = json.loads(result["outcome"])
+        self._say_uncopied(outcome.get("uncopied", {}))
         if self._last_begun and self._on_last:
             self._on_last()
             self._on_last = None
@@ -87,6 +89,13 @@ class LedgerSearcher(Searcher):
             self._epochs[trial_id] = row.epoch
             self.driver.progressed(self.proposals[trial_id], row)
         return outcome
+
+    def _say_uncopied(self, uncopied: dict[str, str]) -> None:
+        """Once of each machine and split."""
+        for what, why in uncopied.items():
+            if what not in self._uncopied:
+                self._uncopied.add(what)
+                say(f"{what}: {why}")
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Raises nothing: Tune would log that with its trace, and go on."""

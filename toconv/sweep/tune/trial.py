@@ -52,7 +52,8 @@ class RayTrial(tune.Trainable):
                 self._drained = DrainedHere(self._trial.paths, is_drained)
             except MachineryError as error:  # no verdict on the trial
                 return {"machinery": str(error)}
-        return step(self._trial)
+        outcome = step(self._trial)
+        return {**outcome, "uncopied": self._trial.uncopied} if self._trial.uncopied else outcome
 
     def _write_worker(self, trial: RunningTrial) -> None:
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
