@@ -43,7 +43,7 @@ WALLS: dict[str, tuple[str, ...]] = {  # an outside library: the modules, and th
     "PIL": ("tokens.picture_decoder",),
     "optuna": ("sweep.search",),
     "mlflow": ("tracking.mlflow_runs",),
-    "sqlalchemy": ("tracking.mlflow_runs", "sweep.search.database", "sweep.search.postgresql"),
+    "sqlalchemy": ("tracking.databases", "tracking.mlflow_runs", "sweep.search.database", "sweep.search.postgresql"),
     "wandb": ("tracking.wandb_runs",),
     "ray": ("sweep.cluster", "sweep.ray_client"),
     "ray.tune": ("sweep.tune",),

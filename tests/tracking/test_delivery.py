@@ -46,6 +46,7 @@ def test_the_end_of_a_sweep_waits_for_a_server_only_so_long(quick, hangs):
     tracker.submit(record("a", 16, 0.5))
     start = time.monotonic()
     assert tracker.flush(1.0) == tracker.waiting() == ("sync" in hangs)
+    assert not hangs or tracker.why() == "it did not answer yet"
     tracker.close("FINISHED", [], {})
     assert time.monotonic() - start < 5
     assert (tracker.error == "no answer within 0 s") == ("close" in hangs)

@@ -31,6 +31,6 @@ def main(arguments: list[str]) -> ExitCode:
         undelivered = deliver(driver, tracker, SECONDS)
         tracker.close("KILLED" if driver.left() else "FINISHED", driver.records(), paths.told())
         if undelivered:
-            raise MachineryError(f"{undelivered} record(s) not delivered: {tracker.error}")
+            raise MachineryError(f"{undelivered} record(s) not delivered: {tracker.why()}")
         console.print(f"{sweep.file.name}: all {len(driver.records())} records are in MLflow")
     return ExitCode.DONE

@@ -92,7 +92,7 @@ def stop_tracking(driver: Driver, tracker: BackgroundTracker, status: str) -> No
     undelivered = deliver(driver, tracker, FLUSH_SECONDS)
     if undelivered:
         console.print(
-            f"MLflow: {undelivered} record(s) not delivered ({tracker.error}); the next start of this "
+            f"MLflow: {undelivered} record(s) not delivered ({tracker.why()}); the next start of this "
             f"command delivers them, or {sync_command(driver.sweep.file.name)}"
         )
     with phase("closing the sweep's run in MLflow"):

@@ -85,6 +85,10 @@ class BackgroundTracker:
         """Records that are still to be delivered."""
         return len(self._waiting)
 
+    def why(self) -> str:
+        """What keeps records waiting."""
+        return self.error or "it did not answer yet"
+
     def run_ids(self) -> dict[str, str]:
         return {trial_id: run for tracker in self._trackers for trial_id, run in tracker.run_ids().items()}
 

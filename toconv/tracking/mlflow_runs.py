@@ -16,18 +16,17 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
 from toconv.analysis.records import State, TrialRecord
-from toconv.errors import RequestError, told
+from toconv.errors import RequestError
 from toconv.paths import link, write_atomic, write_new
 from toconv.redaction import redact
 from toconv.settings import ExperimentSettings
-from toconv.tracking import run_facts
+from toconv.tracking import databases, run_facts
 from toconv.tracking.provenance import Provenance
 from toconv.tracking.run_facts import HASH, KIND, PARENT, SWEEP
 from toconv.tracking.tracker import Tracker
-from toconv.tracking_address import DATABASES, Store, address_mistake, store_in_use
+from toconv.tracking_address import Store, address_mistake, store_in_use
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
@@ -36,8 +35,6 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 STATUS = {State.COMPLETE: "FINISHED", State.PRUNED: "KILLED", State.FAILED: "FAILED"}
 DELIVERED, DESCRIBED = "toconv.delivered", "toconv.described"
 BATCH, PARAMS = 900, 100  # metrics and params in one call (MLflow's limits are 1000 and 100)
-# what pip calls the drivers of databases, where that is another name
-DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 WITHOUT_SWEEP = "toconv"  # the experiment of single trainings
 KIND_OF_WORK = {"mlflow.experimentKind": "custom_model_development"}  # for MLflow's pages, not an agent
 
@@ -59,9 +56,13 @@ class MlflowTracker(Tracker):
 
     @classmethod
     def check_store(cls, store: Store) -> None:
-        mistake = address_mistake(store.address) or _missing_package(store.address)
+        mistake = address_mistake(store.address) or databases.missing_package(store.address)
         if mistake:
             raise RequestError(f"{store.said_by}: {mistake}")
+
+    @classmethod
+    def silence(cls, store: Store) -> str | None:
+        return databases.silence(store.address)
 
     def open(self, params: Mapping[str, Any]) -> None:
         """Find or make the experiment and the sweep's parent run."""
@@ -248,19 +249,6 @@ def _mlflow() -> Any:
     import mlflow  # start-up: seconds, in the thread that delivers
 
     return mlflow
-
-
-def _missing_package(uri: str) -> str | None:
-    """What SQLAlchemy says of a database's address, if it cannot use it."""
-    if urlparse(uri).scheme.partition("+")[0] not in DATABASES:
-        return None
-    try:
-        make_url(uri).get_dialect().import_dbapi()
-    except ImportError as error:
-        return f"needs the package {error.name}: pip install {DRIVERS.get(error.name or '', error.name)}"
-    except ArgumentError as error:
-        return told(error)
-    return None
 
 
 def _make_database(uri: str) -> None:

@@ -32,6 +32,11 @@ class Tracker(ABC):
         """Raises RequestError where MLflow's store could never be used."""
 
     @classmethod
+    def silence(cls, store: Store) -> str | None:
+        """Why MLflow's store does not answer now, where one look says so."""
+        return None
+
+    @classmethod
     def check_access(cls) -> None:
         """Raises RequestError, before any work, where it could not be used at all."""
 
@@ -88,12 +93,15 @@ def how_to_look(settings: ExperimentSettings, page: str = "") -> str:
 
 
 def check_access(settings: ExperimentSettings) -> None:
-    """Raises RequestError before any work where a tracker could not be used at all."""
+    """Raises RequestError before any work where a tracker could not be used at all. A database that does not answer
+    is told of: like a server that does not, it costs the work nothing."""
     store = store_in_use(settings.tracking_uri)
     if mistake := foreign_database(store.address):
         raise RequestError(f"MLflow's store ({store.said_by}): {mistake}")
     if not store.is_default:
         _class_of(MLFLOW).check_store(store)
+        if why := _class_of(MLFLOW).silence(store):
+            console.print(f"MLflow's database does not answer ({why}); records wait until it does")
     for path in _extra(settings):
         _class_of(path).check_access()
 
