@@ -2,9 +2,11 @@
 
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
 from tests.running import write_sweep
@@ -154,9 +156,61 @@ def test_a_file_that_is_no_store_of_mlflows_is_refused_and_stays_as_it_is(tmp_pa
     assert mine.read_bytes() == before and not new.exists()
 
 
-@pytest.mark.parametrize("address", ["sqlite://", "sqlite:///:memory:", "sqlite:///"])
+IN_MEMORY = (
+    "sqlite://",
+    "sqlite:///",
+    "sqlite:///:memory:",
+    "sqlite+pysqlite:///:memory:",
+    "sqlite:///:memory:?timeout=3",
+    "sqlite:///%3Amemory%3A",
+    "sqlite:///file::memory:?uri=true",
+    "sqlite:///file::memory:?cache=shared&uri=true",
+    "sqlite:///file:%253Amemory%253A?uri=true",
+    "sqlite:///file:x.db?mode=memory&uri=true",
+    "sqlite:///file:x.db?mode=%256Demory&uri=1",
+    "sqlite:///file:x.db?a=1%26mode=memory&uri=true",
+    "sqlite:///file:/x.db?vfs=memdb&uri=true",
+    "sqlite:///file:?uri=true",
+)
+
+
+@pytest.mark.parametrize("address", IN_MEMORY)
 def test_a_store_in_memory_is_refused(address):
-    assert "in memory" in address_mistake(address)
+    """SQLAlchemy keeps nothing of any of them in a file."""
+    assert "in memory" in address_mistake(address) and database_file(address) is None
+    with closing(sqlalchemy.create_engine(address).raw_connection()) as connection:
+        connection.cursor().execute("create table written (once)")
+        assert not Path(connection.cursor().execute("pragma database_list").fetchone()[2]).is_file()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "sqlite:///{}",
+        "sqlite:///file:{}?uri=true",
+        "sqlite:///file://{}?mode=rwc&uri=yes",
+        "sqlite+pysqlite:///{}?timeout=3",
+    ],
+)
+@pytest.mark.parametrize("name", ["x.db", "a%2520b.db", ":memory:"])
+def test_the_file_of_a_store_is_the_one_that_sqlalchemy_opens(address, name, tmp_path):
+    address = address.format(tmp_path / name)
+    assert address_mistake(address) is None
+    with closing(sqlalchemy.create_engine(address).raw_connection()) as connection:
+        assert connection.cursor().execute("pragma database_list").fetchone()[2] == str(database_file(address))
+
+
+@pytest.mark.parametrize("address", ["SQLITE:////f.db", "POSTGRESQL://me@host/mlflow", "HTTP://host:5000", "Https://h"])
+def test_a_kind_is_written_in_small_letters(address):
+    kind = address.partition(":")[0]
+    assert address_mistake(address) == f"must begin with {kind.lower()}: in small letters"
+
+
+def test_a_driver_that_nobody_knows_is_no_database_in_memory():
+    with pytest.raises(
+        RequestError, match=r"sqlite\+nosuch:// names a driver that SQLAlchemy does not know; leave out \+n"
+    ):
+        check_access(experiment("sqlite+nosuch:////f.db"))
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """Where MLflow's store is, and which one is in use; what its address, and that of a ledger, may be. Knows no MLflow."""
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 VARIABLE, FILE_STORE = "MLFLOW_TRACKING_URI", "MLFLOW_ALLOW_FILE_STORE"  # MLflow's own, in the environment
 SERVERS = ("http", "https")
@@ -16,6 +17,9 @@ LIBPQ = "postgres"  # its other name of postgresql, which SQLAlchemy knows no mo
 MLFLOW_TABLES = {"alembic_version", "experiments", "runs"}
 PLUGINS = "mlflow.tracking_store"  # entry points of packages that bring stores of their own
 KNOWN = (*DATABASES, *SERVERS, "databricks")
+# of a SQLite address: parameters that ask for a database in memory, values of uri= that are a yes, and what may stand
+# before a path that is one of SQLite's own addresses then
+IN_MEMORY, YES, OWN = {("mode", "memory"), ("vfs", "memdb")}, {"true", "yes", "on", "y", "t", "1"}, "file:(//[^/]*)?"
 
 
 class Store(NamedTuple):
@@ -43,12 +47,15 @@ def address_mistake(address: str) -> str | None:
         kind, host, _ = parts.scheme.partition("+")[0].lower(), parts.hostname, parts.port
     except ValueError:
         return "is no address: its host or port cannot be read"
+    if not address.startswith(parts.scheme):
+        return f"must begin with {parts.scheme}: in small letters"
     if kind in SERVERS and not host:
         return f"names no server; write {kind}://HOST:PORT"
+    if kind in DATABASES and ("://" not in address or (kind == "sqlite" and parts.netloc)):
+        place = "sqlite:///FILE" if kind == "sqlite" else f"{kind}://USER@HOST/NAME"
+        return f"is no address of a database; write {place}"
     if kind == "sqlite" and database_file(address) is None:
         return "is a database in memory, gone with the process; write sqlite:///FILE"
-    if kind in DATABASES and "://" not in address:
-        return f"is no address of a database; write {kind}:///FILE or {kind}://USER@HOST/NAME"
     if kind in ("", "file") and address != "databricks":
         if os.environ.get(FILE_STORE, "").lower() in {"true", "1"}:
             return None
@@ -95,6 +102,13 @@ def foreign_database(address: str) -> str | None:
 
 
 def database_file(address: str) -> Path | None:
-    """The file of a SQLite address, where it is one on this disk."""
-    _, found, path = address.partition("sqlite:///")
-    return Path(path.partition("?")[0]) if found and path and path != ":memory:" else None
+    """The file of a SQLite address, where it is one on this disk: as SQLAlchemy reads it and, where it says uri=true,
+    SQLite reads once more what that hands over."""
+    kind, _, rest = address.partition(":///")
+    path, _, query = rest.partition("?")
+    path, given = unquote(path), parse_qsl(query)
+    if kind.partition("+")[0] != "sqlite" or IN_MEMORY & {*parse_qsl("&".join(map("=".join, given)))}:
+        return None
+    if any(key == "uri" and value.strip().lower() in YES for key, value in given):
+        path = unquote(re.sub(OWN, "", path.partition("#")[0]))
+    return Path(path) if path not in ("", ":memory:") else None
