@@ -29,6 +29,8 @@ VARIABLES = (  # of the environment: what MLflow, W&B, Ray, the Hub, stores of f
 )
 ADDRESSES = (VARIABLE, "MLFLOW_REGISTRY_URI", "WANDB_BASE_URL")  # variables whose value may hold one
 SHORTEST = 6  # characters of a secret that is looked for by itself
+# settings that are addresses, and of which kind one is that does not say so
+KINDS_OF = {"cluster.address": "ray", "storage.study": "postgresql", "experiment.tracking_uri": "postgresql"}
 KIND = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*$")
 
 
@@ -67,10 +69,14 @@ def secret_of(value: Any, depth: int = DEEPEST) -> str | None:
 
 def secret_mistakes(request: Mapping[str, Any]) -> list[str]:
     """The settings, or keys of a sweep file, that hold a secret."""
-    held = {key: kind for key, value in request.items() if (kind := secret_of(value))}
+    held = {key: kind for key, value in request.items() if (kind := secret_of(_with_kind(key, value)))}
     return [
         f"{key}: holds {kind}, and what a request says is kept and shown; {_instead(key)}" for key, kind in held.items()
     ]
+
+
+def _with_kind(key: str, value: Any) -> Any:
+    return f"{KINDS_OF[key]}://{value}" if key in KINDS_OF and isinstance(value, str) and "://" not in value else value
 
 
 def _instead(key: str) -> str:
@@ -81,6 +87,8 @@ def _instead(key: str) -> str:
         )
     if key.startswith("storage"):
         return "give it as PGPASSWORD of the environment, or in ~/.pgpass (PGPASSFILE) or a service file, of mode 0600"
+    if key == "cluster.address":
+        return "an address of a cluster has no user and no password; write HOST:PORT"
     return "give it by the environment, or in a file of mode 0600"
 
 

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -75,6 +76,26 @@ def test_a_cluster_that_asks_for_a_token_is_shown_the_users(tmp_path, where):
     code = "from toconv.sweep.cluster import Cluster; print(Cluster().machines()[0]['CPU'])"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and float(done.stdout) >= 1, done.stderr
+
+
+def test_a_gcs_at_an_address_of_ipv6_is_not_gone_until_it_is(tmp_path, monkeypatch):
+    from toconv.sweep.cluster import ray, unreachable
+
+    with socket.socket(socket.AF_UNIX) as raylet, socket.socket(socket.AF_INET6) as gcs:
+        try:
+            gcs.bind(("::1", 0))
+        except OSError:
+            pytest.skip("no IPv6 on this machine")
+        raylet.bind(str(tmp_path / "raylet"))
+        raylet.listen()
+        gcs.listen()
+        node = SimpleNamespace(gcs_address=f"[::1]:{gcs.getsockname()[1]}", raylet_socket_name=str(tmp_path / "raylet"))
+        monkeypatch.setattr(ray._private.worker, "_global_node", node)
+        assert unreachable() is None
+        gcs.close()
+        assert unreachable() == "Ray's GCS on this machine is gone (Connection refused)"
+        raylet.close()
+        assert unreachable() == "Ray's raylet on this machine is gone (Connection refused)"
 
 
 def test_a_call_that_hangs_ends_in_time():

@@ -62,6 +62,30 @@ def test_what_is_no_address_of_a_cluster_is_told_before_work(address, monkeypatc
         check_ray()
 
 
+@pytest.mark.parametrize(
+    "address", ["u:plantedpw@127.0.0.1:6379", "plantedpw@host:6379", "ray://u:plantedpw@host:1", "p@plantedpw@h:1x"]
+)
+def test_what_stands_before_an_at_sign_is_a_password_and_is_not_told(address, asked, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(MachineryError, match=r"RAY_ADDRESS=\*\*\*@h?") as told:
+        check_ray()
+    assert "is no HOST:PORT of a Ray cluster" in str(told.value) and "plantedpw" not in str(told.value)
+    with pytest.raises(RequestError, match="cluster.address: holds .* has no user and no password") as told:
+        asked(f"cluster.address={address}")
+    assert "plantedpw" not in str(told.value)
+
+
+def test_a_server_that_knows_no_such_call_is_not_the_other_one(monkeypatch):
+    for content in (b"\x0bgrpc-status\x0212", b"", b"\x0bgrpc-status", b"HTTP/1.1 400 Bad Request\r\n\r\n"):
+        with answering(content) as port:
+            monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+            check_ray()
+    with answering(b"\x0bgrpc-status\x010") as port:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+        with pytest.raises(RequestError, match=f"Ray's client answers there.*: write ray://127.0.0.1:{port}; "):
+            check_ray()
+
+
 @pytest.mark.parametrize("address", ["", "local"])
 def test_some_addresses_ask_for_a_cluster_of_ones_own(address, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", address)

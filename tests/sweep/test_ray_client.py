@@ -21,7 +21,7 @@ NOWHERE = (
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """Its client's address, and what shows its token."""
+    """Its client's address, what shows its token, and its GCS's address."""
     with socket.socket() as one, socket.socket() as other:
         one.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
@@ -39,14 +39,14 @@ def cluster(tmp_path_factory):
     )
     try:
         until(lambda: socket.create_connection(("127.0.0.1", client), 1).close() is None)
-        yield f"ray://127.0.0.1:{client}", shown
+        yield f"ray://127.0.0.1:{client}", shown, f"127.0.0.1:{gcs}"
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)
 
 
 def test_a_sweep_runs_on_the_first_machine_and_prints_here(cluster, tiny, tmp_path):
-    address, shown = cluster
+    address, shown, _ = cluster
     settings = {**tiny, "training.epochs": 200, "experiment.tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
     file = write_sweep(tmp_path, settings, trials=1, sampler="random", baselines=False)
     words = command(file, f"cluster.address={address}")
@@ -63,7 +63,7 @@ def test_a_sweep_runs_on_the_first_machine_and_prints_here(cluster, tiny, tmp_pa
 
 
 def test_a_folder_that_the_first_machine_does_not_have_is_named(cluster, tiny, tmp_path):
-    address, shown = cluster
+    address, shown, _ = cluster
     words = ["sweep", str(write_sweep(tmp_path, tiny)), f"cluster.address={address}"]
     environment = {**shown, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
@@ -73,7 +73,19 @@ def test_a_folder_that_the_first_machine_does_not_have_is_named(cluster, tiny, t
     assert f"cluster.address={address}: /nowhere: its first machine has no such folder" in done.stderr
 
 
+@pytest.mark.parametrize("mode", [(), ("--dry-run",)])
+def test_the_address_of_the_other_server_is_refused_at_once_with_the_form_to_write(cluster, tiny, tmp_path, mode):
+    """With the token and without."""
+    (client, shown, gcs), file = cluster, write_sweep(tmp_path, tiny)
+    for address, right in ((client.removeprefix("ray://"), client), (f"ray://{gcs}", gcs)):
+        for environment in (shown, {key: value for key, value in shown.items() if not key.startswith("RAY_")}):
+            words = command(file, f"cluster.address={address}", *mode)
+            done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=20)
+            assert done.returncode == 2 and f": write {right}; a cluster's GCS is at" in done.stderr, done.stderr
+
+
 def test_where_nobody_answers_the_address_is_named(tiny, tmp_path):
     words = command(write_sweep(tmp_path, tiny), "cluster.address=ray://127.0.0.1:1")
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 4 and "cluster.address=ray://127.0.0.1:1 names it" in done.stderr, done.stderr
+    assert "GCS is at HOST:PORT, as a rule 6379, and Ray's client at ray://HOST:PORT" in done.stderr

@@ -18,7 +18,7 @@ from toconv.paths import packed
 from toconv.progress import phase
 from toconv.settings import HardwareSettings
 from toconv.sweep.preflight import SHARED_BYTES, ray_folder
-from toconv.sweep.ray_address import LOOPBACK, how_to_leave, joined, keep_to_loopback, show_token
+from toconv.sweep.ray_address import LOOPBACK, host_and_port, joined, keep_to_loopback, show_token, unanswered
 from toconv.sweep.ray_session import RaySession
 
 QUIET = {
@@ -112,7 +112,7 @@ class Cluster:
             return within(JOIN_SECONDS, partial(_having, accelerator), "Ray did not say what its cluster has")
         why = first_line(self._error) if self._error else "no answer in time"
         if self._joined:
-            raise MachineryError(f"no Ray cluster answers ({why}); {how_to_leave(self._joined)}") from self._error
+            raise unanswered(self._joined, why) from self._error
         raise MachineryError(f"Ray did not start: {why}") from self._error
 
     def stop(self) -> None:
@@ -279,17 +279,21 @@ def unreachable() -> str | None:
     node = ray._private.worker._global_node
     if node is None:
         return None
-    host, _, port = node.gcs_address.rpartition(":")
-    for name, family, address in (
-        ("raylet", socket.AF_UNIX, node.raylet_socket_name),
-        ("GCS", socket.AF_INET, (host, int(port))),
+    for name, connect in (
+        ("raylet", partial(_raylet, node.raylet_socket_name)),
+        ("GCS", partial(socket.create_connection, host_and_port(node.gcs_address), PROBE_SECONDS)),
     ):
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.settimeout(PROBE_SECONDS)
-            try:
-                probe.connect(address)
-            except TimeoutError:
-                continue  # slow is not gone
-            except OSError as error:
-                return f"Ray's {name} on this machine is gone ({error.strerror})"
+        try:
+            connect().close()
+        except TimeoutError:
+            continue  # slow is not gone
+        except OSError as error:
+            return f"Ray's {name} on this machine is gone ({error.strerror})"
     return None
+
+
+def _raylet(path: str) -> socket.socket:
+    probe = socket.socket(socket.AF_UNIX)
+    probe.settimeout(PROBE_SECONDS)
+    probe.connect(path)
+    return probe

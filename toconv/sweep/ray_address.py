@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from toconv.errors import MachineryError
+from toconv.errors import MachineryError, RequestError
 from toconv.machine import runs
+from toconv.redaction import HIDDEN
 
 GCS = "gcs_server"  # the process that a cluster of Ray's has on its first machine
 ADDRESS = "RAY_ADDRESS"  # of a cluster to join; Ray's own, in the environment
@@ -22,6 +24,9 @@ LISTENING = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray's processes take the l
 PROBE_SECONDS = 2.0
 # the preface of HTTP/2 and no settings, which a gRPC server, as Ray's is, answers with its own (RFC 9113, 3.4)
 HELLO, SETTINGS_FRAME = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)), 4
+DOORS = "a cluster's GCS is at HOST:PORT, as a rule 6379, and Ray's client at ray://HOST:PORT, as a rule 10001"
+OF_GCS, OF_CLIENT = "ray.rpc.NodeInfoGcsService/CheckAlive", "ray.rpc.RayletDriver/ClusterInfo"  # calls of gRPC
+STATUS, NO_SUCH_CALL = b"\x0bgrpc-status", b"\x0212"  # of gRPC's answer, each after its length
 
 _named_by = [ADDRESS]  # the last is what says which
 
@@ -41,7 +46,13 @@ def name_cluster(address: str | None) -> None:
 
 
 def _said(address: str) -> str:
-    return f"{_named_by[-1]}={address}"
+    return f"{_named_by[-1]}={_shown(address)}"
+
+
+def _shown(address: str) -> str:
+    """Without what stands before an @, which is a password where somebody took it for another kind of address."""
+    _, found, host = address.rpartition("@")
+    return f"{HIDDEN}@{host}" if found else address
 
 
 def by_client() -> str | None:
@@ -91,12 +102,18 @@ def how_to_leave(address: str) -> str:
     return f"{_said(address)} names it; to have a cluster of this sweep's own: {own}"
 
 
+def unanswered(address: str, why: str) -> MachineryError:
+    """Of a cluster that does not answer there."""
+    doors = "" if address == "auto" else f"{DOORS}; "
+    return MachineryError(f"no Ray cluster answers ({why}); {doors}{how_to_leave(address)}")
+
+
 def host_and_port(address: str) -> tuple[str, int]:
     """Raises MachineryError where it is no HOST:PORT, the only addresses at which a driver joins."""
     host, _, port = address.rpartition(":")
     host = host.removeprefix(CLIENT)
-    if "://" in host or not port.isdecimal() or not host or not 0 < int(port) < 2**16:
-        raise MachineryError(f"{address}: is no HOST:PORT of a Ray cluster; {how_to_leave(address)}")
+    if "://" in host or "@" in host or not port.isdecimal() or not host or not 0 < int(port) < 2**16:
+        raise MachineryError(f"{_shown(address)}: is no HOST:PORT of a Ray cluster; {how_to_leave(address)}")
     return host.strip("[]"), int(port)
 
 
@@ -109,7 +126,42 @@ def check_cluster() -> None:
     if address == "auto" and not runs(GCS):
         why = "none runs on this machine"
     if why:
-        raise MachineryError(f"no Ray cluster answers ({why}); {how_to_leave(address)}")
+        raise unanswered(address, why)
+
+
+def check_door(address: str) -> None:
+    """Raises RequestError where the other one of a cluster's two servers answers, MachineryError as `host_and_port`."""
+    (host, port), by_client = host_and_port(address), address.startswith(CLIENT)
+    if _knows(host, port, OF_GCS if by_client else OF_CLIENT):
+        there, form = ("GCS", "HOST:PORT") if by_client else ("client", "ray://HOST:PORT")
+        raise RequestError(
+            f"{_said(address)}: Ray's {there} answers there, whose address reads {form}: write "
+            f"{address.removeprefix(CLIENT) if by_client else CLIENT + address}; {DOORS}"
+        )
+
+
+def _knows(host: str, port: int, call: str) -> bool:
+    """Whether the server there has such a call of gRPC; False where none answers. Nothing is asked of it."""
+    headers = {":method": "POST", ":scheme": "http", ":path": f"/{call}", ":authority": "toconv"}
+    headers |= {"content-type": "application/grpc", "te": "trailers"}
+    # each as a literal that no table has (RFC 7541, 6.2.2): its name and its value, each after its length
+    content = b"".join(
+        bytes((0, len(name), *name.encode(), len(value), *value.encode())) for name, value in headers.items()
+    )
+    answer = b""
+    with suppress(OSError), socket.create_connection((host, port), PROBE_SECONDS) as probe:
+        probe.sendall(HELLO + _frame(1, 4, content) + _frame(0, 1, bytes(5)))  # the headers; an empty message, the last
+        while more := probe.recv(2**12):
+            answer += more
+            _, _, status = answer.partition(STATUS)
+            if status and len(status) > status[0]:
+                return not status.startswith(NO_SUCH_CALL)
+    return False
+
+
+def _frame(kind: int, flags: int, content: bytes) -> bytes:
+    """Of HTTP/2, on a connection's first stream."""
+    return bytes((0, 0, len(content), kind, flags, 0, 0, 0, 1)) + content
 
 
 def _unanswered(host: str, port: int) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any
 from toconv.errors import ExitCode, MachineryError, RequestError, first_line
 from toconv.paths import PACKAGE, packed
 from toconv.sweep.cluster import RAY_ERRORS
-from toconv.sweep.ray_address import SETTING, how_to_leave
+from toconv.sweep.ray_address import SETTING, check_door, unanswered
 
 import ray  # isort: skip - `cluster` sets the environment that it reads
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # isort: skip
@@ -66,8 +66,9 @@ def _heed_interrupts() -> None:
 
 def run_there(address: str, words: Sequence[str]) -> ExitCode:
     """How `toconv sweep` with these words ended on the first machine of the cluster at ray://HOST:PORT. Ctrl-C
-    interrupts it there. Raises RequestError without the client, MachineryError where the cluster cannot be reached,
-    does not see this folder, or is lost."""
+    interrupts it there. Raises RequestError without the client, and where the GCS answers instead; MachineryError where
+    the cluster cannot be reached, does not see this folder, or is lost."""
+    check_door(address)
     if importlib.util.find_spec("grpc") is None:
         raise RequestError(f'{SETTING}={address}: needs Ray\'s client; run: pip install "toconv[client]"')
     folder = os.getcwd()
@@ -96,8 +97,7 @@ def _join(address: str) -> None:
             return
         except Exception as error:  # the client's and gRPC's many kinds
             if time.monotonic() > end or not isinstance(error, ConnectionAbortedError):
-                why = f"no Ray cluster answers ({first_line(error)}); {how_to_leave(address)}"
-                raise MachineryError(why) from error
+                raise unanswered(address, first_line(error)) from error
             time.sleep(WAIT_SECONDS)
 
 

@@ -68,7 +68,8 @@ class Finalists(Group):
 def cluster_address(text: str) -> str:
     """`text` as it is. Raises ValueError where no cluster of Ray's has it for an address."""
     host, _, port = text.removeprefix("ray://").rpartition(":")
-    if text in {"auto", "local"} or ("://" not in host and host and port.isdecimal() and 0 < int(port) < 2**16):
+    is_host = host and "://" not in host and "@" not in host
+    if text in {"auto", "local"} or (is_host and port.isdecimal() and 0 < int(port) < 2**16):
         return text
     raise ValueError('must be HOST:PORT of a cluster\'s first machine, ray://HOST:PORT, "auto" or "local"')
 
