@@ -235,7 +235,16 @@ def test_a_sweep_whose_login_is_refused_ends_before_any_work(s3, tiny_encoder, p
         ("s3://bucket/x?secret_key=abcdef", "store.url: "),
         ("s3://bucket/x?access_mode=1", "its parameters may be endpoint_override, region, scheme; it has access_mode"),
         ("s3:///x", "must read"),
-        ("file://host/folder", "must read file:///FOLDER"),
+        ("file://host/folder", "must read file:///FOLDER, or s3://BUCKET/PREFIX"),
+        ("file:///", "must read file:///FOLDER"),
+        ("file:////", "must read file:///FOLDER"),
+        ("S3://bucket/x", "must begin with s3://, gs://, file://"),
+        ("FILE:///folder", "must begin with s3://, gs://, file://"),
+        ("file:///a#f", "has a #, and nothing may follow its folder but parameters; a # of a name is written %23"),
+        ("s3://bucket/a#", "has a #"),
+        ("gs://bucket/a?scheme=http#f", "has a #"),
+        ("gs://bucket/a?region=x", "its parameters may be endpoint_override, scheme; it has region"),
+        ("file:///a?region=x", "an address of file:// may have no parameters; it has region"),
     ],
 )
 def test_an_address_that_is_none_is_refused_without_its_secret(url, rule):
@@ -249,6 +258,7 @@ def test_an_address_that_is_one_is_taken():
         "s3://bucket/x/y",
         "gs://bucket",
         "file:///folder/x",
+        "file:///folder/a%23f",
         "s3://b/x?endpoint_override=host:9000&scheme=http",
     ):
         assert config.compose({"store.url": url}).store.url == url

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy
 from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
-from tests.running import write_sweep
+from tests.running import toconv_command, write_sweep
 from toconv import config
 from toconv.errors import RequestError
 from toconv.settings import ExperimentSettings
@@ -66,7 +66,7 @@ def test_a_ledger_lies_in_postgresql_or_nowhere_else_and_its_address_has_no_pass
     for address in ("postgresql://me@host/db", "postgresql+psycopg2://host/db", "postgresql:///?service=mine"):
         assert asked(address) == address
     assert asked("null") is None
-    for address in ("sqlite:////data/study.db", "mysql://host/db", "study.db", "postgresql:db"):
+    for address in ("sqlite:////data/study.db", "mysql://host/db", "study.db", "postgresql:db", "POSTGRESQL://host/db"):
         with pytest.raises(RequestError, match="must be postgresql://USER@HOST/NAME, or null for study.db"):
             asked(address)
     with pytest.raises(RequestError, match="must be postgresql://USER@HOST/NAME, not postgres://, or null"):
@@ -120,6 +120,15 @@ def test_mlflow_is_given_the_address_that_is_in_use(monkeypatch, tmp_path):
     assert MlflowTracker(experiment(None), None).uri == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
     assert MlflowTracker(experiment(None), None).uri == "http://server:5000"
+
+
+def test_an_address_that_is_none_is_not_shown(tiny, tmp_path):
+    """Where a password begins is known of an address alone."""
+    file = write_sweep(tmp_path, {key: value for key, value in tiny.items() if key != "experiment.tracking_uri"})
+    for words in (["sweep", str(file), "--dry-run"], ["train"]):
+        done = toconv_command(tmp_path, *words, MLFLOW_TRACKING_URI="me:plantedpw@host:5000")
+        assert done.returncode == 2 and "MLFLOW_TRACKING_URI: me:// is of no kind" in done.stderr, done.stderr
+        assert "plantedpw" not in done.stdout + done.stderr
 
 
 def test_an_address_of_the_environment_is_checked_before_work(monkeypatch):

@@ -11,8 +11,11 @@ from toconv.ranges import MOST_ON_A_SIDE, MOST_WEIGHT
 from toconv.settings import AGREEMENT_WEIGHT, BLOCK_NEEDED, GRID_SIZE, GRID_SIZES, HEADED, NESTED, SOURCES, width_step
 from toconv.tracking_address import address_mistake
 
-OBJECT_STORES = ("s3", "gs", "file")
-PARAMETERS = {"endpoint_override", "region", "scheme"}  # of the address of one
+OBJECT_STORES = {  # the parameters that the address of one may have, by its kind
+    "s3": {"endpoint_override", "region", "scheme"},
+    "gs": {"endpoint_override", "scheme"},
+    "file": set[str](),
+}
 
 
 def cross_field_mistakes(raw: dict[str, Any]) -> list[str]:
@@ -97,12 +100,17 @@ def _store_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     if not isinstance(url, str):
         return
     parts = urlsplit(url)
-    if parts.scheme not in OBJECT_STORES:
-        yield f"store.url: must begin with {', '.join(f'{kind}://' for kind in OBJECT_STORES)}"
-    elif bool(parts.netloc) == (parts.scheme == "file"):
-        yield f"store.url: must read file:///FOLDER, or {parts.scheme}://BUCKET/PREFIX"
-    elif unknown := sorted({key for key, _ in parse_qsl(parts.query, keep_blank_values=True)} - PARAMETERS):
-        yield f"store.url: its parameters may be {', '.join(sorted(PARAMETERS))}; it has {', '.join(unknown)}"
+    kind, _, _ = url.partition(":")
+    if kind not in OBJECT_STORES:
+        yield f"store.url: must begin with {', '.join(f'{name}://' for name in OBJECT_STORES)}"
+    elif (parts.netloc or not parts.path.strip("/")) if kind == "file" else not parts.netloc:
+        yield f"store.url: must read file:///FOLDER, or {'s3' if kind == 'file' else kind}://BUCKET/PREFIX"
+    elif "#" in url:
+        yield "store.url: has a #, and nothing may follow its folder but parameters; a # of a name is written %23"
+    elif unknown := sorted({key for key, _ in parse_qsl(parts.query, keep_blank_values=True)} - OBJECT_STORES[kind]):
+        may = f"its parameters may be {', '.join(sorted(OBJECT_STORES[kind]))}"
+        may = may if OBJECT_STORES[kind] else f"an address of {kind}:// may have no parameters"
+        yield f"store.url: {may}; it has {', '.join(unknown)}"
 
 
 def _loss_mistakes(raw: dict[str, Any]) -> Iterator[str]:

@@ -73,8 +73,9 @@ def _of_plugins() -> Iterator[str]:
 
 def database_address(address: str) -> str:
     """As it is. Raises ValueError where it is none of PostgreSQL's, which a ledger can lie in."""
-    kind = urlsplit(address).scheme.partition("+")[0].lower()
-    if kind != "postgresql" or "://" not in address:
+    scheme, found, _ = address.partition("://")
+    kind = scheme.partition("+")[0]
+    if kind != "postgresql" or not found:
         instead = ", not postgres://" if kind == LIBPQ else ""
         raise ValueError(f"must be postgresql://USER@HOST/NAME{instead}, or null for study.db in the sweep's folder")
     return address

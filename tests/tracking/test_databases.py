@@ -8,7 +8,7 @@ from tests import postgresql
 from tests.postgresql import PASSWORD
 from toconv import config
 from toconv.tracking import databases
-from toconv.tracking.tracker import check_access
+from toconv.tracking.tracker import check_access, say_store
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,10 @@ def said(capfd):
 
     def look(address):
         capfd.readouterr()
-        check_access(config.compose({"experiment.tracking_uri": address}).experiment)
-        return " ".join(capfd.readouterr().out.split())
+        settings = config.compose({"experiment.tracking_uri": address}).experiment
+        check_access(settings)
+        say_store(settings)
+        return " ".join(capfd.readouterr().out.split()).partition("(experiment.tracking_uri)")[2].strip()
 
     return look
 

@@ -110,8 +110,8 @@ def _run(
     from toconv.tracking.tracker import check_access, say_store
 
     start = time.monotonic()
-    say_store(asked.base.experiment)
     check_access(asked.base.experiment)
+    say_store(asked.base.experiment)
     check_trials_room(asked, paths)
     keep_freed_memory()
     learnt = learn(asked, paths.root.parent)

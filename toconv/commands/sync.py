@@ -23,8 +23,8 @@ def main(arguments: list[str]) -> ExitCode:
 
     paths = SweepPaths.named(one_name(arguments, USAGE))
     sweep, _ = recorded_sweep(paths)
-    say_store(sweep.base.experiment)
     check_access(sweep.base.experiment)
+    say_store(sweep.base.experiment)
     with only_driver(paths):
         driver = recorded_driver(paths)
         tracker = start_tracking(driver)

@@ -43,8 +43,8 @@ def main(arguments: list[str]) -> ExitCode:
     from toconv.tracking.tracker import check_access, say_store
     from toconv.training.folder import check_folder, only_training
 
-    say_store(settings.experiment)
     check_access(settings.experiment)
+    say_store(settings.experiment)
     check_folders(settings)
     limit_threads(settings.hardware)
     set_tf32(settings.hardware)

@@ -107,8 +107,8 @@ def _check(sweep: Sweep, paths: SweepPaths, pictures: Splits) -> tuple[bool, Seq
     """Refuse whatever a start would refuse in its first minute; returns whether the tokens are there already, and what
     has changed since the sweep last began."""
     base = sweep.base
-    say_store(base.experiment)
     check_access(base.experiment)
+    say_store(base.experiment)
     check_cluster()
     if remote := ObjectStore.asked(base.store):
         remote.check()

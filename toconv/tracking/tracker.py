@@ -74,9 +74,12 @@ def _class_of(path: str) -> type[Tracker]:
 
 
 def say_store(settings: ExperimentSettings) -> None:
-    """Which store MLflow's records go to."""
+    """Which store MLflow's records go to, once `check_access` has taken it; and where it is a database that does not
+    answer, which like a server that does not costs the work nothing."""
     store = store_in_use(settings.tracking_uri)
     console.print(f"MLflow: {redact(store.address)} ({store.said_by})")
+    if not store.is_default and (why := _class_of(MLFLOW).silence(store)):
+        console.print(f"MLflow's database does not answer ({why}); records wait until it does")
 
 
 def how_to_look(settings: ExperimentSettings, page: str = "") -> str:
@@ -93,15 +96,12 @@ def how_to_look(settings: ExperimentSettings, page: str = "") -> str:
 
 
 def check_access(settings: ExperimentSettings) -> None:
-    """Raises RequestError before any work where a tracker could not be used at all. A database that does not answer
-    is told of: like a server that does not, it costs the work nothing."""
+    """Raises RequestError before any work where a tracker could not be used at all."""
     store = store_in_use(settings.tracking_uri)
     if mistake := foreign_database(store.address):
         raise RequestError(f"MLflow's store ({store.said_by}): {mistake}")
     if not store.is_default:
         _class_of(MLFLOW).check_store(store)
-        if why := _class_of(MLFLOW).silence(store):
-            console.print(f"MLflow's database does not answer ({why}); records wait until it does")
     for path in _extra(settings):
         _class_of(path).check_access()
 
