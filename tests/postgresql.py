@@ -107,6 +107,16 @@ class Server:
             connection.execute(f"create database {database}")
         return self.address(database)
 
+    def rename(self, database, name):
+        """Whoever is connected is cut off."""
+        with self._login() as connection:
+            connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [database])
+            connection.execute(f"alter database {database} rename to {name}")
+
+    def drop(self, database):
+        with self._login() as connection:
+            connection.execute(f"drop database {database}")
+
     def _login(self):
         import psycopg
 

@@ -120,6 +120,23 @@ def test_commands_read_and_steer_it(on_postgresql, server):
     assert postgresql.PASSWORD not in done.stdout + written.stdout + status.stdout
 
 
+def test_a_database_that_was_made_anew_is_told_by_a_look_as_by_a_report(on_postgresql, server):
+    folder, studies = on_postgresql.folder, server.address("studies")
+    server.rename("studies", "away")
+    try:
+        server.create("studies")
+        looks = [toconv_command(folder, command, "tiny") for command in ("status", "report")]
+        listed = toconv_command(folder, "ls")
+    finally:
+        server.drop("studies")
+        server.rename("away", "studies")
+    for looked in looks:
+        assert looked.returncode == 4 and f"error: {studies} (tiny-" in looked.stderr, looked.stdout + looked.stderr
+        assert "must be the ledger of the sweep tiny; put a copy of it back" in looked.stderr
+    assert listed.returncode == 0 and "must be the ledger of the sweep tiny" in listed.stdout
+    assert toconv_command(folder, "status", "tiny").returncode == 0
+
+
 @pytest.mark.chaos
 def test_a_database_that_is_gone_for_good_ends_the_sweep_and_the_same_command_goes_on(
     long_settings, tmp_path, server, reference

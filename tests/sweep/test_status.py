@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.running import write_sweep
-from toconv.errors import RequestError
+from toconv.errors import DamagedFile, RequestError
 from toconv.paths import SweepPaths
 from toconv.sweep.driver import Driver
 from toconv.sweep.file import load_sweep
@@ -85,6 +85,19 @@ def test_where_the_file_enumerates_epochs_each_trial_is_told_with_its_own(tiny, 
 def test_before_the_first_trial_it_says_what_is_done(sweep, tmp_path):
     driver, _ = sweep
     assert "no trial yet" in lines(look(driver.paths))[1]
+
+
+def test_a_ledger_that_is_gone_is_told_unless_its_driver_has_yet_to_make_it(sweep):
+    driver, announcement = sweep
+    begun(driver, 1)
+    driver.paths.request.write_text("name: tiny\n")
+    driver.paths.study.rename(away := driver.paths.root / "away.db")
+    assert look(driver.paths).standing is Standing.RUNNING
+    announcement.tell(left=0, until=1.0)
+    with pytest.raises(DamagedFile, match=r"study\.db: must be the ledger of the sweep tiny; put a copy of it back"):
+        look(driver.paths)
+    away.rename(driver.paths.study)
+    assert look(driver.paths).counts == {"running": 1}
 
 
 def test_a_last_line_that_was_torn_is_left_out(sweep):

@@ -9,7 +9,7 @@ from toconv.analysis.records import Kind, TrialRecord
 from toconv.analysis.results import read_results
 from toconv.command_line import pasteable, typed
 from toconv.config import flat
-from toconv.errors import DamagedFile, MachineryError, RequestError
+from toconv.errors import DamagedFile, RequestError
 from toconv.paths import SweepPaths
 from toconv.progress import console, phase
 from toconv.redaction import redact
@@ -19,14 +19,13 @@ from toconv.sweep.driver import Driver
 from toconv.sweep.going_on import settle
 from toconv.sweep.recorded import recorded_sweep
 from toconv.sweep.request import grown
-from toconv.sweep.search.glance import is_ledger
+from toconv.sweep.search.glance import is_ledger, no_ledger
 from toconv.sweep.search.ledger_place import Database, recorded_place
 from toconv.tokens.images import sources
 from toconv.tracking.delivery import BackgroundTracker
 from toconv.tracking.provenance import git_commit, provenance
 from toconv.tracking.tracker import trackers
 
-LEDGER_REMEDY = "put a copy of it back, or have the sweep's own command make it anew from what is finished"
 # whose versions are recorded with a sweep
 LIBRARIES = ("torch", "torchvision", "open_clip_torch", "ray", "optuna", "mlflow", "hydra-core")
 FLUSH_SECONDS = 30.0  # that the end of a sweep waits for the tracking server to take one more record
@@ -34,17 +33,12 @@ FLUSH_SECONDS = 30.0  # that the end of a sweep waits for the tracking server to
 
 def recorded_driver(paths: SweepPaths) -> Driver:
     """The sweep in a folder as its ledger has it, with its baselines. Raises RequestError where there is none,
-    DamagedFile where its ledger is gone or another one."""
+    DamagedFile where its ledger is gone or another one, MachineryError where that is so in a database."""
     sweep, fingerprint = recorded_sweep(paths)
     settle(paths, len(grown(paths)))
     place = recorded_place(paths)
     if not is_ledger(place, sweep.file.name):
-        rule = f"must be the ledger of the sweep {sweep.file.name}"
-        raise (
-            MachineryError(f"{place}: {rule}; {LEDGER_REMEDY}")
-            if isinstance(place, Database)
-            else DamagedFile(place, rule, LEDGER_REMEDY)
-        )
+        raise no_ledger(place, sweep.file.name)
     driver = Driver(sweep, paths, sweep.base.data.tokens_dir.resolve() / fingerprint, fingerprint, writes=False)
     if sweep.file.baselines:
         known = [r for r in _earlier_results(paths) if r.kind == Kind.BASELINE]  # measured by earlier code, perhaps

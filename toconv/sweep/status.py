@@ -20,7 +20,7 @@ from toconv.progress import duration
 from toconv.settings import EPOCHS
 from toconv.sweep.inbox import Inbox
 from toconv.sweep.running import AT_WORK, Running, Standing, running, standing
-from toconv.sweep.search.glance import NO_CELLS, Seen, glance
+from toconv.sweep.search.glance import NO_CELLS, Seen, glance, is_there, no_ledger
 from toconv.sweep.search.ledger_place import recorded_place
 from toconv.training.epochs import ROW, Epoch, read_epochs
 
@@ -78,16 +78,19 @@ def sweeps() -> list[SweepPaths]:
 
 
 def look(paths: SweepPaths) -> Status:
-    """Raises RequestError where there is no sweep of that name, DamagedFile where its ledger cannot be read,
-    MachineryError where its database does not answer."""
+    """Raises RequestError where there is no sweep of that name, DamagedFile where its ledger cannot be read or, of one
+    that nothing runs, is gone; MachineryError where its database does not answer, or has it no more."""
     told = running(paths)
     if told is None and not paths.request.exists():
         there = ", ".join(found.root.name for found in sweeps())
         raise RequestError(
             f"{paths.root}: holds no sweep; " + (f"there are {there}" if there else f"{OUTPUTS.resolve()} holds none")
         )
-    seen = [(s, _trial(paths, s, told)) for s in glance(recorded_place(paths), paths.root.name)]
+    place = recorded_place(paths)
+    seen = [(s, _trial(paths, s, told)) for s in glance(place, paths.root.name)]
     trials, now = [trial for _, trial in seen], standing(paths, told)
+    if not seen and now not in AT_WORK and paths.request.exists() and not is_there(place):
+        raise no_ledger(place, paths.root.name)
     return Status(
         name=paths.root.name,
         standing=now,

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from toconv.analysis.records import State
-from toconv.errors import DamagedFile, told
+from toconv.errors import DamagedFile, MachineryError, ToconvError, told
 from toconv.sweep.inbox import Act, Note, includes
 from toconv.sweep.search.ledger_place import Database, LedgerPlace
 
@@ -28,6 +28,7 @@ STATES = {  # by Optuna's name
     "PRUNED": State.PRUNED,
     "FAIL": State.FAILED,
 }
+LEDGER_REMEDY = "put a copy of it back, or have the sweep's own command make it anew from what is finished"
 REMEDY = "the sweep's own command says what to do"
 OF_TRIALS = (  # of the ledger's own: a database has those of others too
     "join trials t on t.trial_id = x.trial_id join studies s on s.study_id = t.study_id "
@@ -91,6 +92,14 @@ def is_ledger(place: LedgerPlace, name: str) -> bool:
             return any(str(row[0]).startswith(f"{name}/") for row in query("select study_name from studies"))
     except sqlite3.Error:
         return False
+
+
+def no_ledger(place: LedgerPlace, name: str) -> ToconvError:
+    """What there is to say of a place where a sweep has its ledger no more."""
+    rule = f"must be the ledger of the sweep {name}"
+    if isinstance(place, Database):
+        return MachineryError(f"{place}: {rule}; {LEDGER_REMEDY}")
+    return DamagedFile(place, rule, LEDGER_REMEDY)
 
 
 def is_there(place: LedgerPlace) -> bool:
