@@ -238,3 +238,17 @@ def test_a_driver_that_is_missing_is_told_before_work_with_what_to_install(monke
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(RequestError, match=f"pip install {package}$"):
         check_access(experiment(address))
+
+
+def test_a_login_of_a_server_that_others_can_read_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / ".mlflow" / "credentials"
+    check_access(experiment("http://127.0.0.1:5000"))
+    file.parent.mkdir()
+    file.write_text("[mlflow]\nmlflow_tracking_username = me\nmlflow_tracking_password = plantedpw\n")
+    file.chmod(0o640)
+    with pytest.raises(RequestError, match=f"others can read {file}, which holds its login; run chmod 600 {file}"):
+        check_access(experiment("http://127.0.0.1:5000"))
+    check_access(experiment(f"sqlite:///{tmp_path}/mlflow.db"))
+    file.chmod(0o600)
+    check_access(experiment("http://127.0.0.1:5000"))

@@ -22,6 +22,7 @@ PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = None if (PACKAGE / "conf").is_dir() else PACKAGE.parent  # the repository; None in an installed copy
 CONF = (CHECKOUT or PACKAGE) / "conf"
 FOR_ALL, FOR_THE_OWNER = 0o666, 0o600  # permissions of a file, less those of the umask
+OTHERS = 0o077  # of those, whatever is not the owner's
 OUTPUTS = Path("outputs")  # of the working directory
 NO_LINKS = {errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK}  # what a disk without hard links says to one
 
@@ -189,6 +190,14 @@ def write_new(path: Path, data: bytes) -> None:
         os.replace(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def others_can_read(path: Path) -> bool:
+    """Whether anybody but its owner may read or write a file; what is not there nobody can."""
+    try:
+        return path.is_file() and bool(path.stat().st_mode & OTHERS)
+    except OSError:
+        return False
 
 
 def keep_private(path: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_sweep_whose_machines_come_and_go_ends_as_the_one_to_which_nothing_hap
         assert code == 4 and "to go on: python" in stderr.splitlines()[-1], stdout + stderr
         told = " ".join(stdout.split())
         assert "encoding on 2 GPUs" in told and f"node {left['node'][:8]} is drained" in told, told
-        assert "read where it lies: it takes" in told, "no room for the pictures of the test: " + told
+        assert "read where they lie: it takes" in told, "no room for the pictures of the test: " + told
     (tmp_path / "anew").mkdir()
     with machines(tmp_path / "anew", gpus=1) as cluster:
         cluster.join()

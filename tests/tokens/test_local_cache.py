@@ -61,6 +61,14 @@ def test_a_folder_of_copies_that_cannot_be_written_is_told_where_copies_are_aske
     assert unusable(StoreSettings(local_cache_gb=0.5)) is None and not (tmp_path / "to be made").exists()
 
 
+@pytest.mark.parametrize("named", ["copies", "./copies", "../copies"])
+def test_a_folder_of_copies_that_each_worker_would_have_elsewhere_is_told(monkeypatch, named):
+    monkeypatch.setenv(CACHE, named)
+    told = unusable(StoreSettings(local_cache_gb=0.5))
+    assert "must be absolute, since workers have working directories of their own" in told
+    assert unusable(StoreSettings()) is None
+
+
 def content(folder):
     return [path.read_bytes() for path in sorted(folder.glob("[!.]*[01]"))]
 

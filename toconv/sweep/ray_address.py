@@ -10,6 +10,7 @@ from pathlib import Path
 
 from toconv.errors import MachineryError, RequestError
 from toconv.machine import runs
+from toconv.paths import others_can_read
 from toconv.redaction import HIDDEN
 
 GCS = "gcs_server"  # the process that a cluster of Ray's has on its first machine
@@ -91,7 +92,7 @@ def open_doors(listen: bool) -> Iterator[str]:
     elif mode not in (None, "token"):
         yield f"{AUTHENTICATION}={mode}: whoever reaches this sweep's Ray cluster runs code as its user"
     file = Path(os.environ.get(TOKENS[1]) or TOKEN_FILE).expanduser()
-    if file.is_file() and file.stat().st_mode & 0o077:
+    if others_can_read(file):
         yield f"{file}: others can read this token and run code as you by it; run chmod 600 {file}"
     if listen and address is None:
         yield "cluster.listen=true: this sweep's Ray cluster listens on all addresses of this machine"

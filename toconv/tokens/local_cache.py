@@ -36,12 +36,17 @@ class Copies(NamedTuple):
 
 
 def unusable(settings: StoreSettings) -> str | None:
-    """Why this machine's folder of copies cannot be written, where copies are asked for."""
+    """Why this machine's folder of copies cannot be used, where copies are asked for."""
     folder, most = _folder(), settings.local_cache_gb
-    reason = unwritable(folder) if most else None
-    if reason is None:
+    if not most:
         return None
-    return f"store.local_cache_gb={most:g}: {folder} cannot be written ({reason}); {CACHE} names another folder"
+    if not folder.is_absolute():
+        why = "must be absolute, since workers have working directories of their own"
+    elif reason := unwritable(folder):
+        why = f"cannot be written ({reason})"
+    else:
+        return None
+    return f"store.local_cache_gb={most:g}: {folder} {why}; {CACHE} names another folder"
 
 
 def _folder() -> Path:

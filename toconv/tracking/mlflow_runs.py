@@ -19,14 +19,14 @@ from sqlalchemy import make_url
 
 from toconv.analysis.records import State, TrialRecord
 from toconv.errors import RequestError
-from toconv.paths import link, write_atomic, write_new
+from toconv.paths import link, others_can_read, write_atomic, write_new
 from toconv.redaction import redact
 from toconv.settings import ExperimentSettings
 from toconv.tracking import databases, run_facts
 from toconv.tracking.provenance import Provenance
 from toconv.tracking.run_facts import HASH, KIND, PARENT, SWEEP
 from toconv.tracking.tracker import Tracker
-from toconv.tracking_address import Store, address_mistake, store_in_use
+from toconv.tracking_address import Store, address_mistake, is_server, store_in_use
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
@@ -35,6 +35,7 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 STATUS = {State.COMPLETE: "FINISHED", State.PRUNED: "KILLED", State.FAILED: "FAILED"}
 DELIVERED, DESCRIBED = "toconv.delivered", "toconv.described"
 BATCH, PARAMS = 900, 100  # metrics and params in one call (MLflow's limits are 1000 and 100)
+CREDENTIALS = Path("~/.mlflow/credentials")  # MLflow's own, of servers
 WITHOUT_SWEEP = "toconv"  # the experiment of single trainings
 KIND_OF_WORK = {"mlflow.experimentKind": "custom_model_development"}  # for MLflow's pages, not an agent
 
@@ -57,6 +58,8 @@ class MlflowTracker(Tracker):
     @classmethod
     def check_store(cls, store: Store) -> None:
         mistake = address_mistake(store.address) or databases.missing_package(store.address)
+        if not mistake and is_server(store.address) and others_can_read(file := CREDENTIALS.expanduser()):
+            mistake = f"others can read {file}, which holds its login; run chmod 600 {file}"
         if mistake:
             raise RequestError(f"{store.said_by}: {mistake}")
 

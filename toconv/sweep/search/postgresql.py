@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.pool import NullPool
 
 from toconv.errors import MachineryError, RequestError, first_line, told
+from toconv.paths import others_can_read
 from toconv.redaction import redact
 from toconv.sweep.search.ledger_place import Database
 from toconv.tracking_address import Store
@@ -26,7 +27,6 @@ SETTING = "storage.study"
 # SQLAlchemy's names, which are those of their modules, and what of each reads a connection string as libpq does
 DRIVERS = {"psycopg": ("conninfo", "conninfo_to_dict"), "psycopg2": ("extensions", "parse_dsn")}
 INSTALL = "pip install 'toconv[postgresql]'"
-OTHERS = 0o077  # of a file's mode
 # of libpq, where an address says nothing else of them: a machine that is gone is noticed within half a minute
 CONNECTING = {
     "connect_timeout": 10,
@@ -191,7 +191,7 @@ def check_service_files(asked: str) -> None:
     ]
     for file in (Path(name).expanduser() for name in found):
         with suppress(OSError):
-            if file.stat().st_mode & OTHERS and "password" in file.read_text(errors="replace"):
+            if others_can_read(file) and "password" in file.read_text(errors="replace"):
                 raise RequestError(
                     f"{redact(asked)}: others can read {file}, which holds a password; run chmod 600 {file}"
                 )
@@ -200,9 +200,8 @@ def check_service_files(asked: str) -> None:
 def _open_password_file() -> str:
     """libpq passes over a password file that others can read."""
     file = Path(os.environ.get("PGPASSFILE") or "~/.pgpass").expanduser()
-    with suppress(OSError):
-        if file.stat().st_mode & OTHERS:
-            return f"; others can read {file}, which is not used for that; run chmod 600 {file}"
+    if others_can_read(file):
+        return f"; others can read {file}, which is not used for that; run chmod 600 {file}"
     return ""
 
 
