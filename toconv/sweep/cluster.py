@@ -18,7 +18,7 @@ from toconv.paths import packed
 from toconv.progress import phase
 from toconv.settings import HardwareSettings
 from toconv.sweep.preflight import SHARED_BYTES, ray_folder
-from toconv.sweep.ray_address import LOOPBACK, host_and_port, joined, keep_to_loopback, show_token, unanswered
+from toconv.sweep.ray_address import LOOPBACK, host_and_port, joined, keep_to_loopback, no_cluster, show_token
 from toconv.sweep.ray_session import RaySession
 
 QUIET = {
@@ -112,7 +112,7 @@ class Cluster:
             return within(JOIN_SECONDS, partial(_having, accelerator), "Ray did not say what its cluster has")
         why = first_line(self._error) if self._error else "no answer in time"
         if self._joined:
-            raise unanswered(self._joined, why) from self._error
+            raise no_cluster(self._joined, why) from self._error
         raise MachineryError(f"Ray did not start: {why}") from self._error
 
     def stop(self) -> None:

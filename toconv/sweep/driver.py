@@ -233,7 +233,7 @@ class Driver:
         self._adopted[:0] = proposals
 
     def released(self, proposal: Proposal) -> None:
-        """Stopped without a verdict: the trial stays open in the ledger and goes on at the next start."""
+        """Stopped without a verdict: the trial stays open in the ledger, and goes on by this start or the next."""
         self.open.pop(proposal.trial_id, None)
         self.spent.ended(proposal.trial_id)
 

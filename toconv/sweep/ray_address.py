@@ -103,7 +103,7 @@ def how_to_leave(address: str) -> str:
     return f"{_said(address)} names it; to have a cluster of this sweep's own: {own}"
 
 
-def unanswered(address: str, why: str) -> MachineryError:
+def no_cluster(address: str, why: str) -> MachineryError:
     """Of a cluster that does not answer there."""
     doors = "" if address == "auto" else f"{DOORS}; "
     return MachineryError(f"no Ray cluster answers ({why}); {doors}{how_to_leave(address)}")
@@ -123,11 +123,11 @@ def check_cluster() -> None:
     address = joined()
     if address is None:
         return
-    why = _unanswered(*host_and_port(address)) if address != "auto" else None
+    why = _why_no_answer(*host_and_port(address)) if address != "auto" else None
     if address == "auto" and not runs(GCS):
         why = "none runs on this machine"
     if why:
-        raise unanswered(address, why)
+        raise no_cluster(address, why)
 
 
 def check_door(address: str) -> None:
@@ -165,7 +165,7 @@ def _frame(kind: int, flags: int, content: bytes) -> bytes:
     return bytes((0, 0, len(content), kind, flags, 0, 0, 0, 1)) + content
 
 
-def _unanswered(host: str, port: int) -> str | None:
+def _why_no_answer(host: str, port: int) -> str | None:
     try:
         with socket.create_connection((host, port), PROBE_SECONDS) as probe:
             probe.sendall(HELLO)

@@ -18,7 +18,7 @@ from typing import Any
 from toconv.errors import ExitCode, MachineryError, RequestError, first_line
 from toconv.paths import PACKAGE, packed
 from toconv.sweep.cluster import RAY_ERRORS
-from toconv.sweep.ray_address import SETTING, check_door, unanswered
+from toconv.sweep.ray_address import SETTING, check_door, no_cluster
 
 import ray  # isort: skip - `cluster` sets the environment that it reads
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # isort: skip
@@ -97,7 +97,7 @@ def _join(address: str) -> None:
             return
         except Exception as error:  # the client's and gRPC's many kinds
             if time.monotonic() > end or not isinstance(error, ConnectionAbortedError):
-                raise unanswered(address, first_line(error)) from error
+                raise no_cluster(address, first_line(error)) from error
             time.sleep(WAIT_SECONDS)
 
 

@@ -140,8 +140,11 @@ def test_a_ledger_and_mlflows_records_need_a_database_or_a_schema_each(server, d
 
 
 def test_a_server_that_does_not_answer_is_for_others_to_tell(server, database):
-    check_apart(database, tracked(server.address("none")))
-    check_apart(database, tracked(server.address("none", port=1)))
+    gone = server.address("none"), server.address("none", port=1)
+    assert [check_apart(database, tracked(address)) for address in gone] == [None, None]
+    assert [check_apart(address, tracked(database)) for address in gone] == [None, None]
+    with pytest.raises(RequestError, match="does not exist"):
+        check_database(gone[0], None)
 
 
 @pytest.mark.parametrize(
