@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from toconv.sweep.schema import Resources
     from toconv.sweep.steering import Steering
 
-# they tell, with a trace, of a copy of Tune's own state that fails, since a file of it was renamed meanwhile or since a
-# disk is full: nobody reads that state
-for name in ("ray.tune.execution.experiment_state", "ray.train._internal.storage"):
+# they tell, with a trace, of Tune's own state that is not written or copied, since a file of it was renamed meanwhile or
+# since a disk is full: nobody reads that state
+for name in ("ray.tune.tune", "ray.tune.execution.experiment_state", "ray.train._internal.storage"):
     logging.getLogger(name).setLevel(logging.CRITICAL)
 
 POLL_SECONDS = 0.1
