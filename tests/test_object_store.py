@@ -43,6 +43,10 @@ def test_what_is_put_is_got_and_listed(store):
     store.remove("tokens/a/b")
     store.remove("tokens/a/b")
     assert {*store.listed("tokens/a", deep=True)} == {"c/d"} and store.get("tokens/a/b") is None
+    store.put("tokens/b", b"beside it")
+    store.remove_folder("tokens/a")
+    store.remove_folder("tokens/a")
+    assert store.listed("tokens", deep=True) == {"b": store.stamp("tokens/b")}
 
 
 def test_what_is_put_again_has_another_time(store, monkeypatch):

@@ -87,6 +87,15 @@ class ObjectStore:
 
         self._tried(f"{key}: not removed", delete)
 
+    def remove_folder(self, folder: str) -> None:
+        """With all that is in it; nothing where it is not there."""
+
+        def delete() -> None:
+            with suppress(FileNotFoundError):
+                self._files.delete_dir(self._at(folder))
+
+        self._tried(f"{folder}: not removed", delete)
+
     def stamp(self, key: str) -> int | None:
         """When it was put, in nanoseconds of the store's own clock, which may count seconds; None where there is
         none."""

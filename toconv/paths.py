@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +68,12 @@ class TrialPaths:
     def epoch(self, n: int) -> Path:
         return self.folder / f"checkpoint_epoch_{n}.pt"
 
-    def by_epoch(self) -> dict[int, Path]:
-        """Each checkpoint_epoch_N.pt of the folder by its N, rising."""
-        named = ((p, re.fullmatch(r"checkpoint_epoch_(\d{1,18})\.pt", p.name)) for p in self.folder.glob("*.pt"))
-        found = {int(match[1]): path for path, match in named if match}
+    def by_epoch(self, names: Collection[str] | None = None) -> dict[int, Path]:
+        """Each checkpoint_epoch_N.pt of the folder, or those of these names, by its N, rising."""
+        if names is None:
+            names = [path.name for path in self.folder.glob("*.pt")]
+        named = (re.fullmatch(r"checkpoint_epoch_(\d{1,18})\.pt", name) for name in names)
+        found = {int(match[1]): self.folder / match[0] for match in named if match}
         return {n: found[n] for n in sorted(found)}
 
     def checkpoints(self) -> list[Path]:

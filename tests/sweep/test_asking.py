@@ -7,7 +7,7 @@ import pytest
 
 from tests.running import write_sweep
 from toconv.commands import add, finish, retry, skip, slots, stop
-from toconv.errors import ExitCode, RequestError
+from toconv.errors import DamagedFile, ExitCode, RequestError
 from toconv.paths import SweepPaths
 from toconv.sweep import asking
 from toconv.sweep.asking import ask
@@ -65,6 +65,18 @@ def test_a_driver_that_is_busy_with_something_else_is_waited_for_only_so_long(pa
     Announcement(paths, 3).tell(left=4)
     assert ask("tiny", Act.PAUSE) is ExitCode.DONE
     assert "no answer within 0 s; it is done once trials run" in capsys.readouterr().out
+
+
+def test_of_a_sweep_whose_ledger_is_gone_nothing_is_asked_unless_its_driver_has_yet_to_make_it(paths, capsys):
+    paths.study.unlink()
+    asked = ((Act.RETRY, {}), (Act.EXTEND, {"trials": ("best:1",), "count": 9}), (Act.STOP, {"trial": "k=2/0"}))
+    for act, about in (*asked, (Act.FINISH, {})):
+        with pytest.raises(DamagedFile, match=r"study\.db: must be the ledger of the sweep tiny; put a copy of it"):
+            ask("tiny", act, **about)
+    assert not paths.steering.exists()
+    answering(paths, Verdict.TAKEN, "the sweep ends")
+    assert ask("tiny", Act.FINISH) is ExitCode.DONE
+    assert "finish: taken; the sweep ends" in capsys.readouterr().out
 
 
 def test_what_the_folder_refuses_is_not_asked(paths):

@@ -12,7 +12,7 @@ from tests import postgresql
 from tests.forked import Forked
 from tests.machines import machines
 from tests.repository import REPOSITORY
-from tests.running import assert_as_undisturbed, serving, trial_rows
+from tests.running import assert_as_undisturbed, serving
 from tests.sweep.faults import Disturbed, ended, trains_on, undisturbed, wait_for
 from toconv.tokens.archive import CACHE
 
@@ -56,13 +56,14 @@ def copies(tmp_path, monkeypatch):
     return tmp_path / "cache" / "token-copies"
 
 
-def lacking(s3, sweep, tokens):
-    """Keys of shards and of trials' last checkpoints that are not in the bucket."""
+def misplaced(s3, sweep, tokens):
+    """Keys of shards and of trials' last checkpoints that are either here or in the bucket."""
     expected = {
         f"tokens/{path.parent.name}/{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in tokens.glob("*/*.fp16")
     }
-    expected |= {f"trials/{row['trial_id']}/latest.pt" for row in trial_rows(sweep.folder)}
-    return {f"some/prefix/{key}" for key in expected} - s3.modified().keys()
+    kept = {f"trials/{path.parent.name}/latest.pt" for path in sweep.trials.glob("*/latest.pt")}
+    there = {key.removeprefix("some/prefix/") for key in s3.modified()}
+    return (expected - there) | (kept ^ {key for key in there if key.endswith("/latest.pt")})
 
 
 @pytest.mark.timeout(1200)
@@ -116,7 +117,7 @@ def test_a_sweep_whose_machines_come_and_go_ends_as_the_one_to_which_nothing_hap
     rows, tokens_alone = alone
     assert_as_undisturbed(sweep.folder, rows, tracking)
     assert shards_in(tokens) == shards_in(tokens_alone) and len(shards_in(tokens)) == 2 * SHARDS
-    assert not lacking(s3, sweep, tokens)
+    assert not misplaced(s3, sweep, tokens)
     copied = [path.read_bytes() for path in copies.rglob("*.fp16")]
     assert copied and set(copied) <= {path.read_bytes() for path in tokens.rglob("*.fp16")}
     assert sum(map(len, copied)) <= COPIES_GB * 1e9

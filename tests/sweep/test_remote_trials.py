@@ -101,6 +101,39 @@ def test_a_driver_has_what_it_was_told_of_and_asks_for_nothing_that_is_here(at, 
     collect_trial(remote, here, 2, failed=False)
 
 
+def test_what_a_training_supersedes_goes_there_too_and_nothing_else_does(at, s3):
+    remote, there, elsewhere = ObjectStore(s3.url), at("there"), at("elsewhere")
+
+    def trained(paths, epochs, keeps):
+        """As after so many epochs, with these of its epochs' checkpoints."""
+        lay(paths, epochs)
+        paths.latest.unlink()
+        write_atomic(paths.epoch(epochs), b"after %d" % epochs)
+        os.link(paths.epoch(epochs), paths.latest)
+        for n, path in paths.by_epoch().items():
+            if n not in keeps:
+                path.unlink()
+        send_trial(remote, paths)
+
+    def objects():
+        return {key.split("/")[-1] for key in s3.modified()} - {"config.yaml", "latest.pt", "metrics.jsonl"}
+
+    trained(there, 2, {2})
+    for foreign in ("checkpoint_epoch_x.pt", "notes.txt"):
+        s3.put(f"some/prefix/trials/{there.folder.name}/{foreign}", b"somebody's")
+    write_atomic(there.interrupted, b"within epoch 3")
+    send_file(remote, there, there.interrupted)
+    foreign = {"checkpoint_epoch_x.pt", "notes.txt"}
+    assert objects() == {"checkpoint_epoch_2.pt", "interrupted.pt", *foreign}
+    there.interrupted.unlink()
+    trained(there, 4, {2, 4})
+    assert objects() == {"checkpoint_epoch_2.pt", "checkpoint_epoch_4.pt", *foreign}
+    trained(there, 6, {4, 6})
+    assert objects() == {"checkpoint_epoch_4.pt", "checkpoint_epoch_6.pt", *foreign}
+    trained(elsewhere, 5, {5})
+    assert objects() == {"checkpoint_epoch_5.pt", "checkpoint_epoch_6.pt", *foreign}, "it has yet to reach the sixth"
+
+
 def test_a_driver_has_the_trace_of_a_trial_that_failed_elsewhere(at, s3):
     remote, there, here = ObjectStore(s3.url), at("there"), at("here")
     write_atomic(there.error, b"Traceback")

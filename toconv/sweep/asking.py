@@ -12,7 +12,7 @@ from toconv.sweep.inbox import Act, Answer, Asked, Inbox, Verdict, request
 from toconv.sweep.recorded import read_request, recorded_sweep
 from toconv.sweep.requests import refusal
 from toconv.sweep.running import at_work
-from toconv.sweep.search.glance import glance
+from toconv.sweep.search.glance import glance, glance_at_rest
 from toconv.sweep.search.ledger_place import recorded_place
 
 ANSWER_SECONDS = 30.0  # that a driver has to answer; while it encodes it answers nothing
@@ -20,11 +20,13 @@ POLL_SECONDS = 0.1
 
 
 def ask(name: str, act: Act, **about: Any) -> ExitCode:
-    """Raises RequestError where it cannot be done: by what the sweep's folder says, or by what its driver answers."""
+    """Raises RequestError where it cannot be done: by what the sweep's folder says, or by what its driver answers;
+    DamagedFile where the ledger of a sweep that nothing runs is gone, MachineryError where that is so in a database."""
     paths = SweepPaths.named(name)
     sweep, _ = recorded_sweep(paths)
     asked = request(act, **about)
-    trials = [(seen.name, seen.facts.trial_id, seen.state) for seen in glance(recorded_place(paths), name)]
+    looks = glance if at_work(paths) else glance_at_rest
+    trials = [(seen.name, seen.facts.trial_id, seen.state) for seen in looks(recorded_place(paths), name)]
     if mistake := refusal(asked, sweep, trials):
         raise RequestError(mistake)
     inbox = Inbox(paths)

@@ -20,7 +20,7 @@ from toconv.sweep.file import Sweep
 from toconv.sweep.inbox import Act, Note
 from toconv.sweep.proposals import Proposal, Trial
 from toconv.sweep.recording import Recording
-from toconv.sweep.remote_trials import collect_trial
+from toconv.sweep.remote_trials import collect_trial, drop_trial
 from toconv.sweep.seal import check_seals, finish, seal
 from toconv.sweep.search.ledger import Ledger
 from toconv.sweep.search.ledger_place import recorded_place
@@ -261,7 +261,13 @@ class Driver:
         runs. Returns whose went."""
         due = {t.proposal.trial_id for t in trials if t.ended and not self.evaluations.keeps_checkpoint(t)}
         due -= self.front(trials) | self._recommended(trials) | kept_for_more_epochs(trials)
-        dropped = {trial_id for trial_id in due - self._without if drop_checkpoints(self.paths.trial(trial_id))}
+        dropped = set[str]()
+        for paths in map(self.paths.trial, sorted(due - self._without)):
+            if paths.checkpoints():
+                if self.remote:
+                    drop_trial(self.remote, paths)
+                drop_checkpoints(paths)
+                dropped.add(paths.folder.name)
         self._without |= due
         return dropped
 

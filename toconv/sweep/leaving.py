@@ -6,11 +6,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from toconv.errors import MachineryError
+from toconv.object_store import ObjectStore
 from toconv.paths import TrialPaths
 from toconv.progress import say
 from toconv.sweep.remote_trials import ask_to_leave, node_of
@@ -29,6 +30,7 @@ class Leaving:
         """`draining`: the ids of nodes that are to go."""
         self._driver, self._draining = driver, draining
         self._looked = float("-inf")
+        self._asking: threading.Thread | None = None  # those whose workers see no folder of the driver's
         self.drained: frozenset[str] = frozenset()
 
     def poll(self, everybody: bool) -> None:
@@ -38,33 +40,48 @@ class Leaving:
             return
         self._looked = time.monotonic()
         self.look()
-        for trial_id in self._driver.open if everybody else ():
-            self._mark(self._driver.paths.trial(trial_id))
+        if everybody:
+            self._mark([self._driver.paths.trial(trial_id) for trial_id in self._driver.open])
 
-    def _mark(self, paths: TrialPaths) -> None:
-        paths.folder.mkdir(parents=True, exist_ok=True)
-        paths.leave.touch()
-        if self._driver.remote:
-            with suppress(MachineryError):  # then its epoch ends first
-                ask_to_leave(self._driver.remote, paths)
+    def _mark(self, trials: Sequence[TrialPaths]) -> None:
+        """In the object store beside the driver, which one that does not answer must not hold up."""
+        for paths in trials:
+            paths.folder.mkdir(parents=True, exist_ok=True)
+            paths.leave.touch()
+        if self._driver.remote and not (self._asking and self._asking.is_alive()):
+            self._asking = threading.Thread(
+                target=_ask, args=(self._driver.remote, trials), daemon=True, name="asks the object store"
+            )
+            self._asking.start()
 
     def look(self) -> None:
         """Find which machines are drained now; says so of each once."""
         drained = frozenset(self._draining())
         for node in drained - self.drained:
-            on_it = [proposal.name for proposal in self._driver.open.values() if self._node(proposal.trial_id) == node]
-            told = ", ".join(on_it) or "none is there"
+            told = ", ".join(self._on(node)) or "none is there"
             say(f"node {node[:8]} is drained; trials that save at their next step and go on elsewhere: {told}")
         self.drained = drained
 
+    def _on(self, node: str) -> list[str]:
+        """Names of the trials that train there, or trained there last; none where the object store does not answer."""
+        try:
+            return [proposal.name for proposal in self._driver.open.values() if self._node(proposal.trial_id) == node]
+        except MachineryError:
+            return []
+
     def _node(self, trial_id: str) -> str | None:
-        """Where the trial trains, or trained last."""
         paths, remote = self._driver.paths.trial(trial_id), self._driver.remote
         try:
             told = node_of(remote, paths) if remote else paths.worker.read_bytes()
             return str(json.loads(told or b"")["node"])
-        except (MachineryError, OSError, ValueError, KeyError, TypeError):  # nowhere yet
+        except (OSError, ValueError, KeyError, TypeError):  # nowhere yet
             return None
+
+
+def _ask(remote: ObjectStore, trials: Sequence[TrialPaths]) -> None:
+    with suppress(MachineryError):  # then their epochs end first
+        for paths in trials:
+            ask_to_leave(remote, paths)
 
 
 class DrainedHere:

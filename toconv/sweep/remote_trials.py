@@ -42,13 +42,25 @@ def collect_trial(remote: ObjectStore, paths: TrialPaths, epochs: int, failed: b
 
 
 def send_trial(remote: ObjectStore, paths: TrialPaths) -> None:
-    """After an epoch: what is new, checkpoints first, the metrics last, which tell how far they are. Raises
-    MachineryError where they cannot be put."""
+    """After an epoch: what is new, checkpoints first, then the metrics, which tell how far they are; then what the
+    training has superseded goes there too. Raises MachineryError where they cannot be put."""
     latest = paths.latest.stat()
     of_now = [path for path in (paths.best, *paths.by_epoch().values()) if path.exists() and _is(path, latest.st_ino)]
     told = [path for path in (paths.config, paths.machine) if path.exists()]
     for path in (*of_now, paths.latest, *told, paths.metrics):
         send_file(remote, paths, path)
+    by_epoch = paths.by_epoch()
+    if not {*of_now}.isdisjoint(by_epoch.values()):
+        there = remote.listed(f"trials/{paths.folder.name}")
+        passed = [paths.interrupted, *(path for n, path in paths.by_epoch(there).items() if n <= max(by_epoch))]
+        for path in passed:
+            if path.name in there and not path.exists():
+                remote.remove(_key(paths, path))
+
+
+def drop_trial(remote: ObjectStore, paths: TrialPaths) -> None:
+    """Whose checkpoints go here, goes there; what else it left is here. Raises MachineryError."""
+    remote.remove_folder(f"trials/{paths.folder.name}")
 
 
 class LeaveAsked:
@@ -97,9 +109,8 @@ def _epochs(metrics: bytes) -> int:
 
 def _files(paths: TrialPaths, names: Collection[str]) -> list[Path]:
     """Those of a training, among what lies there."""
-    by_epoch = [name for name in names if name.startswith("checkpoint_epoch_")]
     fixed = (paths.best, paths.config, paths.machine, paths.interrupted, paths.latest)
-    return [*(path for path in fixed if path.name in names), *(paths.folder / Path(name).name for name in by_epoch)]
+    return [*(path for path in fixed if path.name in names), *paths.by_epoch(names).values()]
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -20,7 +20,7 @@ from toconv.progress import duration
 from toconv.settings import EPOCHS
 from toconv.sweep.inbox import Inbox
 from toconv.sweep.running import AT_WORK, Running, Standing, running, standing
-from toconv.sweep.search.glance import NO_CELLS, Seen, glance, is_there, no_ledger
+from toconv.sweep.search.glance import NO_CELLS, Seen, glance, glance_at_rest
 from toconv.sweep.search.ledger_place import recorded_place
 from toconv.training.epochs import ROW, Epoch, read_epochs
 
@@ -86,11 +86,10 @@ def look(paths: SweepPaths) -> Status:
         raise RequestError(
             f"{paths.root}: holds no sweep; " + (f"there are {there}" if there else f"{OUTPUTS.resolve()} holds none")
         )
-    place = recorded_place(paths)
-    seen = [(s, _trial(paths, s, told)) for s in glance(place, paths.root.name)]
-    trials, now = [trial for _, trial in seen], standing(paths, told)
-    if not seen and now not in AT_WORK and paths.request.exists() and not is_there(place):
-        raise no_ledger(place, paths.root.name)
+    now = standing(paths, told)
+    looks = glance_at_rest if now not in AT_WORK and paths.request.exists() else glance
+    seen = [(s, _trial(paths, s, told)) for s in looks(recorded_place(paths), paths.root.name)]
+    trials = [trial for _, trial in seen]
     return Status(
         name=paths.root.name,
         standing=now,

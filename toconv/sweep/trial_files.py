@@ -31,9 +31,6 @@ def take_over(paths: SweepPaths, trial_id: str) -> bool:
     return True
 
 
-def drop_checkpoints(paths: TrialPaths) -> bool:
-    """Remove the checkpoints of a trial; returns whether there were any."""
-    found = paths.checkpoints()
-    for checkpoint in found:
+def drop_checkpoints(paths: TrialPaths) -> None:
+    for checkpoint in paths.checkpoints():
         checkpoint.unlink()
-    return bool(found)

@@ -140,6 +140,14 @@ def glance(place: LedgerPlace, name: str) -> list[Seen]:
     return sorted(last.values(), key=lambda seen: NO_CELLS.get(seen.study, 0))
 
 
+def glance_at_rest(place: LedgerPlace, name: str) -> list[Seen]:
+    """As `glance`, of a sweep that nothing runs, whose ledger is to be there: raises also where it is gone."""
+    found = glance(place, name)
+    if not found and not is_there(place):
+        raise no_ledger(place, name)
+    return found
+
+
 @contextmanager
 def _opened(place: LedgerPlace) -> Iterator[Query]:
     if isinstance(place, Database):

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from toconv.sweep.schema import Resources
     from toconv.sweep.steering import Steering
 
-# they tell, with a trace, of Tune's own state that is not written or copied, since a file of it was renamed meanwhile or
-# since a disk is full: nobody reads that state
+# they tell, with a trace, of Tune's own state that is not written or copied, since a disk is full or since a file of it
+# was renamed meanwhile: nobody reads that state
 for name in ("ray.tune.tune", "ray.tune.execution.experiment_state", "ray.train._internal.storage"):
     logging.getLogger(name).setLevel(logging.CRITICAL)
 
