@@ -12,7 +12,15 @@ from tests.object_stores import refusing
 from toconv import checkpoint, config
 from toconv.object_store import ObjectStore
 from toconv.paths import TrialPaths, write_atomic
-from toconv.sweep.remote_trials import LeaveAsked, ask_to_leave, collect_trial, fetch_trial, send_file, send_trial
+from toconv.sweep.remote_trials import (
+    LeaveAsked,
+    ask_to_leave,
+    collect_trial,
+    drop_trial,
+    fetch_trial,
+    send_file,
+    send_trial,
+)
 from toconv.sweep.trainable import RunningTrial, TrialInputs, step
 from toconv.sweep.tune.trial import RayTrial
 from toconv.tokens.encoding import prepare_store
@@ -132,6 +140,27 @@ def test_what_a_training_supersedes_goes_there_too_and_nothing_else_does(at, s3)
     assert objects() == {"checkpoint_epoch_4.pt", "checkpoint_epoch_6.pt", *foreign}
     trained(elsewhere, 5, {5})
     assert objects() == {"checkpoint_epoch_5.pt", "checkpoint_epoch_6.pt", *foreign}, "it has yet to reach the sixth"
+
+
+def test_of_a_trial_whose_checkpoints_go_nothing_stays_there_but_what_another_sweep_trains(at, s3):
+    remote, here, other = ObjectStore(s3.url), at("here"), at("other")
+    lay(here, 2)
+    send_trial(remote, here)
+    s3.put("some/prefix/trials/another/latest.pt", b"beside it")
+    drop_trial(remote, here)
+    drop_trial(remote, here)
+    assert {*s3.modified()} == {"some/prefix/trials/another/latest.pt"}
+    lay(other, 1)
+    send_trial(remote, other)
+    there = {*s3.modified()}
+    drop_trial(remote, here)
+    assert {*s3.modified()} == there
+    write_atomic(here.error, b"of a trial that failed before its first epoch")
+    remote.remove_folder("trials")
+    here.metrics.unlink()
+    send_file(remote, here, here.error)
+    drop_trial(remote, here)
+    assert not s3.modified()
 
 
 def test_a_driver_has_the_trace_of_a_trial_that_failed_elsewhere(at, s3):

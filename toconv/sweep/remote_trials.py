@@ -59,8 +59,10 @@ def send_trial(remote: ObjectStore, paths: TrialPaths) -> None:
 
 
 def drop_trial(remote: ObjectStore, paths: TrialPaths) -> None:
-    """Whose checkpoints go here, goes there; what else it left is here. Raises MachineryError."""
-    remote.remove_folder(f"trials/{paths.folder.name}")
+    """Whose checkpoints go here, goes there: what else it left is here. Where another sweep's training of it was put
+    there since, that stays. Raises MachineryError."""
+    if remote.get(_key(paths, paths.metrics)) in {None, _metrics_here(paths)}:
+        remote.remove_folder(f"trials/{paths.folder.name}")
 
 
 class LeaveAsked:
