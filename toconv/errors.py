@@ -1,6 +1,7 @@
 """The exceptions that a user can meet. Each states the rule and the value, and knows its exit code."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -113,12 +114,17 @@ def told(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
+NO_MEMORY = re.compile(  # the CPU's allocator; CUDA outside of torch's own, as for a context; its libraries
+    r"can't allocate memory|\berror: out of memory\b|\bCU[A-Z]+_(STATUS_)?(\w+_)?ALLOC(ATION)?_FAILED\b"
+)
+
+
 def out_of_memory(error: BaseException) -> bool:
-    """torch has a class for CUDA's and none for the CPU's."""
+    """torch has a class for its CUDA allocator's alone."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
+        or bool(NO_MEMORY.search(str(error)))
     )
 
 

@@ -40,10 +40,12 @@ for place, has_conf in on_each_node(package, []).values():
 print("devices", devices(compose({}).hardware))
 check_nodes(asked, [shared])
 print("shared by all", [*shared.iterdir()])
-try:
-    check_nodes(asked, [shared, hidden])
-except MachineryError as error:
-    print("refused:", error)
+stored = load_sweep(Path(sys.argv[3]), ["store.url=file:///proc/objects"])
+for sweep, folders in ((asked, [shared, hidden]), (stored, [shared])):
+    try:
+        check_nodes(sweep, folders)
+    except MachineryError as error:
+        print("refused:", error)
 cluster.stop()
 """
 
@@ -64,10 +66,15 @@ def test_with_an_object_store_a_machine_need_not_see_folders_but_must_reach_that
     here, store = versions(), (tmp_path / "objects").as_uri()
     nowhere = "file:///proc/objects"
     (tmp_path / "probe").touch()
-    assert look([tmp_path / "probe"], nowhere) == Machine(here, []), "whoever sees the folders is not asked"
+    seeing = look([tmp_path / "probe"], nowhere)
+    assert not seeing.unseen and f"store.url={nowhere}: " in seeing.without_store, "its trials' files go there too"
     assert not [*mistakes("b", Machine(here, ["/data/tokens"]), here, store)]
-    (told,) = mistakes("b", Machine(here, ["/data/tokens"], (), f"store.url={nowhere}: no"), here, nowhere)
-    assert told == f"b does not see /data/tokens, and cannot use the object store: store.url={nowhere}: no"
+    for unseen, said in (([], ""), (["/data/tokens"], " does not see /data/tokens, and")):
+        (told,) = mistakes("b", Machine(here, unseen, (), f"store.url={nowhere}: no"), here, nowhere)
+        assert told == (
+            f"b{said} cannot use the object store: store.url={nowhere}: no; it is reached from there with the "
+            "environment of that machine's `ray start`"
+        )
 
 
 def test_a_machine_that_has_not_the_encoders_files_is_named(tmp_path):
@@ -114,7 +121,7 @@ def test_a_packed_package_is_laid_out_as_an_installed_one(tmp_path):
 
 @pytest.mark.slow
 @needs_mounts
-def test_a_cluster_of_two_gets_the_package_and_a_folder_that_one_does_not_see_is_refused(tiny, tmp_path):
+def test_a_cluster_of_two_gets_the_package_and_what_a_machine_does_not_see_or_reach_is_refused(tiny, tmp_path):
     shared, hidden = tmp_path / "shared", tmp_path / "hidden"
     for folder in (shared, hidden):
         folder.mkdir()
@@ -134,6 +141,7 @@ def test_a_cluster_of_two_gets_the_package_and_a_folder_that_one_does_not_see_is
     assert (
         told[4].startswith("refused: ") and told[4].count("does not see") == 1 and f"does not see {hidden}: " in told[4]
     )
+    assert told[5].count(") cannot use the object store: store.url=file:///proc/objects: ") == 2
 
 
 @pytest.mark.slow

@@ -37,6 +37,12 @@ def test_machines_that_join_and_leave_are_counted_and_one_that_holds_no_trial_ch
         room.look()
         large.look()
         assert told.slots == [1, 3, 1]
+        other = nodes.add_node(num_cpus=2)
+        with large.each_with(Resources(cpu=0.5, gpu=0)):
+            large.look()
+        assert told.slots[3:] == [6, 6, 1], "what a trial asks for within, then and as it was"
+        nodes.remove_node(other)
+        del told.slots[3:]
         monkeypatch.delenv("RAY_ADDRESS")
         room.look()
         assert told.slots == [1, 3, 1], "a cluster of the sweep's own stays as it is"

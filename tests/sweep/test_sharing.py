@@ -19,7 +19,8 @@ from toconv.__main__ import main
 ray.init("local", num_cpus=2, num_gpus=1, resources={"accelerator_type:H100": 1}, include_dashboard=False)
 sys.exit(main(["sweep", *sys.argv[1:]]))
 """
-CROWDED, NEVER_FITS = 1, 2  # n_critic of the trials whose memory runs out beside another one, and always
+# n_critic of the trials whose memory runs out beside another one, there as they are set up, and always
+CROWDED, CROWDED_AT_ONCE, NEVER_FITS = 1, 4, 2
 OUT_OF_MEMORY = f"""
 import importlib.abc, importlib.util, sys
 
@@ -35,18 +36,26 @@ class Patched(importlib.abc.MetaPathFinder):
 
 def patch(module):
     import ray, torch
-    inner = module.step
-    def step(trial):
-        gpu = ray.get_runtime_context().get_assigned_resources()["GPU"]
-        n_critic = trial._resumable.training.settings.training.n_critic
-        def fail():
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        if n_critic == {NEVER_FITS} or (n_critic == {CROWDED} and gpu < 1):
-            trial.next_epoch = fail
+    inner, training = module.step, module.Training
+    def on():
+        return ray.get_runtime_context().get_assigned_resources()["GPU"]
+    def fail():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    def note(n_critic):
         with open("gpus", "a") as file:
-            file.write(f"{{n_critic}} {{gpu:g}}\\n")
+            file.write(f"{{n_critic}} {{on():g}}\\n")
+    def step(trial):
+        n_critic = trial._resumable.training.settings.training.n_critic
+        if n_critic == {NEVER_FITS} or (n_critic == {CROWDED} and on() < 1):
+            trial.next_epoch = fail
+        note(n_critic)
         return inner(trial)
-    module.step = step
+    def set_up(settings, *given):
+        if settings.training.n_critic == {CROWDED_AT_ONCE} and on() < 1:
+            note({CROWDED_AT_ONCE})
+            fail()
+        return training(settings, *given)
+    module.step, module.Training = step, set_up
 
 sys.meta_path.insert(0, Patched())
 """
@@ -57,7 +66,7 @@ def sweep(tiny, tmp_path):
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(OUT_OF_MEMORY.replace('"gpus"', repr(str(tmp_path / "gpus"))))
-    grid = {"model.compressor.output_grid_size": [2], "training.n_critic": [CROWDED, NEVER_FITS, 3]}
+    grid = {"model.compressor.output_grid_size": [2], "training.n_critic": [CROWDED, CROWDED_AT_ONCE, NEVER_FITS, 3]}
     settings = {**tiny, "experiment.tracking_uri": f"sqlite:///{tmp_path}/m.db"}
     resources = {"cpu": 1, "gpu": 0.5, "accelerator": "H100"}
     search = {"loss.lambda_gp": {"low": 0.1, "high": 100}}
@@ -80,15 +89,16 @@ def test_a_trial_whose_memory_runs_out_is_tried_alone_before_it_counts_as_infeas
     done = sweep("baselines=false")
     assert done.returncode == 3, done.stdout + done.stderr
     states = {(int(row["training.n_critic"]), row["state"]) for row in trial_rows(tmp_path)}
-    assert states == {(CROWDED, "complete"), (NEVER_FITS, "failed"), (3, "complete")}
+    assert states == {*((CROWDED, "complete"), (CROWDED_AT_ONCE, "complete"), (3, "complete")), (NEVER_FITS, "failed")}
     seen = [tuple(line.split()) for line in (tmp_path / "gpus").read_text().splitlines()]
     assert {gpu for n_critic, gpu in seen if n_critic == "3"} == {"0.5"}
-    for n_critic in (CROWDED, NEVER_FITS):
+    for n_critic in (CROWDED, CROWDED_AT_ONCE, NEVER_FITS):
         gpus = [gpu for n, gpu in seen if n == str(n_critic)]
         assert gpus[0] == "0.5" and "1" in gpus and gpus == sorted(gpus), "beside others first, then alone"
     told = re.sub(r"\s+", " ", done.stdout)
     assert "2 trial(s) at a time" in told
     assert "CUDA out of memory. Tried to allocate 2.00 GiB; it is tried once more, alone on a GPU" in told
+    assert "worker died" not in told
 
 
 def test_a_kind_that_no_machine_has_is_a_wrong_request(sweep):

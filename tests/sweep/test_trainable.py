@@ -1,5 +1,6 @@
 """A trial on a worker: what becomes of what goes wrong."""
 
+import errno
 import json
 import platform
 from dataclasses import asdict, replace
@@ -68,6 +69,35 @@ def test_memory_that_is_not_there_makes_a_trial_infeasible(settings, tmp_path):
     assert outcome["infeasible"] and "out of memory" in outcome["failed"]
 
 
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), KeyError("k")]
+)
+def test_what_ends_a_trial_while_it_is_set_up_is_told_as_in_a_step_and_leaves_the_worker_to_the_next(
+    settings, tmp_path, monkeypatch, error
+):
+    tokens, folder = prepare_store(settings), tmp_path / "trial"
+    inputs = TrialInputs(settings.model_dump(mode="json"), str(tokens), str(folder), 1, minutes=5)
+    monkeypatch.setattr("toconv.sweep.tune.trial.node_id", lambda: "none")
+    monkeypatch.setattr("toconv.sweep.tune.trial.is_drained", lambda: False)
+    with monkeypatch.context() as patch:
+
+        def fail(*given):
+            raise error
+
+        patch.setattr("toconv.sweep.trainable.Training", fail)
+        worker = RayTrial({"inputs": asdict(inputs)})
+        result = worker.step()
+    outcome = json.loads(result["outcome"])
+    assert result["done"] and outcome["failed"].endswith(str(error))
+    infeasible = isinstance(error, torch.OutOfMemoryError)
+    assert outcome.get("infeasible", False) == infeasible == outcome["failed"].startswith("out of memory: ")
+    assert (folder / "error.txt").exists() == (not infeasible), "a trace of what nobody foresaw"
+    assert not (folder / "overdue.txt").exists(), "its time no longer runs"
+    worker.reset_config({"inputs": asdict(inputs)})
+    assert json.loads(worker.step()["outcome"])["row"]["epoch"] == 1
+    worker.cleanup()
+
+
 def test_a_verdict_a_machine_that_gave_way_and_a_mistake_are_told_apart(settings, tmp_path):
     def raising(error):
         def fail():
@@ -77,7 +107,9 @@ def test_a_verdict_a_machine_that_gave_way_and_a_mistake_are_told_apart(settings
 
     one = trial(settings, tmp_path)
     assert outcome_of(one, raising(TrainingFailed("L_disc=nan"))) == {"failed": "L_disc=nan"}
-    assert outcome_of(one, raising(MachineryError("full"))) == {"machinery": "full"}
+    assert outcome_of(one, raising(MachineryError("full"))) == {"machinery": "full", "machine": platform.node()}
+    full = outcome_of(one, raising(OSError(errno.ENOSPC, "No space left on device", "/data")))["machinery"]
+    assert full == "the disk or the system gave way: [Errno 28] No space left on device: '/data'"
     assert outcome_of(one, raising(KeyError("nothing")))["failed"].startswith("KeyError")
     assert "KeyError" in one.paths.error.read_text()
 

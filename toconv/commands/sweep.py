@@ -192,8 +192,9 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: An
         Refreshing(driver.paths.root) as refreshing,
         Display(driver, utilization) as display,
     ):
-        step = _each_step(driver, announcement, display, refreshing, Room(file.resources, cluster(), steering))
-        run_trials(driver, resources, steering, evaluating, step, lambda: import_report(file.trials))
+        room = Room(file.resources, cluster(), steering)
+        step = _each_step(driver, announcement, display, refreshing, room)
+        run_trials(driver, resources, steering, room, evaluating, step, lambda: import_report(file.trials))
     announcement.tell(**_facts(driver))
     if not driver.left():
         steering.close()

@@ -1,4 +1,4 @@
-"""The machines of a Ray cluster of several: the same versions on each, and the same folders."""
+"""The machines of a Ray cluster that is joined: the same versions, folders and object store for each."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from toconv.errors import MachineryError, RequestError, disk
 from toconv.object_store import ObjectStore
 from toconv.progress import say
 from toconv.sweep.cluster import alive_nodes, on_each_node
+from toconv.sweep.ray_address import joined
 from toconv.sweep.versions import differing, versions
 
 if TYPE_CHECKING:  # workers import this module too
@@ -27,7 +28,7 @@ class Machine(NamedTuple):
     versions: dict[str, str]
     unseen: list[str]  # folders
     lacking: tuple[str, ...] = ()  # files of the encoder's
-    without_store: str | None = None  # why the object store cannot be used, where one is asked for and needed
+    without_store: str | None = None  # why the object store cannot be used, where one is asked for
     without_copies: str | None = None  # why copies of tokens cannot be written, where they are asked for
 
 
@@ -35,8 +36,8 @@ def check_nodes(asked: Sweep, folders: Sequence[Path]) -> bool:
     """Whether each machine sees the `folders`, which are there: a file is put into each, and looked for from
     everywhere. Raises MachineryError that names each machine with other versions than this one's, or that does not
     see one of them, or cannot write the copies of tokens that are asked for. With an object store a machine need not
-    see the folders, but must reach that."""
-    if len(alive_nodes()) < 2:
+    see the folders, but must reach that, by the environment in which Ray was started there."""
+    if joined() is None and len(alive_nodes()) < 2:
         return True
     store = asked.base.store.url
     name, here = f".{secrets.token_hex(8)}.probe", versions()
@@ -77,7 +78,7 @@ def look(
         if left:
             time.sleep(0.2)
     lacking = tuple(str(path) for path in files if not path.is_file())
-    without_store = _without(store) if left and store else None
+    without_store = _without(store) if store else None
     without_copies = _without_copies(copies) if copies and copies.local_cache_gb else None
     return Machine(versions(), [str(probe.parent) for probe in left], lacking, without_store, without_copies)
 
@@ -108,4 +109,8 @@ def mistakes(machine: str, seen: Machine, here: dict[str, str], store: str | Non
     if seen.without_copies:
         yield f"{machine}: {seen.without_copies}"
     if seen.without_store:
-        yield f"{machine} does not see {', '.join(seen.unseen)}, and cannot use the object store: {seen.without_store}"
+        unseen = f" does not see {', '.join(seen.unseen)}, and" if seen.unseen else ""
+        yield (
+            f"{machine}{unseen} cannot use the object store: {seen.without_store}; it is reached from there with the "
+            "environment of that machine's `ray start`"
+        )

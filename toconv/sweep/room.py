@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from toconv.errors import RequestError
 from toconv.sweep.cluster import Cluster
@@ -26,6 +27,20 @@ class Room:
         """Raises MachineryError where the cluster does not answer."""
         if joined() and time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
-            with suppress(RequestError):  # not one fits just now: those that run wait for a machine
-                machines = self._cluster.machines(self._asked.accelerator)
-                self._steering.has_room(usable(self._asked, machines)[1])
+            self._count()
+
+    def _count(self) -> None:
+        with suppress(RequestError):  # not one fits just now: those that run wait for a machine
+            machines = self._cluster.machines(self._asked.accelerator)
+            self._steering.has_room(usable(self._asked, machines)[1])
+
+    @contextmanager
+    def each_with(self, resources: Resources) -> Iterator[None]:
+        """Within, a trial asks for these."""
+        asked, self._asked = self._asked, resources
+        self._count()
+        try:
+            yield
+        finally:
+            self._asked = asked
+            self._count()

@@ -3,7 +3,7 @@
 import math
 import platform
 import traceback
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,12 +73,20 @@ class RunningTrial:
         self.paths.leave.unlink(missing_ok=True)  # meant for an earlier worker
         self.epochs_asked, self.stated = settings.training.epochs, ""  # nothing of one that is overdue
         self.uncopied: dict[str, str] = {}  # as TokenStore has it, of this machine
-        self.remote = ObjectStore.asked(settings.store)
+        self.remote: ObjectStore | None = None
         self._leave_asked: LeaveAsked | None = None
+        self._epochs: Generator[Epoch] | None = None
         self._watchdog = Watchdog(self.paths, inputs.minutes)
         self.overdue, self.cannot_begin = self._watchdog.barked, ""
-        if self.overdue:
-            return
+        try:
+            if not self.overdue:
+                self._open(settings, inputs, on_log)
+        except BaseException:  # the process may have another trial next
+            self.close()
+            raise
+
+    def _open(self, settings: Settings, inputs: TrialInputs, on_log: OnLog | None) -> None:
+        self.remote = ObjectStore.asked(settings.store)
         limit_threads(settings.hardware, inputs.threads)
         set_tf32(settings.hardware)
         keep_freed_memory()
@@ -109,6 +117,7 @@ class RunningTrial:
 
     def next_epoch(self) -> Epoch:
         """The next epoch, or the last one again where all are done."""
+        assert self._epochs  # else the trial is overdue, or cannot begin
         try:
             epoch = next(self._epochs, None)
         except LeftEpoch:
@@ -119,10 +128,6 @@ class RunningTrial:
             send_trial(self.remote, self.paths)
         return epoch or self._resumable.done[-1]
 
-    def keep_trace(self, trace: str) -> None:
-        write_atomic(self.paths.error, trace)
-        self.send(self.paths.error)
-
     def send(self, path: Path) -> None:
         """A file of the trial's folder to the object store, where there is one."""
         if self.remote:
@@ -132,7 +137,7 @@ class RunningTrial:
         self._watchdog.stop()
         if self._leave_asked:
             self._leave_asked.close()
-        if not (self.overdue or self.cannot_begin):
+        if self._epochs:
             self._epochs.close()
         self._lock.release()
 
@@ -149,13 +154,22 @@ def step(trial: RunningTrial) -> dict[str, Any]:
         epoch = trial.next_epoch()
     except LeftEpoch:
         return {"left": True}
-    except TrainingFailed as error:
-        return {"failed": str(error)}
-    except MachineryError as error:
-        return {"machinery": str(error)}
     except Exception as error:
-        if out_of_memory(error):
-            return {"failed": f"out of memory: {first_line(error)}", "infeasible": True}
-        trial.keep_trace(redact(traceback.format_exc()))
-        return {"failed": redact(f"{type(error).__name__}: {first_line(error)}")}
+        return failure(error, trial.paths, trial.remote)
     return {"row": epoch.as_row(), "complete": epoch.epoch >= trial.epochs_asked}
+
+
+def failure(error: Exception, paths: TrialPaths, remote: ObjectStore | None = None) -> dict[str, Any]:
+    """The outcome of a `step`, or of a beginning, that raised; the trace of what nobody foresaw is kept."""
+    if isinstance(error, MachineryError):
+        return {"machinery": str(error), "machine": platform.node()}
+    if isinstance(error, OSError):
+        return {"machinery": f"the disk or the system gave way: {error}", "machine": platform.node()}
+    if isinstance(error, TrainingFailed):
+        return {"failed": str(error)}
+    if out_of_memory(error):
+        return {"failed": f"out of memory: {first_line(error)}", "infeasible": True}
+    write_atomic(paths.error, redact("".join(traceback.format_exception(error))))
+    if remote:
+        send_file(remote, paths, paths.error)
+    return {"failed": redact(f"{type(error).__name__}: {first_line(error)}")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from toconv.sweep.tune.trial import RayTrial
 if TYPE_CHECKING:
     from toconv.sweep.driver import Driver
     from toconv.sweep.evaluating import Evaluating
+    from toconv.sweep.room import Room
     from toconv.sweep.schema import Resources
     from toconv.sweep.steering import Steering
 
@@ -54,6 +54,7 @@ def run_trials(
     driver: Driver,
     resources: Resources,
     steering: Steering,
+    room: Room,
     evaluating: Evaluating,
     on_step: Callable[[], None],
     on_last: Callable[[], None],
@@ -82,7 +83,7 @@ def run_trials(
                     before = driver.handed_out
                     fit(resources)
                 elif searcher.crowded:
-                    _one_a_gpu(driver, resources, searcher, fit)
+                    _one_a_gpu(driver, resources, room, searcher, fit)
                 elif evaluating.busy or driver.paused:
                     step()
                     time.sleep(POLL_SECONDS)
@@ -108,17 +109,17 @@ def _fit(tuner: tune.Tuner, searcher: LedgerSearcher, steering: Steering) -> Non
 
 
 def _one_a_gpu(
-    driver: Driver, resources: Resources, searcher: LedgerSearcher, fit: Callable[[Resources], None]
+    driver: Driver, resources: Resources, room: Room, searcher: LedgerSearcher, fit: Callable[[Resources], None]
 ) -> None:
     """Run those whose memory ran out beside others, each with a GPU to itself: what fails there is infeasible."""
-    whole, slots = resources.model_copy(update={"gpu": 1.0}), driver.slots
+    whole = resources.model_copy(update={"gpu": 1.0})
     driver.begin_next(*searcher.crowded)
-    searcher.crowded, searcher.shares_gpu = [], False
-    driver.spent.gpu, driver.slots = whole.gpu, max(1, math.floor(slots * resources.gpu))
+    searcher.crowded, searcher.shares_gpu, driver.spent.gpu = [], False, whole.gpu
     try:
-        fit(whole)
+        with room.each_with(whole):
+            fit(whole)
     finally:
-        searcher.shares_gpu, driver.spent.gpu, driver.slots = True, resources.gpu, slots
+        searcher.shares_gpu, driver.spent.gpu = True, resources.gpu
 
 
 def _tuner(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 from collections.abc import Callable
 from dataclasses import asdict
@@ -147,7 +148,7 @@ class LedgerSearcher(Searcher):
                 proposal, outcome["failed"], outcome.get("infeasible", False), outcome.get("overdue", False)
             )
         elif "machinery" in outcome:
-            self.broken = MachineryError(outcome["machinery"])
+            self.broken = MachineryError(_named(outcome["machinery"], outcome.get("machine")))
             self.driver.released(proposal)
         elif "left" in outcome:
             self.driver.released(proposal)
@@ -183,3 +184,8 @@ class LedgerSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is on disk."""
+
+
+def _named(why: str, machine: str | None) -> str:
+    """With the machine that gave way, where it is another one."""
+    return why if machine in {None, platform.node()} or str(machine) in why else f"{machine}: {why}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
-from toconv.errors import MachineryError
-from toconv.paths import write_atomic
+from toconv.paths import TrialPaths, write_atomic
 from toconv.redaction import VARIABLES
 from toconv.sweep.cluster import is_drained, node_id
 from toconv.sweep.leaving import DrainedHere
@@ -43,15 +43,16 @@ class RayTrial(tune.Trainable):
         return {"outcome": json.dumps(outcome), "epoch": epoch, "distortion": distortion, "done": done}
 
     def _outcome(self) -> dict[str, Any]:
-        from toconv.sweep.trainable import RunningTrial, TrialInputs, step  # start-up: torch, in a worker
+        from toconv.sweep.trainable import RunningTrial, TrialInputs, failure, step  # start-up: torch, in a worker
 
         if self._trial is None:
+            inputs = TrialInputs(**self._inputs)
             try:
-                self._trial = RunningTrial(TrialInputs(**self._inputs))
+                self._trial = RunningTrial(inputs)
                 self._write_worker(self._trial)
                 self._drained = DrainedHere(self._trial.paths, is_drained)
-            except MachineryError as error:  # no verdict on the trial
-                return {"machinery": str(error)}
+            except Exception as error:
+                return failure(error, TrialPaths(Path(inputs.folder)))
         outcome = step(self._trial)
         return {**outcome, "uncopied": self._trial.uncopied} if self._trial.uncopied else outcome
 
