@@ -70,6 +70,7 @@ class Leaving:
             return []
 
     def _node(self, trial_id: str) -> str | None:
+        """Where the trial trains, or trained last. Raises MachineryError where the object store does not answer."""
         paths, remote = self._driver.paths.trial(trial_id), self._driver.remote
         try:
             told = node_of(remote, paths) if remote else paths.worker.read_bytes()
