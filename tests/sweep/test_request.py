@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from tests.running import write_sweep
-from toconv.errors import RequestError
+from toconv.errors import DamagedFile, RequestError
 from toconv.paths import SweepPaths
 from toconv.sweep.file import load_sweep
 from toconv.sweep.recorded import LAYOUT, read_request, recorded_sweep
@@ -70,3 +70,28 @@ def test_a_users_own_measure_defines_the_sweep_where_it_is_an_objective_alone(ti
     record_request(asking({"accuracy": "maximize"}, timeout_minutes=1, gpu=0), paths, "f00d", {})
     with pytest.raises(RequestError, match="evaluation.function: was 'a:b', now 'a:c'"):
         record_request(asking({"accuracy": "maximize"}, function="a:c"), paths, "f00d", {})
+
+
+def test_a_sweep_keeps_the_id_that_it_got_when_it_was_first_recorded(asked, tiny, tmp_path):
+    """Its growths keep it too; another sweep of that name has another one, and one that has none gets none."""
+    paths, other = (SweepPaths(tmp_path / folder / "outputs" / "tiny") for folder in ("one", "other"))
+    for each in (paths, other):
+        record_request(asked, each, "f00d", {})
+    first, second = (read_request(each)["id"] for each in (paths, other))
+    assert first != second and first.startswith("tiny-")
+    grown = load_sweep(write_sweep(tmp_path, tiny, trials=3), [])
+    assert record_request(grown, paths, "f00d", {}) == 1 and read_request(paths)["id"] == first
+    written = read_request(paths)
+    del written["id"]
+    paths.request.write_text(yaml.safe_dump(written))
+    record_request(asked, paths, "f00d", {})
+    assert "id" not in read_request(paths)
+
+
+@pytest.mark.parametrize("wrong", ["tiny", "tiny-0123", "a' or '-0123456789ab", 7, ""])
+def test_an_id_that_is_none_is_told(asked, tmp_path, wrong):
+    paths = SweepPaths(tmp_path / "outputs" / "tiny")
+    record_request(asked, paths, "f00d", {})
+    paths.request.write_text(yaml.safe_dump({**read_request(paths), "id": wrong}))
+    with pytest.raises(DamagedFile, match="sweep.yaml: .*id"):
+        read_request(paths)

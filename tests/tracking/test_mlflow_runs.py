@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -221,10 +222,10 @@ def empty_store(tmp_path_factory):
 
 @pytest.fixture
 def tracker(tmp_path, empty_store):
-    """A maker of trackers on one store, each as a process that starts anew has it."""
+    """A maker of trackers on one store, each as a process that starts anew has it; of sweeps of one name."""
     shutil.copyfile(empty_store, tmp_path / "mlflow.db")
 
-    def make(name=None):
+    def make(name=None, sweep_id="s-0123456789ab"):
         made = MlflowTracker(
             ExperimentSettings(
                 name=name,
@@ -244,6 +245,7 @@ def tracker(tmp_path, empty_store):
                 "tiny",
                 (36, 32),
                 {"train": 3, "val": 1, "test": 1},
+                sweep_id=sweep_id,
             ),
         )
         made.open({"trials": 1, "settings.experiment.tracking_uri": "http://me:secret@host"})
@@ -479,3 +481,51 @@ def test_what_the_user_measured_comes_once_and_anew_where_it_was_measured_anew(t
     assert [m.value for m in model.metrics if m.key == "accuracy"][-1] == 0.75
     tracker().sync(record(trained.folder, not_evaluated="ended with exit code 1"))
     assert client.get_run(run.info.run_id).data.tags["not_evaluated"] == "ended with exit code 1"
+
+
+def test_what_holds_no_more_of_a_trial_that_was_run_again_goes_from_its_tags(tracker, trained):
+    client, reason = MlflowClient(tracker().uri), "diverged at http://me:secret@host"
+    left = {"state": "failed", "reason": reason, "steered": "retried by bob", "not_evaluated": "ended with code 1"}
+
+    def told(**outcome):
+        made = tracker()
+        made.sync(record(trained.folder, **outcome))
+        tags = client.get_run(made.run_ids()["a"]).data.tags
+        return {key: tags[key] for key in left if key in tags}
+
+    assert told(**left) == {**left, "reason": "diverged at http://***@host"}
+    assert told(**{**left, "reason": "out of memory"}) == {**left, "reason": "out of memory"}
+    assert told(steered="retried by bob") == {"state": "complete", "steered": "retried by bob"}
+    assert told() == {"state": "complete"}
+
+
+def test_sweeps_of_one_name_have_a_parent_each_and_do_not_touch_each_others_runs_and_models(tracker, trained):
+    mine, its = tracker(), tracker(sweep_id="s-ba9876543210")
+    mine.sync(record(trained.folder))
+    its.sync(record(trained.folder, state="failed", values={}, reason="skipped by bob"))
+    client = MlflowClient(mine.uri)
+    (own,), (other,) = mine.run_ids().values(), its.run_ids().values()
+    assert [client.get_run(run_id).info.status for run_id in (own, other)] == ["FINISHED", "FAILED"]
+    assert len(client.get_metric_history(own, "distortion")) == 2
+    (model,) = client.search_logged_models([mine._experiment])
+    assert model.source_run_id == own and model.tags["toconv.sweep_id"] == "s-0123456789ab"
+    assert tracker().run_ids() == mine.run_ids() and len(client.search_runs([mine._experiment])) == 4
+
+
+def test_a_sweep_that_an_earlier_version_began_goes_on_with_the_parent_of_its_name_that_has_no_id(tracker, trained):
+    first = tracker()
+    earlier = tracker(sweep_id=None)
+    earlier.sync(record(trained.folder))
+    last, again = tracker(sweep_id="s-ba9876543210"), tracker(sweep_id=None)
+    assert again._parent == earlier._parent not in {first._parent, last._parent}
+    assert again.run_ids() == earlier.run_ids() and not last.run_ids()
+
+
+def test_a_person_tells_parents_of_one_name_by_the_folder_where_the_sweep_lies_now(tracker, tmp_path):
+    made = tracker()
+    client, here = MlflowClient(made.uri), f"{socket.gethostname()}:{tmp_path}"
+    parent = client.get_run(made._parent)
+    assert here in parent.data.tags["mlflow.note.content"] and parent.data.tags["toconv.folder"] == here
+    client.set_tag(made._parent, "toconv.folder", "there:/before/it/was/moved")
+    assert tracker()._parent == made._parent
+    assert client.get_run(made._parent).data.tags["toconv.folder"] == here

@@ -8,8 +8,9 @@ import pytest
 from tests.running import rows, toconv_command
 from toconv import config
 from toconv.errors import RequestError
-from toconv.paths import TrialPaths
+from toconv.paths import SweepPaths, TrialPaths
 from toconv.rules import _installed
+from toconv.sweep.recorded import read_request
 from toconv.tracking.wandb_runs import WandbTracker
 from toconv.training.epochs import read_epochs
 
@@ -50,14 +51,16 @@ def read(path):
 @pytest.fixture(scope="module")
 def runs(recorded):
     found = [read(path) for path in (recorded.root / "wandb").glob("offline-run-*/*.wandb")]
-    return {run.run_id.removeprefix("tiny-"): (run, settings, history) for run, settings, history in found}
+    within = f"{read_request(SweepPaths(recorded.root))['id']}-"
+    return {run.run_id.removeprefix(within): (run, settings, history) for run, settings, history in found}
 
 
 def test_each_row_of_the_results_is_one_run_of_the_sweeps_group(recorded, runs):
     found = rows(recorded.folder)
     assert sorted(runs) == sorted(row["trial_id"] for row in found)
     assert len(list((recorded.root / "wandb").glob("offline-run-*"))) == len(found)
-    assert {(run.run_group, run.project) for run, _, _ in runs.values()} == {("tiny", "photographs")}
+    sweep = read_request(SweepPaths(recorded.root))["id"]  # others may have its name
+    assert {(run.run_group, run.project) for run, _, _ in runs.values()} == {(sweep, "photographs")}
     for row in found:
         run, settings, _ = runs[row["trial_id"]]
         assert run.job_type == row["kind"] and settings["name"] == row["name"]

@@ -12,11 +12,12 @@ from toconv.paths import SweepPaths
 from toconv.sweep.evaluations import Evaluations
 from toconv.sweep.file import Sweep
 from toconv.sweep.growth import Change, Identify, touches_ledger
-from toconv.sweep.request import check_request, record_request
+from toconv.sweep.recorded import fresh_id
+from toconv.sweep.request import Earlier, check_request, record_request
 from toconv.sweep.seal import check_seals
 from toconv.sweep.search.glance import generations, is_there
 from toconv.sweep.search.ledger import Ledger
-from toconv.sweep.search.ledger_place import Database, LedgerPlace, fresh, recorded_place
+from toconv.sweep.search.ledger_place import Database, LedgerPlace, recorded_place
 from toconv.sweep.search.regrown import write_grown
 from toconv.training.epochs import read_epochs
 from toconv.training.identity import trial_id
@@ -28,7 +29,7 @@ def go_on(sweep: Sweep, paths: SweepPaths, fingerprint: str, facts: Mapping[str,
     numbers mean, SealBroken where these are not as they were."""
     earlier, told = check_request(sweep, paths, fingerprint), ""
     settle(paths, len(earlier.growths))
-    was = ledger = _place(sweep, paths)
+    was = ledger = _place(sweep, paths, earlier)
     target = _grown(was, paths, len(earlier.growths) + 1)
     if isinstance(target, Path):
         target.unlink(missing_ok=True)  # of a driver that was killed before sweep.yaml told of it
@@ -41,12 +42,15 @@ def go_on(sweep: Sweep, paths: SweepPaths, fingerprint: str, facts: Mapping[str,
     return earlier.changes, told
 
 
-def _place(sweep: Sweep, paths: SweepPaths) -> LedgerPlace:
-    """Where the ledger of what is asked for lies now; a database may have got another address."""
+def _place(sweep: Sweep, paths: SweepPaths, earlier: Earlier) -> LedgerPlace:
+    """Where the ledger of what is asked for lies now; a database may have got another address. A new one in a database
+    is called by the sweep's id."""
     address, recorded = sweep.file.storage.study, recorded_place(paths)
     if address is None:
         return paths.study
-    return Database(address, recorded.name) if isinstance(recorded, Database) else fresh(address, sweep.file.name)
+    if isinstance(recorded, Database):
+        return Database(address, recorded.name)
+    return Database(address, earlier.id or fresh_id(sweep.file.name))
 
 
 def _grown(was: LedgerPlace, paths: SweepPaths, growths: int) -> LedgerPlace:

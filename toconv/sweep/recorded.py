@@ -1,5 +1,6 @@
 """sweep.yaml of a sweep, read back. Needs no torch: who looks at a sweep from outside waits for nothing."""
 
+import secrets
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, TypeAdapter
@@ -13,6 +14,8 @@ from toconv.sweep.growth import Growth
 from toconv.sweep.schema import SweepFile
 
 LAYOUT = 2  # of a sweep's folder
+ID_BYTES = 6
+SweepId = Annotated[str, Field(pattern=rf"^[A-Za-z0-9_-]{{1,64}}-[0-9a-f]{{{2 * ID_BYTES}}}$")]
 REMEDY = "put a copy of it back, or remove it: the sweep's own command then writes it anew"
 UNKNOWN: dict[str, Any] = {
     "versions": {},
@@ -34,6 +37,7 @@ class Definition(BaseModel, extra="allow"):
 class Written(BaseModel, extra="allow"):
     """What of sweep.yaml is read again."""
 
+    id: SweepId | None = None  # None: an earlier version recorded it
     question: str
     versions: dict[str, str] = {}
     python: str | None = None
@@ -65,6 +69,11 @@ def read_request(paths: SweepPaths) -> dict[str, Any]:
         )
     written_in(paths, found)
     return {**UNKNOWN, **found}
+
+
+def fresh_id(name: str) -> str:
+    """Of a sweep that is new: no other one has it, whatever their names are."""
+    return f"{name}-{secrets.token_hex(ID_BYTES)}"
 
 
 def written_in(paths: SweepPaths, found: dict[str, Any]) -> Written:

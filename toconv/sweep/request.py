@@ -18,7 +18,7 @@ from toconv.redaction import redact
 from toconv.settings import EPOCHS
 from toconv.sweep.file import Sweep
 from toconv.sweep.growth import Change, Growth, axes, changes
-from toconv.sweep.recorded import LAYOUT, Written, read_request, sweep_of, written_in
+from toconv.sweep.recorded import LAYOUT, Written, fresh_id, read_request, sweep_of, written_in
 from toconv.sweep.schema import SweepFile
 from toconv.sweep.search.glance import is_there
 from toconv.sweep.search.ledger_place import Database, LedgerPlace, recorded_place
@@ -54,6 +54,7 @@ def _defining(file: SweepFile) -> dict[str, Any]:
 class Earlier:
     """What the last start of a sweep left, and what is asked for otherwise since."""
 
+    id: str | None  # the sweep's, for good; None: an earlier version began it
     sweep: Sweep | None = None  # None: there was none
     growths: tuple[Growth, ...] = ()
     changes: tuple[Change, ...] = ()
@@ -65,7 +66,7 @@ def check_request(sweep: Sweep, paths: SweepPaths, fingerprint: str) -> Earlier:
     if paths.study.exists() and _begins(paths.study) not in (SQLITE, b""):
         raise RequestError(f"{paths.study}: is no ledger of a sweep (a SQLite file); choose another name=")
     if not paths.request.exists():
-        return Earlier()
+        return Earlier(fresh_id(sweep.file.name))
     content = read_request(paths)
     written = written_in(paths, content)
     earlier = sweep_of(written)
@@ -81,7 +82,7 @@ def check_request(sweep: Sweep, paths: SweepPaths, fingerprint: str) -> Earlier:
             f"{paths.root}: holds a sweep that is defined otherwise; ask for what it was, or "
             f"choose another name=. {_advice(sweep, changed)}{'; '.join(changed)}"
         )
-    return Earlier(earlier, written.growths, tuple(found_changes))
+    return Earlier(written.id, earlier, written.growths, tuple(found_changes))
 
 
 def _changed_for_good(content: Mapping[str, Any], earlier: Sweep, sweep: Sweep, fingerprint: str) -> Iterator[str]:
@@ -135,6 +136,7 @@ def record_request(
         growths.append(Growth(at=time.time(), user=user(), changes=earlier.changes))
     content = {
         "layout": LAYOUT,
+        **({"id": earlier.id} if earlier.id else {}),
         "question": sweep.question,
         "toconv": __version__,
         **facts,

@@ -17,7 +17,7 @@ from toconv.settings import DataSettings
 from toconv.sweep.baselines import recorded_baselines
 from toconv.sweep.driver import Driver
 from toconv.sweep.going_on import settle
-from toconv.sweep.recorded import recorded_sweep
+from toconv.sweep.recorded import read_request, recorded_sweep
 from toconv.sweep.request import grown
 from toconv.sweep.search.glance import is_ledger, no_ledger
 from toconv.sweep.search.ledger_place import Database, recorded_place
@@ -59,6 +59,7 @@ def start_tracking(driver: Driver) -> BackgroundTracker:
     """MLflow beside the sweep. Every record of an earlier start is offered again, which mends what it missed."""
     file, place = driver.sweep.file, driver.ledger.place
     origin = provenance(file.name, driver.paths.root, driver.store)
+    origin = replace(origin, sweep_id=read_request(driver.paths).get("id"))
     if isinstance(place, Database):
         origin = replace(origin, ledger=place.name, storage=redact(place.address))
     found = trackers(driver.sweep.base.experiment, origin)

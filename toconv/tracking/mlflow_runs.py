@@ -24,7 +24,7 @@ from toconv.redaction import redact
 from toconv.settings import ExperimentSettings
 from toconv.tracking import databases, run_facts
 from toconv.tracking.provenance import Provenance
-from toconv.tracking.run_facts import HASH, KIND, PARENT, SWEEP
+from toconv.tracking.run_facts import FOLDER, HASH, KIND, PARENT, SWEEP, SWEEP_ID
 from toconv.tracking.tracker import Tracker
 from toconv.tracking_address import Store, address_mistake, is_server, store_in_use
 
@@ -85,19 +85,29 @@ class MlflowTracker(Tracker):
             self._open_parent(params)
 
     def _open_parent(self, params: Mapping[str, Any]) -> None:
-        sweep = self.provenance.sweep
-        found = self._search(f"tags.`{SWEEP}` = '{sweep}' and tags.`{KIND}` = 'sweep'")
+        found, folder = self._parents(), run_facts.folder(self.provenance)
         if found:
             self._parent = found[0].info.run_id
             self._client.update_run(self._parent, "RUNNING")
+            if found[0].data.tags.get(FOLDER) != folder:
+                self._client.set_tag(self._parent, FOLDER, folder)
             for run in self._search(f"tags.`{PARENT}` = '{self._parent}'"):
                 self._found(run)
         else:
-            tags = {**run_facts.provenance_tags(self.provenance), SWEEP: sweep, KIND: "sweep"}
-            tags["mlflow.note.content"] = run_facts.sweep_note([])
-            self._parent = self._client.create_run(self._experiment, self._start, tags, sweep).info.run_id
+            tags = {**run_facts.provenance_tags(self.provenance), **run_facts.sweep_tags(self.provenance)}
+            tags |= {KIND: "sweep", FOLDER: folder}
+            tags["mlflow.note.content"] = run_facts.sweep_note(self.provenance, [])
+            name = self.provenance.sweep
+            self._parent = self._client.create_run(self._experiment, self._start, tags, name).info.run_id
         if not (found and DESCRIBED in found[0].data.tags):
             self._describe(self._parent, run_facts.texts(params))
+
+    def _parents(self) -> list[Any]:
+        """The sweep's. One that an earlier version began has no id, and a parent of its name without one."""
+        kind, sweep, sweep_id = f"tags.`{KIND}` = 'sweep'", self.provenance.sweep, self.provenance.sweep_id
+        if sweep_id:
+            return self._search(f"{kind} and tags.`{SWEEP_ID}` = '{sweep_id}'")
+        return [r for r in self._search(f"{kind} and tags.`{SWEEP}` = '{sweep}'") if SWEEP_ID not in r.data.tags]
 
     def _found(self, run: Any) -> None:
         """A record's run of an earlier start."""
@@ -125,11 +135,13 @@ class MlflowTracker(Tracker):
             self._describe(run_id, run_facts.record_params(record))
         outcome = f"{record.state}, checkpoints {'kept' if record.kept else 'gone'}"
         outcome += "".join(f", {name} {record.values[name]!r}" for name in record.own)
+        told = run_facts.outcome_tags(record)
+        outcome += "".join(f", {key} {value}" for key, value in told.items() if value and key != "state")
         if self._ended.get(record.trial_id) == outcome:
             return
         self._ship_metrics(run_id, record)
         if record.state != State.RUNNING:
-            self._end(run_id, record)
+            self._end(run_id, record, told)
             self._client.set_tag(run_id, DELIVERED, outcome)
             self._ended[record.trial_id] = outcome
 
@@ -146,7 +158,7 @@ class MlflowTracker(Tracker):
     def _create(self, record: TrialRecord) -> str:
         tags = run_facts.record_tags(record, self.provenance)
         if self._parent:
-            tags |= {PARENT: self._parent, SWEEP: self.provenance.sweep}
+            tags |= {PARENT: self._parent, **run_facts.sweep_tags(self.provenance)}
         began = run_facts.began(record) or self._start
         return self._client.create_run(self._experiment, began, tags, record.label).info.run_id
 
@@ -182,16 +194,12 @@ class MlflowTracker(Tracker):
         """The last epoch that has arrived; an epoch goes in one call, and arrives whole or not at all."""
         return max((m.step for m in self._client.get_metric_history(run_id, "distortion")), default=-1)
 
-    def _end(self, run_id: str, record: TrialRecord) -> None:
-        entities = _mlflow().entities
-        again = "" if record.own else None  # takes the place of an earlier failure's
-        told = {"state": record.state, "reason": record.reason, "not_evaluated": record.not_evaluated or again}
-        told["steered"] = record.steered or None
-        there = self._client.get_run(run_id).data.metrics if record.own else {}
-        own = [entities.Metric(*point) for point in run_facts.own(record) if there.get(point[0]) != point[1]]
-        self._client.log_batch(
-            run_id, own, tags=[entities.RunTag(key, value) for key, value in run_facts.texts(told).items()]
-        )
+    def _end(self, run_id: str, record: TrialRecord, told: Mapping[str, str | None]) -> None:
+        entities, there = _mlflow().entities, self._client.get_run(run_id).data
+        own = [entities.Metric(*point) for point in run_facts.own(record) if there.metrics.get(point[0]) != point[1]]
+        self._client.log_batch(run_id, own, tags=[entities.RunTag(key, value) for key, value in told.items() if value])
+        for key in (key for key, value in told.items() if not value and key in there.tags):
+            self._client.delete_tag(run_id, key)
         if record.folder is not None:
             paths = record.paths
             self._artifacts(run_id, {path.name: path for path in (paths.best, paths.latest, paths.config)})
@@ -214,7 +222,7 @@ class MlflowTracker(Tracker):
     def _create_model(self, run_id: str, record: TrialRecord) -> Any:
         """The checkpoint is the last epoch's, whose metrics results.csv holds. MLflow allows no dots in the name."""
         tags = {HASH: record.trial_id, "label": record.label, "cell": record.cell, "kind": record.kind}
-        tags |= {SWEEP: self.provenance.sweep, "mlflow.model.isExternal": "true"}
+        tags |= {**run_facts.sweep_tags(self.provenance), "mlflow.model.isExternal": "true"}
         params = {**run_facts.record_params(record), "checkpoint": str(record.paths.latest)}
         params["tokens.fingerprint"] = self.provenance.fingerprint
         name = f"{record.tokens}-tokens-{record.trial_id}"
@@ -243,7 +251,7 @@ class MlflowTracker(Tracker):
         return f"#/experiments/{self._experiment}/runs" if self._experiment else ""
 
     def close(self, status: str, records: Sequence[TrialRecord], files: Mapping[str, Path]) -> None:
-        self._client.set_tag(self._parent, "mlflow.note.content", run_facts.sweep_note(records))
+        self._client.set_tag(self._parent, "mlflow.note.content", run_facts.sweep_note(self.provenance, records))
         self._artifacts(self._parent, files)
         self._client.set_terminated(self._parent, status)
 

@@ -34,6 +34,7 @@ class Provenance:
     images: Mapping[str, int]  # by split, crops counted singly
     dtype: str = "float16"  # of the stored tokens, as numpy names it
     ledger: str = ""  # before the names of its studies, as Optuna has them; empty where that is `sweep`
+    sweep_id: str | None = None  # tells it from others of its name; None where an earlier version began it
     storage: str = "study.db"  # of the ledger: in the sweep's folder, or a database's address
 
     @property

@@ -1,6 +1,7 @@
 """What is said of a sweep and of each record in a tracking system, as plain values. Knows no tracking library."""
 
 import json
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +14,9 @@ from toconv.redaction import redact
 from toconv.tracking.provenance import Provenance
 from toconv.training.epochs import Epoch, read_epochs
 
-PARENT, HASH, SWEEP, KIND = "mlflow.parentRunId", "trial.hash", "toconv.sweep", "toconv.kind"
+PARENT, HASH, KIND = "mlflow.parentRunId", "trial.hash", "toconv.kind"
+SWEEP, SWEEP_ID, FOLDER = "toconv.sweep", "toconv.sweep_id", "toconv.folder"
+OUTCOME = ("state", "reason", "steered", "not_evaluated")  # of a record, as tags
 LONGEST_VALUE = 500  # characters of a param or of a reason (MLflow's limit is 6000)
 STEPS = (
     "A metric's step is the epoch after which it was measured, 1 for the first, in every run; baselines train for "
@@ -32,6 +35,16 @@ def provenance_tags(provenance: Provenance) -> dict[str, str]:
         "tokens.fingerprint": provenance.fingerprint,
     }
     return {key: value for key, value in found.items() if value}
+
+
+def sweep_tags(provenance: Provenance) -> dict[str, str]:
+    """Which sweep something is of: the name, which others may have too, and the id, which they have not."""
+    return {SWEEP: provenance.sweep, **({SWEEP_ID: provenance.sweep_id} if provenance.sweep_id else {})}
+
+
+def folder(provenance: Provenance) -> str:
+    """Where the sweep lies now, `host:path`: a person tells two of one name by it."""
+    return f"{socket.gethostname()}:{provenance.root}"
 
 
 def record_tags(record: TrialRecord, provenance: Provenance) -> dict[str, str]:
@@ -61,6 +74,12 @@ def record_tags(record: TrialRecord, provenance: Provenance) -> dict[str, str]:
 def texts(values: Mapping[str, Any]) -> dict[str, str]:
     """Params as a tracking system keeps them: what is not set is left out, secrets are hidden."""
     return {key: redact(str(value))[:LONGEST_VALUE] for key, value in values.items() if value is not None}
+
+
+def outcome_tags(record: TrialRecord) -> dict[str, str | None]:
+    """How it stands; None where a tag of an earlier outcome does not hold any more."""
+    found = texts({key: getattr(record, key) or None for key in OUTCOME})
+    return {key: found.get(key) for key in OUTCOME}
 
 
 def record_params(record: TrialRecord) -> dict[str, str]:
@@ -126,12 +145,12 @@ def datasets(provenance: Provenance) -> list[dict[str, str]]:
     ]
 
 
-def sweep_note(records: Sequence[TrialRecord]) -> str:
-    """The parent's description: which file to take at each number of tokens."""
+def sweep_note(provenance: Provenance, records: Sequence[TrialRecord]) -> str:
+    """The parent's description: where the sweep lies, and which file to take at each number of tokens."""
     lines = ["| tokens | lowest distortion | trial | take it with |", "|---|---|---|---|"]
     for tokens, record in recommended(records).items():
         compress = pasteable(["toconv", "compress", "IMAGE", "--checkpoint", str(record.folder)])
         command = compress if record.kept else "not kept"
         lines.append(f"| {tokens} | {record.values['distortion']:.4f} | {record.name}: {record.label} | `{command}` |")
     table = "\n".join(lines) if len(lines) > 2 else "No trial is complete yet."
-    return f"{table}\n\n{STEPS}"
+    return f"`{folder(provenance)}`\n\n{table}\n\n{STEPS}"

@@ -44,11 +44,12 @@ class WandbTracker(Tracker):
         config = {**record.settings, "tokens": record.tokens, "cell": record.cell, "name": record.name}
         config |= {"optuna.number": record.number, "commit": self.provenance.commit}
         config["tokens.fingerprint"] = self.provenance.fingerprint
+        sweep = self.provenance.sweep_id or self.provenance.sweep
         run = wandb.init(
             project=self.settings.wandb_project,
-            group=self.provenance.sweep or None,
+            group=sweep or None,
             job_type=record.kind,
-            id="-".join(filter(None, (self.provenance.sweep, record.trial_id))),
+            id="-".join(filter(None, (sweep, record.trial_id))),
             name=record.label,
             notes=run_facts.STEPS,
             tags=[record.kind, record.state, f"{record.tokens} tokens"],

@@ -18,11 +18,12 @@ from tests.sweep.grown import LAMBDA, Grown
 from toconv.analysis.records import State
 from toconv.errors import MachineryError, RequestError
 from toconv.sweep.file import load_sweep
+from toconv.sweep.recorded import fresh_id
 from toconv.sweep.search import database
 from toconv.sweep.search.earlier import learn
 from toconv.sweep.search.glance import glance, is_ledger, is_there
 from toconv.sweep.search.ledger import Ledger
-from toconv.sweep.search.ledger_place import Database, fresh
+from toconv.sweep.search.ledger_place import Database
 from toconv.sweep.search.postgresql import check_database
 
 pytestmark = pytest.mark.slow  # a server
@@ -82,7 +83,7 @@ def states(ledger):
 
 
 def test_it_holds_what_a_file_would(opened, address, tmp_path):
-    place = fresh(address, "tiny")
+    place = Database(address, fresh_id("tiny"))
     assert not is_there(place) and glance(place, "tiny") == []
     ledger, file = opened(place), opened(tmp_path / "study.db")
     assert some_trials(ledger) == some_trials(file) == opened(place, writes=False).trials()
@@ -94,14 +95,14 @@ def test_it_holds_what_a_file_would(opened, address, tmp_path):
 
 
 def test_two_sweeps_of_one_name_do_not_meet(opened, address):
-    mine, its = fresh(address, "tiny"), fresh(address, "tiny")
+    mine, its = Database(address, fresh_id("tiny")), Database(address, fresh_id("tiny"))
     opened(mine).propose({})
     assert opened(its).trials() == [] == glance(its, "tiny") and is_ledger(mine, "tiny")
     assert len(glance(mine, "tiny")) == 1 and not is_ledger(Database(address, "tiny"), "tiny")
 
 
 def test_a_second_driver_is_refused_while_the_first_one_has_it_and_a_reader_is_not(opened, address):
-    place = fresh(address, "tiny")
+    place = Database(address, fresh_id("tiny"))
     first = opened(place)
     proposal = first.propose({})
     with pytest.raises(RequestError, match="another process runs this sweep"):
@@ -139,7 +140,7 @@ def drive(file, place, password, begin, told):
 def test_of_many_drivers_that_begin_at_once_one_has_it_at_a_time_and_no_trial_is_lost_or_twice(
     opened, address, tiny, tmp_path
 ):
-    place, file = fresh(address, "tiny"), write_sweep(tmp_path, tiny, trials=DRIVERS, sampler="random")
+    place, file = Database(address, fresh_id("tiny")), write_sweep(tmp_path, tiny, trials=DRIVERS, sampler="random")
     begin, told = PROCESSES.Barrier(DRIVERS), PROCESSES.Queue()
     drivers = [PROCESSES.Process(target=drive, args=(file, place, PASSWORD, begin, told)) for _ in range(DRIVERS)]
     for driver in drivers:
@@ -157,7 +158,7 @@ def test_of_many_drivers_that_begin_at_once_one_has_it_at_a_time_and_no_trial_is
 
 @pytest.mark.parametrize("passed", [True, False])
 def test_a_commit_whose_answer_is_lost_is_done_once(opened, address, wire, server, passed):
-    place = fresh(address, "tiny")
+    place = Database(address, fresh_id("tiny"))
     ledger = opened(Database(server.address("studies", wire.port), place.name))
     wire.passed, wire.cut_at = passed, b"COMMIT"
     proposal = ledger.propose({})
@@ -176,7 +177,7 @@ def test_a_commit_whose_answer_is_lost_is_done_once(opened, address, wire, serve
 def test_a_driver_that_lost_its_connection_gives_up_once_another_one_had_the_ledger(
     opened, address, wire, server, ended, monkeypatch
 ):
-    place = fresh(address, "tiny")
+    place = Database(address, fresh_id("tiny"))
     first = opened(Database(server.address("studies", wire.port), place.name))
     proposal = first.propose({})
     wire.cut()
@@ -191,7 +192,7 @@ def test_a_driver_that_lost_its_connection_gives_up_once_another_one_had_the_led
 
 
 def test_a_database_that_is_restarted_is_found_again(opened, address, server, capsys):
-    ledger = opened(fresh(address, "tiny"))
+    ledger = opened(Database(address, fresh_id("tiny")))
     proposal = ledger.propose({})
     server.restart()
     ledger.complete(proposal, DONE)
@@ -205,7 +206,7 @@ def test_one_that_stays_away_or_stands_still_is_given_up_in_time_and_gone_on_wit
 ):
     monkeypatch.setattr(database, "AWAY_SECONDS", 1.5)
     monkeypatch.setattr(database, "SILENT_SECONDS", 0.3)
-    place = fresh(f"{address}?connect_timeout=2", "tiny")
+    place = Database(f"{address}?connect_timeout=2", fresh_id("tiny"))
     first = opened(place)
     proposal = first.propose({})
     for halt, resume in ((server.stop, server.start), (server.stand_still, server.go_on)):
@@ -232,7 +233,7 @@ def test_one_that_stays_away_or_stands_still_is_given_up_in_time_and_gone_on_wit
 
 
 def test_whoever_interrupts_a_wait_does_not_wait_again(opened, address, server):
-    ledger = opened(fresh(address, "tiny"))
+    ledger = opened(Database(address, fresh_id("tiny")))
     proposal, interrupted = ledger.propose({}), Event()
     server.stop()
 
@@ -259,7 +260,7 @@ def test_whoever_interrupts_a_wait_does_not_wait_again(opened, address, server):
 def test_a_table_that_somebody_else_locks_is_waited_for_and_given_up_in_time(opened, address, monkeypatch, capsys):
     monkeypatch.setattr(database, "AWAY_SECONDS", 2.0)
     monkeypatch.setattr(database, "SILENT_SECONDS", 0.3)
-    ledger = opened(fresh(address, "tiny"))
+    ledger = opened(Database(address, fresh_id("tiny")))
     proposal = ledger.propose({})
     with psycopg.connect(address) as somebody:
         somebody.execute("lock table trials")
@@ -276,7 +277,7 @@ def test_a_table_that_somebody_else_locks_is_waited_for_and_given_up_in_time(ope
 
 def test_a_full_disk_of_the_server_ends_it_and_nothing_is_lost(opened, server, monkeypatch):
     monkeypatch.setattr(database, "AWAY_SECONDS", 1.5)
-    place = fresh(server.create("full_disk"), "tiny")
+    place = Database(server.create("full_disk"), fresh_id("tiny"))
     ledger = opened(place)
     first, second = ledger.propose({}), ledger.propose({})
     ledger.complete(first, DONE)
@@ -330,6 +331,7 @@ def test_a_changed_file_writes_it_anew_and_nothing_of_the_old_one_stays(tiny, ad
     was = sweep.driver.ledger.place
     sweep.start(search=narrow, **{**at, "trials": 3})
     now = sweep.driver.ledger.place
+    assert was.name == sweep.written()["id"]
     assert now == was.grown(1) and sweep.written()["ledger"]["name"] == now.name and not is_there(was)
     assert {p.trial_id for p in first} == {t.proposal.trial_id for t in sweep.trials()}
     assert len(sweep.run()) == 2 and len(glance(now, "tiny")) == 6

@@ -12,10 +12,11 @@ from tests.postgresql import PASSWORD
 from tests.running import write_sweep
 from toconv.errors import MachineryError, RequestError
 from toconv.sweep.file import load_sweep
+from toconv.sweep.recorded import fresh_id
 from toconv.sweep.search.database import DatabaseStorage
 from toconv.sweep.search.earlier import learn
 from toconv.sweep.search.ledger import Ledger
-from toconv.sweep.search.ledger_place import fresh
+from toconv.sweep.search.ledger_place import Database
 from toconv.sweep.search.postgresql import check_apart, check_database
 from toconv.tracking_address import Store
 
@@ -64,7 +65,7 @@ def ledger(database, tiny, tmp_path):
     sweep = load_sweep(write_sweep(tmp_path, tiny), [])
 
     def opened(address):
-        found = Ledger(sweep, fresh(address, "mine"), lambda params: repr(sorted(params.items())))
+        found = Ledger(sweep, Database(address, fresh_id("mine")), lambda params: repr(sorted(params.items())))
         try:
             return found.propose({})
         finally:
@@ -109,7 +110,7 @@ def test_too_few_connections_are_refused_and_as_many_as_are_said_are_enough(serv
         check_database(as_user(database, "narrow"), None)
     said(database, "alter role narrow connection limit 3")
     check_database(as_user(database, "narrow"), None)
-    DatabaseStorage(fresh(as_user(database, "narrow"), "mine"), writes=True).close()
+    DatabaseStorage(Database(as_user(database, "narrow"), fresh_id("mine")), writes=True).close()
 
 
 def test_another_programs_tables_are_left_alone(database):

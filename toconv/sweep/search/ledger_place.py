@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,11 +49,6 @@ class OfRequest(BaseModel, extra="ignore"):
 
 
 OF_REQUEST = TypeAdapter(OfRequest)
-
-
-def fresh(address: str, sweep: str) -> Database:
-    """A ledger that nobody else has, whatever their sweeps are called."""
-    return Database(address, f"{sweep}-{secrets.token_hex(6)}")
 
 
 def recorded_place(paths: SweepPaths) -> LedgerPlace:
