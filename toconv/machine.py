@@ -41,6 +41,16 @@ def runs(program: str) -> bool:
     return any(process.info["name"] == program for process in psutil.process_iter(["name"]))
 
 
+def words_of(program: str) -> list[list[str]]:
+    """How each process of that name here was called; none where nothing can tell."""
+    try:
+        import psutil  # optional
+    except ImportError:
+        return []
+    found = psutil.process_iter(["name", "cmdline"])
+    return [process.info["cmdline"] or [] for process in found if process.info["name"] == program]
+
+
 def process_began(pid: int) -> float | None:
     """When a process of this machine began, in seconds since the epoch; None where there is none of that number."""
     import psutil  # optional

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from toconv.errors import MachineryError, RequestError
-from toconv.sweep import ray_address
+from toconv.sweep import ray_address, ray_token
 from toconv.sweep.preflight import before_ray, check_ray
 from toconv.sweep.ray_address import LISTENING, check_cluster, joined, name_cluster
 
@@ -21,11 +21,13 @@ def answering(content):
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer():
-            with server.accept()[0] as peer:
-                peer.recv(100)
-                peer.sendall(content)
-                with suppress(ConnectionError):
-                    peer.recv(100)
+            with suppress(OSError):
+                while True:
+                    with server.accept()[0] as peer:
+                        peer.recv(100)
+                        peer.sendall(content)
+                        with suppress(ConnectionError):
+                            peer.recv(100)
 
         if content is not None:
             threading.Thread(target=answer, daemon=True).start()
@@ -50,6 +52,7 @@ def test_a_server_that_speaks_as_rays_passes(monkeypatch):
 def test_auto_needs_a_cluster_on_this_machine(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     monkeypatch.setattr(ray_address, "GCS", "no-such-process")
+    monkeypatch.setattr(ray_token, "RAYLET", "no-such-process")
     check_ray()
     with pytest.raises(MachineryError, match="none runs on this machine"):
         check_cluster()

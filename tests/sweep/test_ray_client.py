@@ -84,6 +84,16 @@ def test_the_address_of_the_other_server_is_refused_at_once_with_the_form_to_wri
             assert done.returncode == 2 and f": write {right}; a cluster's GCS is at" in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize("mode", [(), ("--dry-run",)])
+def test_a_token_that_the_client_server_refuses_is_told_at_once(cluster, tiny, tmp_path, mode):
+    address, shown, _ = cluster
+    words = command(write_sweep(tmp_path, tiny), f"cluster.address={address}", *mode)
+    environment = {**shown, "RAY_AUTH_TOKEN": "planted" * 9}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=20)
+    told = f"the Ray cluster at {address} refuses the token of RAY_AUTH_TOKEN; show the one that it was started with"
+    assert done.returncode == 2 and told in done.stderr and "planted" not in done.stdout + done.stderr, done.stderr
+
+
 def test_where_nobody_answers_the_address_is_named(tiny, tmp_path):
     words = command(write_sweep(tmp_path, tiny), "cluster.address=ray://127.0.0.1:1")
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)

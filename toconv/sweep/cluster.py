@@ -18,8 +18,9 @@ from toconv.paths import packed
 from toconv.progress import phase
 from toconv.settings import HardwareSettings
 from toconv.sweep.preflight import SHARED_BYTES, ray_folder
-from toconv.sweep.ray_address import LOOPBACK, host_and_port, joined, keep_to_loopback, no_cluster, show_token
+from toconv.sweep.ray_address import LOOPBACK, host_and_port, joined, keep_to_loopback, no_cluster
 from toconv.sweep.ray_session import RaySession
+from toconv.sweep.ray_token import show_token
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",

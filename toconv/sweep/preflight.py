@@ -18,7 +18,8 @@ from toconv.errors import MachineryError, RequestError
 from toconv.paths import SweepPaths, free_bytes, unwritable
 from toconv.redaction import redact
 from toconv.sweep.own_measure import OwnMeasure, search_path
-from toconv.sweep.ray_address import check_door, joined, keep_to_loopback, open_doors
+from toconv.sweep.ray_address import check_door, joined, keep_to_loopback
+from toconv.sweep.ray_token import check_token, open_doors
 from toconv.sweep.search.ledger_place import Database, recorded_place
 from toconv.tracking_address import database_file, store_in_use
 
@@ -60,10 +61,11 @@ def check_ledger(sweep: Sweep, paths: SweepPaths) -> str:
 
 def check_ray() -> None:
     """Raises MachineryError that names all that a Ray cluster of our own lacks on this machine, or where the address of
-    another one is none; RequestError where it is of a cluster's other server."""
+    another one is none; RequestError where it is of a cluster's other server, and as `check_token`."""
     address = joined()
     if address is not None and address != "auto":
         check_door(address)
+    check_token()
     lacking = [*_lacking()] if address is None else []
     if lacking:
         raise MachineryError("; ".join(lacking))

@@ -19,6 +19,7 @@ from toconv.errors import ExitCode, MachineryError, RequestError, first_line
 from toconv.paths import PACKAGE, packed
 from toconv.sweep.cluster import RAY_ERRORS
 from toconv.sweep.ray_address import SETTING, check_door, no_cluster
+from toconv.sweep.ray_token import check_token
 
 import ray  # isort: skip - `cluster` sets the environment that it reads
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # isort: skip
@@ -66,9 +67,10 @@ def _heed_interrupts() -> None:
 
 def run_there(address: str, words: Sequence[str]) -> ExitCode:
     """How `toconv sweep` with these words ended on the first machine of the cluster at ray://HOST:PORT. Ctrl-C
-    interrupts it there. Raises RequestError without the client, and where the GCS answers instead; MachineryError where
-    the cluster cannot be reached, does not see this folder, or is lost."""
+    interrupts it there. Raises RequestError without the client, where the GCS answers instead, and as `check_token`;
+    MachineryError where the cluster cannot be reached, does not see this folder, or is lost."""
     check_door(address)
+    check_token()
     if importlib.util.find_spec("grpc") is None:
         raise RequestError(f'{SETTING}={address}: needs Ray\'s client; run: pip install "toconv[client]"')
     folder = os.getcwd()

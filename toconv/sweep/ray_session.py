@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from toconv.paths import FOR_THE_OWNER, write_atomic
 from toconv.sweep.preflight import SESSION_PREFIX
-from toconv.sweep.ray_address import TOKENS
+from toconv.sweep.ray_token import TOKENS
 
 LOCK = "toconv.lock"  # held as long as the cluster lives
 TRIES, PAUSE = 20, 0.1  # of removing a folder in which processes that end still write; seconds
