@@ -56,7 +56,6 @@ class Assumed:
     share: float = 0.4  # of them that matrix products of these sizes reach
     gpu_memory: float = 80e9
     gpus: int = 8  # of a machine
-    cores: int = 12  # for each GPU, with torch's threads as fast as so many
     memory: float = 1e12  # bytes of a machine that may hold what was read
     local_disk: float = 20e9  # a machine
     network: float = 10e9  # a machine, to the shared disk
@@ -208,16 +207,25 @@ def assumptions(of: Work, m: Measured, a: Assumed) -> Iterator[str]:
     )
     yield (
         f"Assumed: an H100 with {a.flops / 1e12:g} TFLOP/s in bf16 (dense, its data sheet), of which matrix products "
-        f"reach {a.share:g}, and {a.gpu_memory / 1e9:g} GB; machines of {a.gpus} of them, with {a.cores} cores for "
-        f"each, {a.memory / 1e12:g} TB of memory for what was read, {a.local_disk / 1e9:g} GB/s from their own disks "
-        f"and {a.network / 1e9:g} GB/s from a shared disk, which gives {a.shared_disk / 1e9:g} GB/s to all; JPEGs of "
-        f"{a.picture / 1e3:g} KB; `data.workers={a.workers}`; tokens written to the shared disk, {WRITERS} shards of "
-        "a GPU at a time, and read from it once where several machines read them from their own "
+        f"reach {a.share:g}, and {a.gpu_memory / 1e9:g} GB; machines of {a.gpus} of them, with cores for all "
+        f"decoders and writers, {a.memory / 1e12:g} TB of memory for what was read, {a.local_disk / 1e9:g} GB/s from "
+        f"their own disks and {a.network / 1e9:g} GB/s from a shared disk, which gives {a.shared_disk / 1e9:g} GB/s to "
+        f"all; JPEGs of {a.picture / 1e3:g} KB; `data.workers={a.workers}`; tokens written to the shared disk, "
+        f"{WRITERS} shards of a GPU at a time, and read from it once where several machines read them from their own "
         "(`store.local_cache_gb`)."
     )
     yield (
         f"Counted: the encoder takes {of.encoder_flops / 1e12:.2f} TFLOP a picture up to its layer, and leaves "
         f"{of.stored / 1e6:.2f} MB; a batch has {of.batch} pictures; n_critic is that of the defaults."
+    )
+
+
+def from_memory(m: Measured, a: Assumed) -> str:
+    """What the tables take of `supplies` for granted."""
+    return (
+        f"From memory every GPU is given the {m.read / 1e9:g} GB/s of one process, measured with batches of 28 MB. "
+        f"That the rate adds up over the {a.gpus} processes of a machine, to "
+        f"{a.gpus * m.read / 1e9:.0f} GB/s, is assumed and was not measured; where memory gives less, they share it."
     )
 
 
@@ -245,6 +253,7 @@ def written() -> str:
         table(("k", "TFLOP", "takes", "reads"), step_rows(of, m, a)),
         f"A split of at most {held:,} pictures stays on the GPU and is read once.",
         f"### Training at k = {SHOWN_K}, a trial on each GPU",
+        from_memory(m, a),
         table(("pictures", "GPUs", *read), reading_rows(of, m, a)),
         f"With `store.dtype=int8` a picture leaves {of_int8.stored / 1e6:.2f} MB:",
         table(("pictures", "GPUs", *read), reading_rows(of_int8, m, a)),

@@ -7,9 +7,7 @@ from docs.scale import Assumed, Measured, Work, encoding, needed, step_seconds, 
 
 OF = Work(encoder_flops=1e12, stored=1e6, read=1e6, batch=100, step_flops={6: 1e12}, pictures=1000, epochs=2)
 ON = Measured(10e9, step_share=0.5, decode=8e-3, start=20, trial=0.5, sha256=1e9)
-AT = Assumed(
-    flops=1e15, share=0.5, cores=10, memory=1e9, local_disk=4e9, network=8e9, shared_disk=10e9, picture=1e5, workers=2
-)
+AT = Assumed(flops=1e15, share=0.5, memory=1e9, local_disk=4e9, network=8e9, shared_disk=10e9, picture=1e5, workers=2)
 
 
 def test_encoding_is_the_slowest_of_what_is_done_side_by_side():
