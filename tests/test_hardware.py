@@ -6,7 +6,15 @@ import torch
 from benchmarks.gpu.timing import tf32
 from toconv import config
 from toconv.errors import RequestError
-from toconv.hardware import COMPILED_STEPS, auto_compile, bf16_is_fast, compile_choice, resolve_device, set_tf32
+from toconv.hardware import (
+    COMPILED_STEPS,
+    auto_compile,
+    bf16_is_fast,
+    compile_choice,
+    has_c_compiler,
+    resolve_device,
+    set_tf32,
+)
 
 CPU = torch.device("cpu")
 
@@ -77,20 +85,35 @@ def test_a_device_that_is_not_there_is_refused_and_no_other_one_taken(with_gpus,
 
 
 @pytest.mark.parametrize(
-    ("capability", "has_triton", "kind", "steps", "compiled", "why"),
+    ("capability", "has_triton", "has_compiler", "kind", "steps", "compiled", "why"),
     [
-        (None, True, "conv", COMPILED_STEPS, False, "CPU"),
-        ((6, 1), True, "conv", COMPILED_STEPS, False, "needs CUDA capability 7.0"),
-        ((7, 0), True, "conv", COMPILED_STEPS, True, "CUDA capability 7.0"),
-        ((9, 0), True, "conv", COMPILED_STEPS, True, "CUDA capability 9.0"),
-        ((9, 0), False, "conv", COMPILED_STEPS, False, "triton is not there"),
-        ((9, 0), True, "nested", COMPILED_STEPS, False, "kind=nested"),
-        ((9, 0), True, "conv", COMPILED_STEPS - 1, False, f"{COMPILED_STEPS - 1} steps are too few"),
+        (None, True, True, "conv", COMPILED_STEPS, False, "CPU"),
+        ((6, 1), True, True, "conv", COMPILED_STEPS, False, "needs CUDA capability 7.0"),
+        ((7, 0), True, True, "conv", COMPILED_STEPS, True, "CUDA capability 7.0"),
+        ((9, 0), True, True, "conv", COMPILED_STEPS, True, "CUDA capability 9.0"),
+        ((9, 0), False, True, "conv", COMPILED_STEPS, False, "triton is not there"),
+        ((9, 0), True, False, "conv", COMPILED_STEPS, False, "no C compiler is there"),
+        ((9, 0), True, True, "nested", COMPILED_STEPS, False, "kind=nested"),
+        ((9, 0), True, True, "conv", COMPILED_STEPS - 1, False, f"{COMPILED_STEPS - 1} steps are too few"),
     ],
 )
-def test_auto_compiles_where_it_can_and_pays(capability, has_triton, kind, steps, compiled, why):
-    found = auto_compile(capability, has_triton, kind, steps)
+def test_auto_compiles_where_it_can_and_pays(capability, has_triton, has_compiler, kind, steps, compiled, why):
+    found = auto_compile(capability, has_triton, has_compiler, kind, steps)
     assert found.taken is compiled and why in found.why
+
+
+@pytest.mark.parametrize(
+    ("names", "cc", "found"),
+    [([], None, False), (["cc"], None, False), (["gcc"], None, True), (["tcc"], "tcc", True), (["gcc"], "tcc", False)],
+)
+def test_a_c_compiler_is_found_where_triton_finds_one(names, cc, found, monkeypatch, tmp_path):
+    for name in names:
+        (tmp_path / name).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    if cc:
+        monkeypatch.setenv("CC", cc)
+    assert has_c_compiler() is found
 
 
 @pytest.mark.parametrize("asked", [True, False])

@@ -3,6 +3,7 @@
 import ctypes
 import importlib.util
 import os
+import shutil
 import sys
 from typing import NamedTuple
 
@@ -62,10 +63,18 @@ def compile_choice(settings: Settings, device: torch.device, steps: int) -> Choi
         return Choice(asked, "asked for")
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
     has_triton = importlib.util.find_spec("triton") is not None
-    return auto_compile(capability, has_triton, settings.model.compressor.kind, steps)
+    return auto_compile(capability, has_triton, has_c_compiler(), settings.model.compressor.kind, steps)
 
 
-def auto_compile(capability: tuple[int, int] | None, has_triton: bool, kind: str, steps: int) -> Choice:
+def has_c_compiler() -> bool:
+    """Whether Triton finds what it builds the launcher of each kernel with: what CC names, or else gcc or clang."""
+    names = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    return any(map(shutil.which, names))
+
+
+def auto_compile(
+    capability: tuple[int, int] | None, has_triton: bool, has_compiler: bool, kind: str, steps: int
+) -> Choice:
     """What `hardware.compile=auto` is, by a table: on a CPU (capability None) steps were measured to become slower
     (docs/log.md, 2026-11-26); no GPU was measured."""
     reasons = {
@@ -73,6 +82,7 @@ def auto_compile(capability: tuple[int, int] | None, has_triton: bool, kind: str
         f"Triton needs CUDA capability {_version(COMPILED_FROM)}": capability is not None
         and capability < COMPILED_FROM,
         "the package triton is not there": not has_triton,
+        "no C compiler is there, which Triton needs (gcc, clang or CC)": not has_compiler,
         f"kind={NESTED} draws its k in each step": kind == NESTED,
         f"{steps} steps are too few, below {COMPILED_STEPS}": steps < COMPILED_STEPS,
     }
