@@ -181,8 +181,9 @@ def test_the_disk_that_most_of_a_million_images_take_is_told(dry_run, room, caps
     told = " ".join(capsys.readouterr().out.split())
     assert f"disk: tokens {size / 1e9:.2f} GB in {dtype} (to be encoded first)" in told, told
     room[0] = size - 1
-    with pytest.raises(MachineryError, match=f"{size / 1e9:.2f} GB of tokens to write"):
+    with pytest.raises(MachineryError, match=f"{size / 1e9:.2f} GB of tokens to write") as refused:
         dry_run("data.crops=65536", f"store.dtype={dtype}", "baselines=false")
+    assert ("ask for store.dtype=int8" in str(refused.value)) is (dtype != "int8")
 
 
 def test_imagenet_at_clips_large_model_takes_one_and_a_half_terabytes():

@@ -25,10 +25,15 @@ def check_room(settings: Settings, folder: Path, missing: Sequence[Shard], small
     if own + beside > free:
         parts = {"tokens": own, "smaller pictures' tokens": beside}
         told = " and ".join(f"{size / GIGABYTE:.2f} GB of {what}" for what, size in parts.items() if size)
-        remedies = ["ask for fewer pictures"] * bool(own) + ["ask for baselines=false"] * bool(beside)
+        remedies: dict[str, object] = {
+            "ask for fewer pictures": own,
+            "ask for store.dtype=int8": own and settings.store.dtype != "int8",
+            "ask for baselines=false": beside,
+        }
+        offered = ", ".join(remedy for remedy, helps in remedies.items() if helps)
         raise MachineryError(
             f"{folder.parent}: {told} to write, but {free / GIGABYTE:.2f} GB are free on its disk; "
-            f"free some, {', '.join(remedies)}, or choose another data.tokens_dir="
+            f"free some, {offered}, or choose another data.tokens_dir="
         )
 
 
