@@ -9,6 +9,9 @@
 # epoch just then ends that first: where it takes longer than that, raise the number. The same where another job is wanted
 # more, if Slurm's configuration has SlurmctldParameters=preempt_send_user_signal and a GraceTime; else Slurm ends Ray
 # itself then, and trials go on from their last epoch.
+# Ray's head listens at a port of the job's own, 20000 to 29998 by the job's number, and Ray's client at the next one; the
+# other ports are free ones that the system gives. A head that does not start, or a port that something has, ends the job
+# (4): submitted anew it has another number and port.
 # Checked by bash -n and shellcheck 0.11.0, and run under Slurm 22.05 with two machines that are one, without GPUs
 # (tests/sweep/test_faults_of_slurm.py). Not run on real machines of a cluster.
 #SBATCH --job-name=toconv
@@ -24,11 +27,14 @@ set -euo pipefail
 
 export PATH="$PWD/.venv/bin:$PATH"
 export RAY_AUTH_MODE=token
-start=(ray start --block --disable-usage-stats --num-cpus="$SLURM_CPUS_ON_NODE")
+start=(ray start --block --disable-usage-stats --num-cpus="$SLURM_CPUS_ON_NODE" --labels="slurm_job=$SLURM_JOB_ID")
 here=$(hostname --all-ip-addresses) # not the loopback address that Debian gives a machine's own name
 here=${here%% *}
-address="${here:-127.0.0.1}:6379"
+here=${here:-127.0.0.1}
+port=$((20000 + 2 * (SLURM_JOB_ID % 5000))) # below those that the system gives out
+address=$here:$port
 others=$((SLURM_JOB_NUM_NODES - 1))
+rays=()
 sweep='' stopped=''
 
 # shellcheck disable=SC2329 # the trap calls it
@@ -39,28 +45,50 @@ stop() {
 
 each() { # MACHINES OPTIONS COMMAND: once on each, with all that it has
     srun --nodes="$1" --ntasks="$1" --cpus-per-task="$SLURM_CPUS_ON_NODE" "${@:2}" &
+    rays+=("$!")
+}
+
+fail() {
+    echo "$1" >&2
+    exit 4
+}
+
+rays_run() {
+    for ray in "${rays[@]}"; do
+        kill -0 "$ray" 2> /dev/null || fail "Ray ended before the sweep began (its head is at $here, ports $port and $((port + 1))); why stands above"
+    done
+}
+
+await() { # WHAT COMMAND: until it ends well, at most 5 minutes
+    timeout 300 "${@:2}" &
+    local waits=$!
+    while kill -0 "$waits" 2> /dev/null; do
+        rays_run
+        sleep 1
+    done
+    wait "$waits" || fail "$1 within 5 minutes"
+    rays_run
 }
 
 trap stop TERM
 trap 'jobs -p | xargs --no-run-if-empty kill 2> /dev/null || true' EXIT
 (umask 077 && ray get-auth-token --generate > /dev/null)
 
-each 1 --nodelist="$SLURMD_NODENAME" "${start[@]}" --head --node-ip-address="${address%:*}" --port=6379 --include-dashboard=false
-if ! timeout 300 bash -c "until ray health-check --address $address; do sleep 1; done" &> /dev/null; then
-    echo "Ray's head at $address did not answer within 5 minutes" >&2
-    exit 4
+if (exec 3<> "/dev/tcp/$here/$port") 2> /dev/null; then
+    fail "port $port of $here is taken, which is Ray's in this job by its number; submit it anew for another"
 fi
+head=(--head --node-ip-address="$here" --port="$port" --include-dashboard=false)
+if python -c 'import grpc' 2> /dev/null; then head+=(--ray-client-server-port=$((port + 1))); fi
+each 1 --nodelist="$SLURMD_NODENAME" "${start[@]}" "${head[@]}"
+await "Ray's head at $address did not answer" bash -c "until ray health-check --address $address; do sleep 1; done &> /dev/null"
 if ((others)); then each "$others" --exclude="$SLURMD_NODENAME" "${start[@]}" --address="$address"; fi
 ALL='
 import sys, time, ray
 ray.init(sys.argv[1], logging_level="ERROR")
-while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
+while sum(node["Alive"] and node["Labels"].get("slurm_job") == sys.argv[2] for node in ray.nodes()) < int(sys.argv[3]):
     time.sleep(1)
 '
-if ! timeout 300 python -c "$ALL" "$address" "$SLURM_JOB_NUM_NODES"; then
-    echo "not all of the $SLURM_JOB_NUM_NODES machines joined Ray within 5 minutes" >&2
-    exit 4
-fi
+await "not all of the $SLURM_JOB_NUM_NODES machines joined Ray" python -c "$ALL" "$address" "$SLURM_JOB_ID" "$SLURM_JOB_NUM_NODES"
 if [[ -n $stopped ]]; then
     scontrol requeue "$SLURM_JOB_ID"
     exit 130

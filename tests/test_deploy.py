@@ -6,8 +6,10 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jsonschema
@@ -16,6 +18,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from tests.machines import machines
 from tests.repository import REPOSITORY
 from toconv.sweep.file import load_sweep
 
@@ -37,6 +40,7 @@ echo begun
 for ((i = 0; i < 600; i++)); do sleep 0.1; done""",
 }
 ALLOCATION = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "3", "SLURM_CPUS_ON_NODE": "64", "SLURMD_NODENAME": "first"}
+PORT = 20014  # of job 7
 
 
 def read(name):
@@ -118,15 +122,16 @@ def test_the_secrets_of_mlflow_come_from_the_environment_and_it_does_not_start_w
 def allocation(tmp_path):
     """Starts the script in a folder whose commands are stand-ins that write down their arguments."""
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    for name, text in STAND_INS.items():
-        path = tmp_path / ".venv" / "bin" / name
-        path.write_text(f"#!/bin/bash\n{text}\n")
-        path.chmod(0o755)
     started = []
 
-    def start(*arguments):
+    def start(*arguments, **stand_ins):
+        for name, text in (STAND_INS | stand_ins).items():
+            path = tmp_path / ".venv" / "bin" / name
+            path.write_text(f"#!/bin/bash\n{text}\n")
+            path.chmod(0o755)
         begun = {"env": {**os.environ, **ALLOCATION}, "cwd": tmp_path, "text": True, "start_new_session": True}
-        process = subprocess.Popen([DEPLOY / "slurm.sh", *arguments], stdout=subprocess.PIPE, **begun)
+        told = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen([DEPLOY / "slurm.sh", *arguments], **told, **begun)
         started.append(process)
         return process
 
@@ -143,7 +148,11 @@ def test_one_machine_is_the_head_the_others_join_it_and_the_sweep_s_exit_code_is
     assert steps[0].startswith(f"--nodes=1 --ntasks=1 {on_each} --nodelist=first ray start ") and "--head" in steps[0]
     assert steps[1].startswith(f"--nodes=2 --ntasks=2 {on_each} --exclude=first ray start ") and len(steps) == 2
     address = steps[1].partition("--address=")[2]
-    assert address.endswith(":6379") and f"ray health-check --address {address}" in calls
+    assert (
+        address.endswith(f":{PORT}")
+        and f"--port={PORT} " in steps[0]
+        and f"ray health-check --address {address}" in calls
+    )
     assert f"toconv sweep failed.yaml name=mine at {address}" in calls
     assert not [call for call in calls if "scontrol" in call]
 
@@ -154,3 +163,36 @@ def test_a_signal_before_the_time_is_over_ends_the_sweep_which_is_queued_again(a
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 130
     assert (tmp_path / "calls").read_text().splitlines()[-2:] == ["ended", "scontrol requeue 7"]
+
+
+@pytest.mark.parametrize(
+    ("ended", "ray"),
+    [("--head", "[[ $1 != health-check ]]"), ("--head", "true"), ("--address", "true")],
+    ids=["the head", "the head, and another cluster answers", "another machine's"],
+)
+def test_a_ray_that_ends_before_the_sweep_begins_ends_the_job_at_once(allocation, tmp_path, ended, ray):
+    srun = f'echo "$@" >> calls; if [[ $* == *" {ended}"* ]]; then sleep 1; exit 1; fi; exec sleep 60'
+    begun = time.monotonic()
+    job = allocation("mine.yaml", srun=srun, ray=ray, python="if [[ $2 == *slurm_job* ]]; then sleep 60; fi")
+    told = job.communicate(timeout=30)[1]
+    assert job.returncode == 4 and time.monotonic() - begun < 20
+    assert "Ray ended before the sweep began (its head is at " in told and f", ports {PORT} and {PORT + 1})" in told
+    assert "toconv" not in (tmp_path / "calls").read_text()
+
+
+def test_a_port_that_something_has_ends_the_job_before_ray_is_started(allocation, tmp_path):
+    with socket.create_server(("0.0.0.0", PORT)):
+        job = allocation("mine.yaml")
+        told = job.communicate(timeout=30)[1]
+    assert job.returncode == 4 and f"port {PORT} of " in told and "is taken" in told
+    assert (tmp_path / "calls").read_text().splitlines() == ["ray get-auth-token --generate"]
+
+
+@pytest.mark.slow
+def test_machines_of_another_cluster_are_not_taken_for_the_job_s(tmp_path):
+    waits = read("slurm.sh").partition("ALL='")[2].partition("'\n")[0]
+    with machines(tmp_path) as cluster:
+        words = [sys.executable, "-c", waits, cluster.environment["RAY_ADDRESS"]]
+        assert subprocess.run([*words, "7", "0"], env=cluster.environment, timeout=60).returncode == 0
+        with pytest.raises(subprocess.TimeoutExpired):
+            subprocess.run([*words, "7", "1"], env=cluster.environment, timeout=15)
