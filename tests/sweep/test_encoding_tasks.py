@@ -65,7 +65,8 @@ def test_every_gpu_of_a_cluster_encodes_and_the_store_is_the_one_that_a_single_d
     alone = config.compose({**tiny, "hardware.device": "auto", "data.tokens_dir": str(tmp_path / "alone")})
     ours, theirs = (TokenStore(prepare_store(of)) for of in (settings, alone))
     count = sum(map(ours.count, ("train", "val", "test")))
-    assert "encoding on 2 GPUs, each a shard of at most" in told and f"{count} of them by others" in told
+    assert "encoding on 2 GPUs, each a shard of at most" in told
+    assert f"{count} encoded now" in told and "by others" not in told, "tasks of its own are no others"
     encode_smaller(alone, theirs, [2, 3])
     files = [path.relative_to(theirs.folder) for path in theirs.folder.rglob("*.fp16")]
     assert sum("smaller" in str(name) for name in files) == 2 * sum("smaller" not in str(name) for name in files)
@@ -136,6 +137,7 @@ def test_a_node_that_is_killed_while_it_encodes_costs_its_unfinished_shard(tiny,
     assert process.exitcode == 0
     told = " ".join((tmp_path / "printed").read_text().split())
     assert "encoding on 2 GPUs" in told and re.search(r"LOST with ([3-9]|1[01]) of 12", told), told
+    assert "encoded now" in told and "by others" not in told, "what the lost node finished is of the sweep's own tasks"
     alone = config.compose({**many, "data.tokens_dir": str(tmp_path / "alone")})
     ours, theirs = (TokenStore(prepare_store(of)) for of in (config.compose(many), alone))
     assert {p.name for p in ours.folder.glob("*.entry")} == {p.name for p in theirs.folder.glob("*.entry")}

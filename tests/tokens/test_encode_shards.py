@@ -1,6 +1,7 @@
 """Shards that several processes encode between them: each once, whoever dies or fails."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -12,6 +13,7 @@ import pytest
 from tests.forked import PROCESSES
 from toconv import config
 from toconv.errors import MachineryError
+from toconv.progress import console
 from toconv.tokens import encode_shards, shards
 from toconv.tokens.encode_shards import encode_share
 from toconv.tokens.encoding import prepare_store
@@ -91,6 +93,27 @@ def test_a_process_that_dies_costs_the_shard_that_it_works_on(settings, alone, t
     process.join(10)
 
 
+def said(settings, printed):
+    """With a helper; what it prints goes to a file."""
+    shards.SHARD_CROPS = IMAGES_OF_A_SHARD
+    with printed.open("w") as file:
+        console.file = file
+        prepare_store(settings, lambda claims, missing: [InThread(encode_share, settings, claims, missing[::2])])
+
+
+@pytest.mark.slow
+def test_two_sweeps_at_once_each_tell_what_their_own_processes_encoded(settings, alone, tmp_path):
+    printed = [tmp_path / "one", tmp_path / "other"]
+    processes = [started(said, settings, path) for path in printed]
+    for process in processes:
+        process.join(120)
+    told = [" ".join(path.read_text().split()) for path in printed]
+    found = [re.search(r"; (\d+) encoded now in [^;]+?(?:, (\d+) of them by others)?;", line) for line in told]
+    assert all(found), told
+    own = [int(line[1]) - int(line[2] or 0) for line in found]
+    assert sum(own) == 36 and any(line[2] for line in found), told
+
+
 class InThread:
     """A helper that works in this process."""
 
@@ -117,18 +140,30 @@ def test_helpers_encode_between_them_and_what_they_leave_is_encoded_here(setting
 
     def counted(folder, shard, *tokens):
         written.append(shard.name)
-        if len(written) == 3:
+        if len(written) == 3 and shard.name == "train-00002":
             raise OSError("the device is gone")
         return write(folder, shard, *tokens)
 
     monkeypatch.setattr(encode_shards, "write_shard", counted)
     monkeypatch.setattr(encode_shards, "POLL_SECONDS", 0.01)
-    folder = prepare_store(settings, lambda claims, missing: [InThread(encode_share, settings, claims, missing[:4])])
+    at_once = []
+
+    def before_encoding(claims, missing):
+        """Another sweep is at the last three."""
+        at_once.append(InThread(encode_share, settings, shards.Claims(claims.folder, missing), missing[-3:]))
+        while not at_once[0].ended():
+            time.sleep(0.01)
+        written.clear()
+        return [InThread(encode_share, settings, claims, missing[:4])]
+
+    folder = prepare_store(settings, before_encoding)
     assert contents(folder) == alone
     assert len(written) == len(set(written)) + 1, "the one that was lost is encoded again, and no other"
     told = capsys.readouterr().out.replace("\n", " ")
     assert "a device stopped encoding (the device is gone); its shard is encoded elsewhere" in told
-    assert "9 of them by others" in told, "what it was at beside the lost one is written"
+    assert "36 encoded now" in told and "9 of them by others" in told, (
+        "what helpers wrote, the lost one too, is its own"
+    )
 
 
 def test_shards_that_others_finish_meanwhile_are_counted_once_each_beside_ones_own(settings, alone, monkeypatch):

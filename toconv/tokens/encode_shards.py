@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
@@ -46,13 +45,13 @@ class Helper(Protocol):
         """Why one that ended did not do its work."""
 
 
-def encode_missing(settings: Settings, claims: Claims, missing: Sequence[Shard], helpers: Sequence[Helper]) -> int:
-    """Until each of the shards is there. While `helpers` work this process watches; what they leave it encodes itself:
-    so many images. Raises DataError where a picture cannot be read, EncoderError, or MachineryError (a full disk)."""
+def encode_missing(settings: Settings, claims: Claims, missing: Sequence[Shard], helpers: Sequence[Helper]) -> None:
+    """Until each of the shards is there. While `helpers` work this process watches; what they leave it encodes itself.
+    Raises DataError where a picture cannot be read, EncoderError, or MachineryError (a full disk)."""
     encoder, images = _Encoder(settings), {s.name: len(s.pictures) * settings.data.crops for s in missing}
     with bar("images") as progress:
         task = progress.add_task(f"encoding with {settings.encoder.name}", total=sum(images.values()))
-        left, working, own, finished = list(missing), list(helpers), 0, set[str]()
+        left, working, finished = list(missing), list(helpers), set[str]()
 
         def advance(count: int) -> None:
             progress.advance(task, count)
@@ -66,14 +65,12 @@ def encode_missing(settings: Settings, claims: Claims, missing: Sequence[Shard],
         while left:
             working = [helper for helper in working if not has_ended(helper)]
             mine = [] if working else [s.name for s in encode_free(encoder, claims, left, advance, look)]
-            own += sum(images[name] for name in mine)
             others = [shard for shard in left if shard.name not in mine]
             claims.look_elsewhere(others)
             look(others)
             left = [shard for shard in others if shard.name not in finished]
             if left and not mine:
                 time.sleep(POLL_SECONDS)
-    return own
 
 
 def has_ended(helper: Helper) -> bool:
@@ -147,7 +144,7 @@ def encode_free(
             encoded, shapes = _encoded(encoder, of_shard, advance)
             if len(writing) == WRITERS:
                 writing.popleft().result()
-            writing.append(pool.submit(_write, claims.folder, claimed, encoded, shapes, asked.store))
+            writing.append(pool.submit(_write, claims, claimed, encoded, shapes, asked.store))
             mine.append(claimed.shard)
             look([*others])
         for last in writing:
@@ -193,13 +190,14 @@ def _encoded(encoder: _Encoder, of_shard: Iterable[Views], advance: Advance) -> 
 
 
 def _write(
-    folder: Path, claimed: _Claimed, encoded: _Encoded, shapes: list[tuple[int, int]], asked: StoreSettings
+    claims: Claims, claimed: _Claimed, encoded: _Encoded, shapes: list[tuple[int, int]], asked: StoreSettings
 ) -> None:
     with claimed.release:
         tokens = stored(encoded.tokens_INC, asked.dtype)
-        write_shard(folder, claimed.shard, tokens, encoded.prefix_IPC, shapes, encoded.sums_2C)
+        parts = (tokens, encoded.prefix_IPC, shapes, encoded.sums_2C, claims.encoder)
+        write_shard(claims.folder, claimed.shard, *parts)
         if remote := ObjectStore.asked(asked):
-            send_shard(remote, folder, claimed.shard.name)
+            send_shard(remote, claims.folder, claimed.shard.name)
 
 
 def _crops(pictures: Iterable[Views], shapes: list[tuple[int, int]]) -> Iterator[torch.Tensor]:

@@ -101,13 +101,13 @@ def prepare_store(settings: Settings, before_encoding: BeforeEncoding = lambda c
         look_again_at_one(folder, manifest)
         known = manifest["shards"] if manifest.get("complete") else entries(folder, manifest)
         missing = [shard for shard in shards if not intact(folder, known.get(shard.name))]
-    start, own = time.monotonic(), 0
+    start = time.monotonic()
     if missing:
         check_room(settings, folder, missing)
         claims.elsewhere = RemoteClaims(remote, folder) if remote else None
     fetched = fetch_shards(remote, folder, missing) if remote and missing else []
     if unknown := [shard for shard in missing if shard.name not in fetched]:
-        own = _encode(settings, claims, unknown, before_encoding(claims, unknown))
+        _encode(settings, claims, unknown, before_encoding(claims, unknown))
     if missing or not manifest.get("complete"):
         with phase(f"waiting for {folder}, which another process completes"):
             lock = FileLock(folder / ".lock").acquire()
@@ -118,7 +118,8 @@ def prepare_store(settings: Settings, before_encoding: BeforeEncoding = lambda c
         send_store(remote, folder, manifest)
         fetch_derived(remote, folder)
     done = sum(len(shard.pictures) for shard in unknown) * settings.data.crops
-    others = f", {done - own} of them by others" if own < done else ""
+    theirs = sum(len(shard.pictures) for shard in unknown if not claims.is_own(shard)) * settings.data.crops
+    others = f", {theirs} of them by others" if theirs else ""
     encoded = f"{done} encoded now in {duration(time.monotonic() - start)}{others}" if done else "none encoded now"
     console.print(f"tokens: {_told(settings, manifest)}; {encoded}; {folder}")
     return folder
@@ -164,10 +165,9 @@ def unfinished(settings: Settings, splits: Splits, folder: Path) -> list[Shard]:
     return [shard for shard in plan_shards(splits, settings.data) if shard.name not in known]
 
 
-def _encode(settings: Settings, claims: Claims, missing: list[Shard], helpers: Sequence[Helper]) -> int:
-    """Images that this process encoded."""
+def _encode(settings: Settings, claims: Claims, missing: list[Shard], helpers: Sequence[Helper]) -> None:
     try:
-        return encode_missing(settings, claims, missing, helpers)
+        encode_missing(settings, claims, missing, helpers)
     except DataError as error:
         pictures = [picture for shard in missing for picture in shard.pictures]  # decode the rest too, to name them all
         raise _all_unreadable(settings.data, pictures) or error from error

@@ -8,6 +8,7 @@ A shard that is finished has its entry beside it. Once all are, the manifest hol
 import hashlib
 import json
 import random
+import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -126,6 +127,7 @@ class Claims:
     def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
         self.folder = folder
         self.elsewhere: ElsewhereClaims | None = None
+        self.encoder = secrets.token_hex(8)  # whom all work for that are given this: stands in the entries they write
         self._before = {shard.name: self._stamp(shard) for shard in shards}
 
     def _stamp(self, shard: Shard) -> int | None:
@@ -136,6 +138,13 @@ class Claims:
 
     def is_finished(self, shard: Shard) -> bool:
         return self._stamp(shard) != self._before[shard.name]
+
+    def is_own(self, shard: Shard) -> bool:
+        """Whether who finished it was given this, in whatever process and on whatever machine."""
+        with suppress(OSError, ValueError):
+            _, _, told = (self.folder / f"{shard.name}{ENTRY}").read_bytes().partition(b"\n")
+            return bool(json.loads(told).get("encoder") == self.encoder)
+        return False
 
     def look_elsewhere(self, shards: Sequence[Shard]) -> None:
         """Have here what machines that do not see the folder finished of these."""
@@ -172,9 +181,10 @@ def write_shard(
     prefix_IPC: torch.Tensor,
     shapes: Sequence[tuple[int, int]] = (),
     sums_2C: torch.Tensor | None = None,
+    encoder: str | None = None,
 ) -> dict[str, Any]:
     """Its files, then its entry, which is returned. `shapes`: of its pictures, where they are to be known. `sums_2C`:
-    of its tokens, which a store's mean is made of."""
+    of its tokens, which a store's mean is made of. `encoder`: as `Claims` has it; stands in the file alone."""
     of_tokens = tokens.values_INC if tokens.scales_I2C is None else tokens.scales_I2C
     checked = (of_tokens if sums_2C is None else sums_2C, prefix_IPC)  # sums and scales are finite where all tokens are
     if not all(values.isfinite().all() for values in checked):
@@ -195,6 +205,6 @@ def write_shard(
         images, _, width = tokens.values_INC.shape
         about = {"split": shard.split, "images": images, "width": width, "shapes": list(shapes)}
         entry = {**about, "sha256": digests_}
-        told = json.dumps(entry)
+        told = json.dumps(entry if encoder is None else {**entry, "encoder": encoder})
         write_atomic(folder / f"{shard.name}{ENTRY}", f"{hashlib.sha256(told.encode()).hexdigest()}\n{told}")
     return entry
