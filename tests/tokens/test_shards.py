@@ -89,3 +89,13 @@ def test_verify_names_what_is_not_there_and_refuses_what_is_no_store(folder, tmp
     assert "nothing: holds no token store" in capsys.readouterr().err
     assert main(["verify", "--all"]) == 2
     assert "not understood: --all" in capsys.readouterr().err
+
+
+def test_verify_reads_nothing_where_one_of_several_is_no_store(folder, tmp_path, capsys):
+    flip(next(folder.glob("train*.tokens.fp16")))
+    nowhere = [str(tmp_path / name) for name in ("nothing", "neither")]
+    assert main(["verify", str(folder), *nowhere]) == 2
+    told = capsys.readouterr()
+    assert "what was written" not in told.out
+    assert all(f"{name}: holds no token store" in told.err for name in nowhere)
+    assert main(["verify", str(folder)]) == 4

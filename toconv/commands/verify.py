@@ -1,7 +1,9 @@
 """`toconv verify`: read all tokens of stores, and tell which are not what was written."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from toconv.errors import ExitCode, RequestError
 from toconv.paths import OUTPUTS
@@ -26,14 +28,15 @@ def main(arguments: list[str]) -> ExitCode:
     stores = [Path(word) for word in arguments] or sorted(path.parent for path in below.rglob(MANIFEST))
     if not stores:
         raise RequestError(f"{below}: holds no token store; name the folder of one")
-    return ExitCode.MACHINERY if sum(map(_damaged, stores)) else ExitCode.DONE
+    found = {store: read_manifest(store) for store in stores}
+    if none := [f"{store}: holds no token store" for store, manifest in found.items() if manifest is None]:
+        raise RequestError(*none)
+    damaged = [_damaged(store, manifest) for store, manifest in found.items() if manifest is not None]
+    return ExitCode.MACHINERY if sum(damaged) else ExitCode.DONE
 
 
-def _damaged(store: Path) -> int:
+def _damaged(store: Path, manifest: Mapping[str, Any]) -> int:
     """How many files; says which."""
-    manifest = read_manifest(store)
-    if manifest is None:
-        raise RequestError(f"{store}: holds no token store")
     files = shard_files(store, manifest)
     with bar("files") as progress:
         task = progress.add_task(f"reading {store}", total=len(files))
