@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from toconv.errors import DamagedFile, first_line
+from toconv.errors import DamagedFile, first_line, told
 
 MOST_BYTES = 64 * 2**20
 MOST_PARTS = 100_000  # keys and values of a file of settings, with what aliases repeat
@@ -32,7 +32,7 @@ def read_json(path: Path, kind: TypeAdapter[T], remedy: str = "", most_bytes: in
     try:
         return kind.validate_json(read_bytes(path, remedy, most_bytes))
     except ValidationError as error:
-        raise DamagedFile(path, f"not what toconv writes ({_told(error)})", remedy) from error
+        raise DamagedFile(path, f"not what toconv writes ({broken_rule(error)})", remedy) from error
 
 
 def read_json_lines(path: Path, kind: TypeAdapter[T]) -> list[T]:
@@ -64,7 +64,7 @@ def as_kind(content: Any, kind: TypeAdapter[T], path: Path, remedy: str = "") ->
     try:
         return kind.validate_python(content)
     except ValidationError as error:
-        raise DamagedFile(path, f"not what toconv writes ({_told(error)})", remedy) from error
+        raise DamagedFile(path, f"not what toconv writes ({broken_rule(error)})", remedy) from error
 
 
 def _count_levels(text: bytes) -> None:
@@ -88,7 +88,10 @@ def _count_parts(content: Any) -> None:
             waiting += [*node, *node.values()] if isinstance(node, dict) else list(node)
 
 
-def _told(error: ValidationError) -> str:
+def broken_rule(error: BaseException) -> str:
+    """Of what was read, the first field that is wrong and the rule for it; what any other error says."""
+    if not isinstance(error, ValidationError):
+        return told(error)
     wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(map(str, wrong["loc"]))
-    return f"{where}: {wrong['msg']}" if where else str(wrong["msg"])
+    where, rule = ".".join(map(str, wrong["loc"])), str(wrong["msg"]).removeprefix("Value error, ")
+    return f"{where}: {rule}" if where else rule

@@ -204,6 +204,19 @@ def test_a_damaged_manifest_is_named(settings):
         TokenStore(folder)
 
 
+def test_of_a_damaged_manifest_the_field_and_its_rule_are_named_and_nothing_else(settings):
+    folder = prepare_store(settings)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["shards"][shard := next(iter(manifest["shards"]))]["images"] = "many"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    wrong = f"shards.{shard}.images: Input should be a valid integer, unable to parse string as an integer"
+    with pytest.raises(StoreError, match=rf"manifest.json: damaged \({wrong}\); remove the folder to encode anew"):
+        TokenStore(folder)
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"shards": {}}))
+    with pytest.raises(StoreError, match=r"manifest.json: damaged \(complete, but not whole\); remove"):
+        TokenStore(folder)
+
+
 def test_weights_whose_checksum_is_another_are_refused(settings):
     digest = sha256(Path(settings.encoder.weights))
     for given, taken in ((digest.upper(), True), ("0" * 64, False)):

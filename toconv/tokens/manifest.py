@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
-from toconv.errors import StoreError, told
+from toconv.errors import StoreError
 from toconv.paths import write_atomic
 from toconv.settings import Group, Positive
+from toconv.state_files import broken_rule
 
 MANIFEST = "manifest.json"
 DERIVED = "derived"  # beside it, the folder of what is computed from the tokens
@@ -75,7 +76,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (ValidationError, OSError) as error:
-        raise StoreError(f"{path}: damaged ({told(error)}); remove the folder to encode anew") from error
+        raise StoreError(f"{path}: damaged ({broken_rule(error)}); remove the folder to encode anew") from error
     first = {"fingerprint": found.fingerprint, "parts": found.parts}  # the pictures as they are: there may be a million
     return {**first, **found.model_dump(exclude_unset=True, exclude={*first})}
 

@@ -12,11 +12,12 @@ from typing import Any
 from filelock import FileLock
 from pydantic import ValidationError
 
-from toconv.errors import MachineryError, StoreError, disk, told
+from toconv.errors import MachineryError, StoreError, disk
 from toconv.known_files import known_sha256, note
 from toconv.object_store import AT_ONCE, ObjectStore
 from toconv.paths import write_atomic
 from toconv.progress import bar, say
+from toconv.state_files import broken_rule
 from toconv.tokens.manifest import DERIVED, MANIFEST, Manifest, is_complete, key_of
 from toconv.tokens.shards import ENTRY, KNOWN, Shard, entry_in, shard_files
 from toconv.tokens.standardisation import SUMS
@@ -141,7 +142,7 @@ def _fetch_store(remote: ObjectStore, folder: Path, tokens: bool) -> None:
     try:
         shards = Manifest.model_validate_json(written).shards.values()
     except ValidationError as error:
-        raise StoreError(f"{remote.url}: {key_of(folder, MANIFEST)} is damaged ({told(error)})") from error
+        raise StoreError(f"{remote.url}: {key_of(folder, MANIFEST)} is damaged ({broken_rule(error)})") from error
     wanted = [{name: d for name, d in shard.sha256.items() if tokens or not _is_tokens(name)} for shard in shards]
     lacking = [files for files in wanted if not all((folder / name).exists() for name in files)]
     with ThreadPoolExecutor(AT_ONCE) as pool:

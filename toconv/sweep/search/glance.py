@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from toconv.analysis.records import State
-from toconv.errors import DamagedFile, MachineryError, ToconvError, told
+from toconv.errors import DamagedFile, MachineryError, ToconvError
+from toconv.state_files import broken_rule
 from toconv.sweep.inbox import Act, Note, includes
 from toconv.sweep.search.ledger_place import Database, LedgerPlace
 
@@ -135,7 +136,7 @@ def glance(place: LedgerPlace, name: str) -> list[Seen]:
                 if (facts := Facts.model_validate(attributes[key]))
             ]
     except (sqlite3.Error, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise DamagedFile(path, f"not readable as a ledger ({told(error)})", REMEDY) from error
+        raise DamagedFile(path, f"not readable as a ledger ({broken_rule(error)})", REMEDY) from error
     last = {seen.facts.trial_id: seen for seen in found}
     return sorted(last.values(), key=lambda seen: NO_CELLS.get(seen.study, 0))
 

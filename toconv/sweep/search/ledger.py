@@ -15,7 +15,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import ValidationError
 
 from toconv.analysis.records import State
-from toconv.errors import RequestError, told
+from toconv.errors import RequestError
+from toconv.state_files import broken_rule
 from toconv.sweep.constraints import violations
 from toconv.sweep.feasible import by_rule, listed
 from toconv.sweep.file import Cell, Sweep
@@ -264,7 +265,7 @@ class Ledger:
         try:
             facts = Facts.model_validate(trial.user_attrs)
         except ValidationError as error:
-            raise ValueError(f"trial {trial.number} of {study}: {told(error)}") from None
+            raise ValueError(f"trial {trial.number} of {study}: {broken_rule(error)}") from None
         if trial.state.is_finished():
             self._ended_facts[study, trial.number] = facts
         return facts
