@@ -94,3 +94,14 @@ def test_markup_in_a_name_is_text(name, monkeypatch):
         bar.add_task(name, total=1)
         bar.refresh()
     assert progress.console.file.getvalue().count(name) >= 2
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        *((0, "0 bytes"), (999, "999 bytes"), (1000, "1.00 kB"), (9_876_543, "9.88 MB")),
+        *((1.5e9, "1.50 GB"), (1_512_570_880_000, "1,512.57 GB")),
+    ],
+)
+def test_a_number_of_bytes_says_something_whatever_its_size(count, said):
+    assert progress.size(count) == said

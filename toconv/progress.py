@@ -17,6 +17,7 @@ from rich.text import Text
 PLAIN_WIDTH = 160  # columns of tables where the output is no terminal
 SILENCE_SECONDS = 25.0  # after so long without a plain line, one tells what is at work
 HEARTBEAT_SECONDS = 1.0
+UNITS = (1e9, "GB"), (1e6, "MB"), (1e3, "kB")  # of bytes
 
 
 class SpokenConsole(Console):
@@ -105,6 +106,12 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
+
+
+def size(count: float) -> str:
+    """`1500` bytes → `1.50 kB`."""
+    unit, name = next((pair for pair in UNITS if count >= pair[0]), (1, "bytes"))
+    return f"{count / unit:,.2f} {name}" if unit > 1 else f"{count:.0f} {name}"
 
 
 def say(line: str) -> None:

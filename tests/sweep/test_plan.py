@@ -164,7 +164,7 @@ def test_an_earlier_study_that_is_none_is_refused(dry_run):
 
 def test_a_disk_without_room_is_told_before_work(dry_run, monkeypatch):
     monkeypatch.setattr("toconv.tokens.room.free_bytes", lambda folder: 1000)
-    with pytest.raises(MachineryError, match="GB of tokens to write, but 0.00 GB are free"):
+    with pytest.raises(MachineryError, match="kB of tokens to write, but 1.00 kB are free"):
         dry_run("baselines=false")
     monkeypatch.setattr(plan, "free_bytes", lambda folder: 1000)
     with pytest.raises(MachineryError, match="a trial's checkpoints take"):
@@ -191,7 +191,7 @@ def test_imagenet_at_clips_large_model_takes_one_and_a_half_terabytes():
     assert round(estimated_bytes(base, 1_280_000) / 1e9) == round(1.28e6 * (576 + 1) * 1024 * 2 / 1e9) == 1513
 
 
-BOTH = "GB of tokens and .* GB of smaller pictures' tokens to write, but .* GB are free on its disk"
+BOTH = "kB of tokens and .* kB of smaller pictures' tokens to write, but .* kB are free on its disk"
 
 
 def bytes_of(base, sizes=None):
@@ -245,7 +245,7 @@ def test_smaller_pictures_that_are_encoded_or_measured_need_no_room(dry_run, roo
     room[0] = bytes_of(sweep.base, [3])
     dry_run()
     room[0] -= 1
-    with pytest.raises(MachineryError, match=r"tokens: 0.00 GB of smaller pictures' tokens to write"):
+    with pytest.raises(MachineryError, match=r"tokens: .* kB of smaller pictures' tokens to write"):
         dry_run()
     room[0] = 2**40
     baseline_records(sweep, store)

@@ -131,7 +131,7 @@ def test_the_least_recently_used_go_where_the_bound_is_reached(files, cache, mon
 
 def test_what_is_in_use_stays_and_then_there_is_no_room(files, cache):
     held = cache(300).copies(files("a"))
-    assert cache(300).copies(files("bb")).startswith("it takes 2e-07 GB, and others in use")
+    assert cache(300).copies(files("bb")).startswith("it takes 200 bytes, and others in use")
     assert content(held.folder) and [*held.folder.parent.glob("*/")] == [held.folder]
     held.lease.release()
     assert cache(300).copies(files("bb")).folder.is_dir() and not held.folder.exists()
@@ -140,7 +140,7 @@ def test_what_is_in_use_stays_and_then_there_is_no_room(files, cache):
 def test_for_a_split_that_is_larger_than_the_cache_there_is_no_room(files, cache):
     held = cache().copies(files("a"))
     held.lease.release()
-    assert cache(199).copies(files("bb")) == "this split takes 2e-07 GB, store.local_cache_gb=1.99e-07"
+    assert cache(199).copies(files("bb")) == "this split takes 200 bytes, store.local_cache_gb=1.99e-07"
     assert held.folder.exists(), "nothing goes for it"
 
 

@@ -17,7 +17,7 @@ from toconv.models.critic import Critic, build_critic
 from toconv.models.families import build_networks, match, matched_text
 from toconv.object_store import ObjectStore
 from toconv.paths import SweepPaths, free_bytes
-from toconv.progress import console, duration
+from toconv.progress import console, duration, size
 from toconv.settings import AGREEMENT_WEIGHT, BLOCK_NEEDED, GRID_SIZE, NESTED, CompressorSettings, Settings
 from toconv.sweep.baselines import smaller_sizes
 from toconv.sweep.feasible import refusals
@@ -37,7 +37,6 @@ from toconv.tokens.room import check_room, estimated_bytes
 from toconv.tracking.tracker import check_access, say_store
 from toconv.training.step_cost import step_flops
 
-GIGABYTE = 1e9
 OF_A_NUMBER = 16  # bytes that a parameter takes: itself, its gradient and both moments of Adam, in fp32
 SLOWDOWN = 3.2  # a sweep's seconds over those of its steps' matrix products alone, as seen on two cores
 
@@ -61,7 +60,7 @@ def check_trials_room(sweep: Sweep, paths: SweepPaths) -> None:
     needed, free = _names(sweep.base) * largest, free_bytes(paths.root)
     if needed > free:
         raise MachineryError(
-            f"{paths.root}: a trial's checkpoints take {needed / GIGABYTE:.2f} GB, but {free / GIGABYTE:.2f} GB are "
+            f"{paths.root}: a trial's checkpoints take {size(needed)}, but {size(free)} are "
             "free on its disk; free some, or make a model's width or training.keep_last_n smaller"
         )
 
@@ -72,8 +71,8 @@ def check_memory(base: Settings, sizes: Iterable[int]) -> None:
     numbers, present = max(parameters(*networks(base, k)) for k in sizes), memory_of(device)
     if OF_A_NUMBER * numbers > present:
         raise RequestError(
-            f"model: its networks have {numbers:,} parameters, which take {OF_A_NUMBER * numbers / GIGABYTE:.1f} GB "
-            f"while they are trained; {device.type} has {present / GIGABYTE:.1f} GB. Make a width or blocks smaller"
+            f"model: its networks have {numbers:,} parameters, which take {size(OF_A_NUMBER * numbers)} "
+            f"while they are trained; {device.type} has {size(present)}. Make a width or blocks smaller"
         )
 
 
@@ -157,13 +156,13 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     mean_flops = sum(cost.step_flops for cost in costs.values()) / len(costs)
     seconds = trials * steps * mean_flops / rate * SLOWDOWN
     folder, images = _names(base) * max(cost.checkpoint_bytes for cost in costs.values()), sum(splits.values())
-    smaller = estimated_bytes(base, images, sweep.grid_sizes()) / GIGABYTE
+    smaller = size(estimated_bytes(base, images, sweep.grid_sizes()))
     console.print(
-        f"disk: tokens {estimated_bytes(base, images) / GIGABYTE:,.2f} GB in {base.store.dtype}"
+        f"disk: tokens {size(estimated_bytes(base, images))} in {base.store.dtype}"
         f" ({'already there' if stored else 'to be encoded first'}), "
-        f"{f'those of smaller pictures {smaller:.2f} GB, ' if file.baselines else ''}"
-        f"checkpoints at most {folder / GIGABYTE:.2f} GB a trial, which only running trials and those on the "
-        f"front keep: at most {trials * folder / GIGABYTE:.2f} GB if all were"
+        f"{f'those of smaller pictures {smaller}, ' if file.baselines else ''}"
+        f"checkpoints at most {size(folder)} a trial, which only running trials and those on the "
+        f"front keep: at most {size(trials * folder)} if all were"
     )
     console.print(
         f"time: about {duration(seconds)} of this machine for the trials, from their arithmetic and a "

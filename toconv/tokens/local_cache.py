@@ -19,7 +19,7 @@ from toconv.errors import MachineryError, StoreError, disk
 from toconv.known_files import keep_known, known_sha256, note, read_known
 from toconv.object_store import AT_ONCE, ObjectStore
 from toconv.paths import free_bytes, unwritable, write_atomic
-from toconv.progress import phase
+from toconv.progress import phase, size
 from toconv.settings import StoreSettings
 from toconv.tokens.archive import CACHE, cache_folder
 from toconv.tokens.manifest import Content, key_of
@@ -110,7 +110,7 @@ class LocalCache:
         needed = sum(content.size for content in files.values())
         bound = f"store.local_cache_gb={self._most / GIGABYTE:g}"
         if needed > self._most:
-            return f"this split takes {needed / GIGABYTE:.3g} GB, {bound}"
+            return f"this split takes {size(needed)}, {bound}"
         others = sorted((path for path in self.folder.iterdir() if path.is_dir() and path != unit), key=_last_use)
         held = {path: sum(map(_size, path.iterdir())) for path in others}
         for path in others:
@@ -118,11 +118,9 @@ class LocalCache:
                 shutil.rmtree(path)
                 del held[path]
         if sum(held.values()) + needed > self._most:
-            return (
-                f"it takes {needed / GIGABYTE:.3g} GB, and others in use {sum(held.values()) / GIGABYTE:.3g}; {bound}"
-            )
+            return f"it takes {size(needed)}, and others in use {size(sum(held.values()))}; {bound}"
         new, free = sum(content.size for content in lacking.values()), free_bytes(unit)
-        return f"{new / GIGABYTE:.3g} GB to copy, {free / GIGABYTE:.3g} GB are free in {unit}" if new > free else None
+        return f"{size(new)} to copy, {size(free)} are free in {unit}" if new > free else None
 
 
 def _size(path: Path) -> int:

@@ -7,13 +7,12 @@ from typing import Any
 
 from toconv.errors import MachineryError, StoreError
 from toconv.paths import free_bytes
+from toconv.progress import size
 from toconv.settings import Settings
 from toconv.tokens.manifest import read_manifest
 from toconv.tokens.shards import Shard, entries
 from toconv.tokens.smaller_store import smaller_folder
 from toconv.tokens.stored import bytes_of_image
-
-GIGABYTE = 1e9
 
 
 def check_room(settings: Settings, folder: Path, missing: Sequence[Shard], smaller: Iterable[int] = ()) -> None:
@@ -24,7 +23,7 @@ def check_room(settings: Settings, folder: Path, missing: Sequence[Shard], small
     own, free = estimated_bytes(settings, images), free_bytes(folder)
     if own + beside > free:
         parts = {"tokens": own, "smaller pictures' tokens": beside}
-        told = " and ".join(f"{size / GIGABYTE:.2f} GB of {what}" for what, size in parts.items() if size)
+        told = " and ".join(f"{size(count)} of {what}" for what, count in parts.items() if count)
         remedies: dict[str, object] = {
             "ask for fewer pictures": own,
             "ask for store.dtype=int8": own and settings.store.dtype != "int8",
@@ -32,7 +31,7 @@ def check_room(settings: Settings, folder: Path, missing: Sequence[Shard], small
         }
         offered = ", ".join(remedy for remedy, helps in remedies.items() if helps)
         raise MachineryError(
-            f"{folder.parent}: {told} to write, but {free / GIGABYTE:.2f} GB are free on its disk; "
+            f"{folder.parent}: {told} to write, but {size(free)} are free on its disk; "
             f"free some, {offered}, or choose another data.tokens_dir="
         )
 
