@@ -49,7 +49,7 @@ def test_it_says_what_runs_what_failed_what_is_best_and_how_long_it_takes(sweep)
     stopped, failing, running, fresh = begun(driver, 1), begun(driver, 1), begun(driver, 2), begun(driver, 0)
     driver.pruned(stopped)
     driver.failed(failing, "losses must be finite")
-    announcement.tell(left=driver.left())
+    announcement.tell(planned=driver.planned(), left=driver.left())
     status = look(driver.paths)
     assert status.standing is Standing.RUNNING
     assert status.counts == {"complete": 2, "pruned": 1, "failed": 1, "running": 2}
@@ -60,10 +60,21 @@ def test_it_says_what_runs_what_failed_what_is_best_and_how_long_it_takes(sweep)
     assert driver.left() == 3 and status.seconds_left == pytest.approx(10 * 7 / 2)
     text = "\n".join(lines(status))
     assert re.search(r"tiny: running since .* started by", text) and "about 35 s left" in text
-    for part in ("4/6 trials ended (2 complete, 1 failed, 1 pruned); 2 running", "epoch 2/3", "losses must be finite"):
+    for part in ("4/7 trials ended (2 complete, 1 failed, 1 pruned); 2 running", "epoch 2/3", "losses must be finite"):
         assert part in text
     told = json.loads(json.dumps(status.as_json()))
     assert (told["standing"], told["slots"], told["open"][0]["trial_id"]) == ("running", 2, running.trial_id)
+
+
+def test_never_more_trials_have_ended_than_there_are_though_the_driver_told_before_some_failed(sweep):
+    driver, _ = sweep
+    for _ in range(2):
+        driver.failed(begun(driver, 1), "losses must be finite")
+    while (proposal := driver.next_proposal()) is not None:
+        begun_again = proposal
+        driver.progressed(proposal, Epoch(EPOCHS, 1000, 10.0, {"distortion": 0.5, "perception": 0.1}))
+        driver.completed(proposal)
+    assert begun_again and "8/8 trials ended (6 complete, 2 failed)" in "\n".join(lines(look(driver.paths)))
 
 
 def test_where_the_file_enumerates_epochs_each_trial_is_told_with_its_own(tiny, tmp_path):

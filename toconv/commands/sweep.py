@@ -173,7 +173,7 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: An
     from toconv.sweep.tune.run import run_trials
 
     console.print(
-        f"{file.name}: {planned} trials in {len(driver.sweep.cells())} cell(s); {planned - left} done, "
+        f"{file.name}: {planned} trials in {len(driver.sweep.cells())} cell(s); {planned - left} ended, "
         f"{driver.adopted} to go on with, {left - driver.adopted} to begin"
     )
     machines = cluster().machines(file.resources.accelerator)

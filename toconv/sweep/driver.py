@@ -75,12 +75,12 @@ class Driver:
         return self._identities[key]
 
     def planned(self) -> int:
-        """Trials and finalists of the whole sweep, as far as they are known."""
+        """Trials and finalists of the whole sweep, as far as they are known: those that have begun, failed ones with
+        those in their place, and those to come."""
         trials = self.ledger.trials()
-        again = sum(not t.proposal.is_searched for t in trials) + len(self._finalists_to_come())
         drawn = Counter(t.proposal.cell for t in trials if t.state is not State.FAILED and t.proposal.is_searched)
-        planned = {} if self.finishing else self.sweep.planned
-        return again + sum(max(drawn[cell], planned.get(cell, 0)) for cell in {**drawn, **planned})
+        to_draw = (min(self.missing(cell), wanted - drawn[cell]) for cell, wanted in self.sweep.planned.items())
+        return len(trials) + sum(max(0, count) for count in to_draw) + len(self._finalists_to_come())
 
     def missing(self, cell: str) -> int:
         """How many trials of the cell are still to be drawn."""

@@ -61,8 +61,9 @@ class Status:
     def ended(self) -> str:
         """`3/8 trials ended`, of all that are planned where that is known."""
         count = sum(count for state, count in self.counts.items() if state != State.RUNNING)
-        planned = self.running.planned if self.running else 0
-        return f"{count}/{planned} trials ended" if planned else f"{count} trials ended"
+        told = self.running.planned if self.running else 0
+        planned = max(told, sum(self.counts.values()))  # some have begun in place of failed ones since the driver told
+        return f"{count}/{planned} trials ended" if told else f"{count} trials ended"
 
     def as_json(self) -> dict[str, Any]:
         """Times are seconds since the epoch."""

@@ -139,6 +139,32 @@ def test_what_is_shown_is_what_the_driver_knows(driver):
     assert mine.parameters == label({k: v for k, v in first.params.items() if k in driver.sweep.file.search})
 
 
+def test_what_begins_in_place_of_failed_trials_counts_among_all_and_takes_its_time(driver):
+    driver, first = driver
+    display = Display(driver, Utilization(dict))
+    _, second = driver.open.values()
+    for failing in (second, driver.next_proposal(), driver.next_proposal()):
+        driver.failed(failing, "losses must be finite")
+    display.update(force=True)
+    assert display.view(driver.ledger.trials()).title[0] == "tiny: 3/7 trials ended", "four are wanted beside these"
+    driver.latest[first.trial_id] = Epoch(2, 1000, 4.0, {"distortion": 0.25, "perception": 0.5})
+    display._start = time.monotonic() - 5.0  # in which one epoch was trained
+    assert display._seconds_left() == pytest.approx(5 * (4 * 3 - 2), abs=1), "epochs of four trials but for two"
+
+
+def test_cells_that_are_given_up_are_no_trials_to_come(driver):
+    driver, first = driver
+    while (proposal := driver.next_proposal()) is not None or len(driver.open) > 1:
+        if proposal is not None:
+            driver.failed(proposal, "losses must be finite")
+        else:
+            driver.failed(next(p for p in driver.open.values() if p != first), "losses must be finite")
+    driver.completed(first)
+    while (proposal := driver.next_proposal()) is not None:
+        driver.failed(proposal, "losses must be finite")
+    assert driver.planned() == len(driver.ledger.trials()) and driver.left() == 0
+
+
 def test_piped_each_end_is_told_once_and_a_long_silence_is_broken(driver, capsys, monkeypatch):
     driver, first = driver
     display = Display(driver, Utilization(dict))
