@@ -79,6 +79,7 @@ def test_it_tells_what_each_family_has_to_be_to_cost_what_conv_does(dry_run, cap
         ("data.root=/nowhere", "/nowhere: no such folder"),
         ("hardware.device=cuda", "this machine has"),
         ("resources.cpu=5000", "a trial asks for cpu=5000"),
+        ("resources.accelerator=H100", "accelerator=H100: the cluster has none that Ray has a name for"),
         ("resources.gpu=1.5", "must be a whole number, or a part of one"),
         ("resources.cpu=.inf", "resources.cpu"),
         ("resources.cpu=0.00001", "resources.cpu"),
@@ -96,10 +97,44 @@ def test_it_refuses_what_a_start_would_refuse(dry_run, text, said):
     if said is None:
         dry_run(text)
         return
-    if "hardware" in text and torch.cuda.is_available():
+    if ("hardware" in text or "H100" in text) and torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     with pytest.raises(RequestError, match=said):
         dry_run(text)
+
+
+@pytest.fixture
+def an_h100(monkeypatch):
+    """NVIDIA's library as Ray asks it for what lies in this machine."""
+    nvml = "ray._private.thirdparty.pynvml.nvml"
+    monkeypatch.setattr(f"{nvml}Init", lambda: None)
+    monkeypatch.setattr(f"{nvml}Shutdown", lambda: None)
+    monkeypatch.setattr(f"{nvml}DeviceGetCount", lambda: 1)
+    monkeypatch.setattr(f"{nvml}DeviceGetHandleByIndex", lambda number: number)
+    monkeypatch.setattr(f"{nvml}DeviceGetName", lambda handle: "NVIDIA H100 80GB HBM3")
+
+
+def test_a_kind_of_gpu_is_looked_for_by_the_name_that_ray_has_for_it(dry_run, an_h100):
+    dry_run("resources.accelerator=H100")
+    with pytest.raises(RequestError, match="accelerator=A100: the cluster has H100$"):
+        dry_run("resources.accelerator=A100")
+    with pytest.raises(RequestError, match="accelerator=h100: the cluster has H100; did you mean H100?"):
+        dry_run("resources.accelerator=h100")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_it_says_that_a_gpu_counts_as_0_as_a_start_does(dry_run, capsys):
+    dry_run("resources.gpu=0.5")
+    assert "no GPU on this machine: gpu: 0.5 counts as 0" in capsys.readouterr().out
+    dry_run("resources.gpu=0")
+    assert "no GPU" not in capsys.readouterr().out
+
+
+def test_of_a_cluster_to_join_it_says_that_the_start_looks_at_resources(dry_run, capsys, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    plan.check_resources(load_sweep(dry_run.file, ["resources.cpu=5000", "resources.accelerator=H100"]))
+    told = capsys.readouterr().out
+    assert "whether the Ray cluster at head:6379 has them is looked at when the sweep starts" in told
 
 
 @pytest.mark.parametrize("kind", ["text", "empty", "half", "others", "derived", "folder", "missing"])

@@ -17,7 +17,7 @@ from toconv.paths import SweepPaths, TrialPaths
 from toconv.progress import console, phase
 from toconv.report.refreshing import Refreshing
 from toconv.sweep.file import Sweep, load_sweep
-from toconv.sweep.fits import Machines, has_gpus, usable
+from toconv.sweep.fits import Machines, has_gpus, usable, without_gpu
 from toconv.sweep.lock import only_driver
 from toconv.sweep.notify import Event, Notifier, check_notify
 from toconv.sweep.preflight import check_evaluation, check_folders, check_ledger, check_ray
@@ -182,7 +182,7 @@ def _run_trials(driver: Driver, cluster: Callable[[], Cluster], announcement: An
     steering.has_room(slots)
     driver.spent.gpu = resources.gpu
     if resources.gpu != file.resources.gpu:
-        console.print(f"no GPU on this machine: gpu: {file.resources.gpu:g} counts as 0; trials run on the CPU")
+        console.print(without_gpu(file.resources.gpu))
     console.print(f"{driver.slots} trial(s) at a time, each with {resources.cpu:g} CPU and {resources.gpu:g} GPU")
     evaluator = _evaluator(file.evaluation, machines if everywhere else [resources_here()], here=not everywhere)
     evaluating = Evaluating(driver, evaluator)

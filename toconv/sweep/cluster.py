@@ -17,6 +17,7 @@ from toconv.errors import MachineryError, RequestError, first_line
 from toconv.paths import packed
 from toconv.progress import phase
 from toconv.settings import HardwareSettings
+from toconv.sweep.fits import having, kind_of
 from toconv.sweep.preflight import SHARED_BYTES, ray_folder
 from toconv.sweep.ray_address import LOOPBACK, host_and_port, joined, keep_to_loopback, no_cluster
 from toconv.sweep.ray_session import RaySession
@@ -41,6 +42,7 @@ keep_to_loopback()
 collect_seldom()  # in a worker too, before it imports Tune and torch
 
 import ray  # noqa: E402 - reads the environment when it is imported
+from ray._private.resource_and_label_spec import ResourceAndLabelSpec  # noqa: E402 - as ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402 - as ray
 
 Result = TypeVar("Result")
@@ -50,7 +52,6 @@ PROBE_SECONDS = 10.0
 JOIN_SECONDS, START_SECONDS = 30.0, 300.0  # that a cluster which is there has to answer, and one of our own to start
 STOP_SECONDS = 30.0
 ANSWER_SECONDS = 120.0  # that a machine has to start a worker and to answer
-KIND = "accelerator_type:"
 WORKER_RETRIES = 2  # of a worker that died; what failed by itself is not run again
 
 
@@ -129,17 +130,15 @@ class Cluster:
 def _having(accelerator: str | None) -> list[Resources]:
     leaving = draining()
     of_nodes: list[Resources] = [node["Resources"] for node in alive_machines() if node["NodeID"] not in leaving]
-    having = [found for found in of_nodes if accelerator is None or kind_of(accelerator) in found]
-    if accelerator and not having:
-        kinds = {name.removeprefix(KIND) for found in of_nodes for name in found if name.startswith(KIND)}
-        there = f"has {', '.join(sorted(kinds))}" if kinds else "has none that Ray has a name for"
-        raise RequestError(f"resources.accelerator={accelerator}: the cluster {there}")
-    return having
+    return [*having(of_nodes, accelerator)]
 
 
-def kind_of(accelerator: str) -> str:
-    """Ray's resource of which each machine with it has 1."""
-    return f"{KIND}{accelerator}"
+def kind_here() -> dict[str, float]:
+    """What Ray, which need not run, would count of this machine's accelerators beside their number."""
+    spec = ResourceAndLabelSpec()
+    manager, count = spec._get_current_node_accelerator(None, {})
+    kind = manager.get_current_node_accelerator_type() if manager and count else None
+    return {kind_of(kind): 1.0} if kind else {}
 
 
 def within(seconds: float, call: Callable[[], Result], otherwise: str) -> Result:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # a worker imports this module too, and needs no request
     from toconv.sweep.schema import Resources
 
 Machines = Sequence[Mapping[str, float]]  # CPU and GPU of each
+KIND = "accelerator_type:"
 
 
 def usable(asked: Resources, machines: Machines) -> tuple[Resources, int]:
@@ -24,6 +25,28 @@ def usable(asked: Resources, machines: Machines) -> tuple[Resources, int]:
     if slots < 1:
         raise RequestError(f"resources: a trial asks for cpu={asked.cpu}, gpu={asked.gpu}; {_said(machines)}")
     return asked.model_copy(update={"gpu": gpu}), slots
+
+
+def having(machines: Machines, accelerator: str | None) -> Machines:
+    """Those that have such GPUs, or all. Raises RequestError where none has."""
+    found = [machine for machine in machines if accelerator is None or kind_of(accelerator) in machine]
+    if accelerator and not found:
+        kinds = sorted({name.removeprefix(KIND) for has in machines for name in has if name.startswith(KIND)})
+        meant = [kind for kind in kinds if kind.lower() == accelerator.lower()]
+        there = f"has {', '.join(kinds)}" if kinds else "has none that Ray has a name for"
+        hint = f"; did you mean {meant[0]}?" if meant else ""
+        raise RequestError(f"resources.accelerator={accelerator}: the cluster {there}{hint}")
+    return found
+
+
+def kind_of(accelerator: str) -> str:
+    """Ray's resource of which each machine with it has 1."""
+    return f"{KIND}{accelerator}"
+
+
+def without_gpu(asked: float) -> str:
+    """What is said where trials ask for GPUs and none is there."""
+    return f"no GPU on this machine: gpu: {asked:g} counts as 0; trials run on the CPU"
 
 
 def has_gpus(machines: Machines) -> bool:

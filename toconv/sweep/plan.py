@@ -22,7 +22,7 @@ from toconv.settings import AGREEMENT_WEIGHT, BLOCK_NEEDED, GRID_SIZE, NESTED, C
 from toconv.sweep.baselines import smaller_sizes
 from toconv.sweep.feasible import refusals
 from toconv.sweep.file import Sweep
-from toconv.sweep.fits import check_fits, usable
+from toconv.sweep.fits import check_fits, having, usable, without_gpu
 from toconv.sweep.growth import Change
 from toconv.sweep.lock import check_alone
 from toconv.sweep.own_measure import OwnMeasure
@@ -112,10 +112,7 @@ def _check(sweep: Sweep, paths: SweepPaths, pictures: Splits) -> tuple[bool, Seq
     if remote := ObjectStore.asked(base.store):
         remote.check()
     check_alone(paths)
-    if joined() is None:
-        present = [{"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}]
-        usable(sweep.file.resources, present)
-        check_fits(sweep.file.evaluation, present)
+    check_resources(sweep)
     check_trials_room(sweep, paths)
     check_files(base.encoder)
     store = store_folder(base, pictures)
@@ -125,6 +122,24 @@ def _check(sweep: Sweep, paths: SweepPaths, pictures: Splits) -> tuple[bool, Seq
     if not stored:
         check_pictures(base.data, pictures)
     return stored, check_request(sweep, paths, store.name).changes
+
+
+def check_resources(sweep: Sweep) -> None:
+    """Raises RequestError where this machine has not what a trial and an evaluation ask for; says where GPUs count as
+    0, and of a cluster to join, which a dry run does not join, that the start looks."""
+    asked, address = sweep.file.resources, joined()
+    if address:
+        console.print(f"resources: whether the Ray cluster at {address} has them is looked at when the sweep starts")
+        return
+    machine: dict[str, float] = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+    if asked.accelerator:
+        from toconv.sweep.cluster import kind_here  # start-up: Ray, which a dry run needs for this alone
+
+        having([machine | kind_here()], asked.accelerator)
+    taken, _ = usable(asked, [machine])
+    check_fits(sweep.file.evaluation, [machine])
+    if taken.gpu != asked.gpu:
+        console.print(without_gpu(asked.gpu))
 
 
 def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
