@@ -20,6 +20,7 @@ from toconv.sweep.encoding_tasks import before_encoding
 from toconv.sweep.file import load_sweep
 from toconv.sweep.plan import matched
 from toconv.sweep.request import record_request
+from toconv.tokens import listing, near_duplicates, readable
 from toconv.tokens.encoding import prepare_store, store_folder
 from toconv.tokens.images import list_splits
 from toconv.tokens.room import estimated_bytes
@@ -101,6 +102,37 @@ def test_it_refuses_what_a_start_would_refuse(dry_run, text, said):
         pytest.skip("there is a GPU here")
     with pytest.raises(RequestError, match=said):
         dry_run(text)
+
+
+@pytest.mark.parametrize("unreadable", ["refuse", "skip"])
+def test_many_pictures_that_are_not_known_are_left_to_the_start(dry_run, capsys, monkeypatch, unreadable):
+    base = load_sweep(dry_run.file, [f"data.unreadable={unreadable}"]).base
+    for found in (near_duplicates._found, readable._found):
+        monkeypatch.setitem(found, base.data.max_pixels, {})
+    monkeypatch.setattr(plan, "check_pictures", lambda *_: None)  # the first of them
+    monkeypatch.setattr(plan, "MOST_DECODED", 11)
+    listing.say_once.cache_clear()
+    with monkeypatch.context() as blind:
+        blind.setattr(near_duplicates, "thumbnail", None)
+        blind.setattr(readable, "decode", None)
+        dry_run(f"data.unreadable={unreadable}")
+    told = capsys.readouterr().out
+    assert "near-duplicates: 12 pictures are not known yet; the start looks for them among these" in told
+    assert ("which of 12 pictures can be read is looked at when the sweep starts" in told) == (unreadable == "skip")
+    listing.say_once.cache_clear()
+    list_splits(base.data)  # as the start does
+    dry_run(f"data.unreadable={unreadable}")
+    assert "not known yet" not in capsys.readouterr().out
+
+
+def test_a_sweep_that_has_begun_is_held_against_the_splits_that_a_start_would_have(dry_run, capsys, monkeypatch):
+    asked = load_sweep(dry_run.file, [])
+    record_request(asked, dry_run.paths, store_folder(asked.base, list_splits(asked.base.data)).name, {})
+    monkeypatch.setitem(near_duplicates._found, asked.base.data.max_pixels, {})
+    monkeypatch.setattr(plan, "MOST_DECODED", 11)
+    listing.say_once.cache_clear()
+    dry_run()
+    assert "not known yet" not in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ class Cluster:
 def _having(accelerator: str | None) -> list[Resources]:
     leaving = draining()
     of_nodes: list[Resources] = [node["Resources"] for node in alive_machines() if node["NodeID"] not in leaving]
-    return [*having(of_nodes, accelerator)]
+    return [dict(found) for found in having(of_nodes, accelerator)]
 
 
 def kind_here() -> dict[str, float]:

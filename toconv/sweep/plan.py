@@ -4,6 +4,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +18,16 @@ from toconv.models.critic import Critic, build_critic
 from toconv.models.families import build_networks, match, matched_text
 from toconv.object_store import ObjectStore
 from toconv.paths import SweepPaths, free_bytes
-from toconv.progress import console, duration, size
-from toconv.settings import AGREEMENT_WEIGHT, BLOCK_NEEDED, GRID_SIZE, NESTED, CompressorSettings, Settings
+from toconv.progress import console, duration, phase, size
+from toconv.settings import (
+    AGREEMENT_WEIGHT,
+    BLOCK_NEEDED,
+    GRID_SIZE,
+    NESTED,
+    CompressorSettings,
+    DataSettings,
+    Settings,
+)
 from toconv.sweep.baselines import smaller_sizes
 from toconv.sweep.feasible import refusals
 from toconv.sweep.file import Sweep
@@ -33,10 +42,12 @@ from toconv.tokens.encoder_files import check_files
 from toconv.tokens.encoding import check_pictures, store_folder, unfinished
 from toconv.tokens.images import Splits, list_splits
 from toconv.tokens.manifest import is_complete
+from toconv.tokens.readable import decoding_at_most
 from toconv.tokens.room import check_room, estimated_bytes
 from toconv.tracking.tracker import check_access, say_store
 from toconv.training.step_cost import step_flops
 
+MOST_DECODED = 500  # pictures that are decoded to list them: 16 ms of a core each, of photographs
 OF_A_NUMBER = 16  # bytes that a parameter takes: itself, its gradient and both moments of Adam, in fp32
 SLOWDOWN = 3.2  # a sweep's seconds over those of its steps' matrix products alone, as seen on two cores
 
@@ -145,7 +156,7 @@ def check_resources(sweep: Sweep) -> None:
 def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     """Check, then print cells, trials, shapes, disk and time to expect."""
     base, file = sweep.base, sweep.file
-    pictures = list_splits(base.data)
+    pictures = _pictures(base.data, paths)
     stored, changes = _check(sweep, paths, pictures)
     splits = {name: len(found) * base.data.crops for name, found in pictures.items()}
     cells = sweep.cells()
@@ -187,6 +198,13 @@ def show_plan(sweep: Sweep, paths: SweepPaths) -> None:
     )
     if file.evaluation:
         console.print(_evaluation(sweep, file.evaluation, trials))
+
+
+def _pictures(data: DataSettings, paths: SweepPaths) -> Splits:
+    """Where the sweep has begun they must be those of its tokens, whatever time that takes."""
+    quick = nullcontext() if paths.request.exists() else decoding_at_most(MOST_DECODED)
+    with phase("listing and hashing pictures"), quick:
+        return list_splits(data)
 
 
 def _asks_for_agreement(sweep: Sweep) -> bool:

@@ -12,8 +12,8 @@ from toconv.known_files import add_known, hold, known_sha256, read_known
 from toconv.settings import SOURCES, DataSettings, named_object
 from toconv.tokens.listing import pictures_below, say_left_out, say_once, some
 from toconv.tokens.manifest import SPLITS
-from toconv.tokens.near_duplicates import MOST, near_duplicates, perceptual_hashes
-from toconv.tokens.readable import unreadable
+from toconv.tokens.near_duplicates import MOST, Hashes, known_hashes, near_duplicates, perceptual_hashes
+from toconv.tokens.readable import not_known, too_many, unreadable
 
 RUN = 256  # pictures that a thread looks at before it asks for more
 VAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.", re.I)  # of ImageNet's flat val/: the line of its class
@@ -60,7 +60,11 @@ def listed_and_skipped(data: DataSettings) -> tuple[Splits, dict[Path, str]]:
     if data.unreadable == "refuse":
         return splits, {}
     hold(_known_pictures(data), (p.file for pictures in splits.values() for p in pictures))
-    skipped = unreadable({p.path: p.sha256 for pictures in splits.values() for p in pictures}, data)
+    found = {p.path: p.sha256 for pictures in splits.values() for p in pictures}
+    if too_many(fresh := not_known(found, data)):
+        say_once(f"data.unreadable=skip: which of {len(fresh)} pictures can be read is looked at when the sweep starts")
+        return splits, {}
+    skipped = unreadable(found, data)
     left = {name: [p for p in pictures if p.path not in skipped] for name, pictures in splits.items()}
     empty = [name for name, pictures in left.items() if not pictures]
     if empty:
@@ -120,7 +124,7 @@ def _together(pictures: list[Picture], data: DataSettings) -> list[list[Picture]
             f"near-duplicates: not looked for among more than {MOST} pictures; those of the same bytes share a split"
         )
     else:
-        hashes = perceptual_hashes({p.path: digest for p, digest in zip(pictures, found, strict=True)}, data)
+        hashes = _hashes({p.path: digest for p, digest in zip(pictures, found, strict=True)}, data)
     groups = [
         [pictures[place] for place in group] for group in near_duplicates([p.key for p in pictures], found, hashes)
     ]
@@ -129,6 +133,17 @@ def _together(pictures: list[Picture], data: DataSettings) -> list[list[Picture]
         count, first = sum(map(len, several)), some([p.key for p in several[0]])
         say_once(f"near-duplicates: {count} pictures in {len(several)} group(s), each in one split; the first: {first}")
     return groups
+
+
+def _hashes(found: dict[Path, str], data: DataSettings) -> Hashes:
+    known, fresh = known_hashes(found, data)
+    if not too_many(fresh):
+        return perceptual_hashes(found, data)
+    say_once(
+        f"near-duplicates: {len(fresh)} pictures are not known yet; the start looks for them among these, and the "
+        "splits can differ by them"
+    )
+    return known
 
 
 def imagenet_splits(data: DataSettings) -> Splits:

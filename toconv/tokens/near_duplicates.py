@@ -96,6 +96,12 @@ def perceptual_hashes(digests: Mapping[Path, str], data: DataSettings) -> Hashes
     return known
 
 
+def known_hashes(digests: Mapping[Path, str], data: DataSettings) -> tuple[Hashes, set[str]]:
+    """What is known of {path: sha256} without a look at any, and of which nothing is."""
+    known = _known(data)
+    return known, {*digests.values()} - known.keys()
+
+
 def keep_hashes(data: DataSettings) -> None:
     """Write what was found, where that can be done, so that no later process decodes a picture to know."""
     known = _known(data)

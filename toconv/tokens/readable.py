@@ -1,8 +1,10 @@
 """Which pictures cannot be read, and why. Each is decoded once; what was found is kept beside the token stores."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,28 @@ from toconv.tokens.decoding import decode
 CODE = ("tokens/picture_decoder.py",)  # decides it
 Reasons = dict[str, str | None]  # {sha256: why it cannot be read, None where it can}
 _found: dict[int, Reasons] = {}  # by data.max_pixels
+_most: ContextVar[int | None] = ContextVar("most", default=None)
+
+
+@contextmanager
+def decoding_at_most(pictures: int) -> Iterator[None]:
+    """Within, where pictures are listed, more than so many that no start has decoded yet are left to the start."""
+    before = _most.set(pictures)
+    try:
+        yield
+    finally:
+        _most.reset(before)
+
+
+def too_many(fresh: Collection[object]) -> bool:
+    """Whether that many pictures are not to be decoded now."""
+    most = _most.get()
+    return most is not None and len(fresh) > most
+
+
+def not_known(digests: Mapping[Path, str], data: DataSettings) -> set[str]:
+    """Those of which `unreadable` has yet to know."""
+    return {*digests.values()} - _known(data).keys()
 
 
 def unreadable(digests: Mapping[Path, str], data: DataSettings) -> dict[Path, str]:
