@@ -1,6 +1,7 @@
 """Tokens in an object store, of a server of S3's that runs here."""
 
 import hashlib
+import re
 import threading
 import time
 from collections import Counter
@@ -75,6 +76,16 @@ def test_what_an_interrupted_encoding_had_written_is_fetched_and_the_rest_encode
     )
     prepare_store(here("second"))
     assert len(written) == 2 and elsewhere and not {*written} & {*elsewhere}
+
+
+def test_sending_is_said_where_files_of_tokens_are_sent(here, s3, capsys):
+    """Shards are sent as they are encoded: after them the manifest alone is."""
+    folder = prepare_store(here("first"))
+    assert "files of tokens" not in capsys.readouterr().out
+    elsewhere = here("first", **{"store.url": f"{s3.url}/elsewhere"})
+    assert prepare_store(elsewhere) == folder
+    told = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"sending [1-9]\d* files of tokens to s3:", told), told
 
 
 def test_what_is_there_is_not_put_again(here, s3):

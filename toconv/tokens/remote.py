@@ -41,8 +41,9 @@ def send_store(remote: ObjectStore, folder: Path, manifest: Mapping[str, Any]) -
     """What is not there yet, then the manifest."""
     there = remote.listed(_all_of(folder))
     missing = {path: d for path, d in shard_files(folder, manifest).items() if d not in there}
-    if missing or MANIFEST not in there:
+    if missing:
         say(f"sending {len(missing)} files of tokens to {remote.url}")
+    if missing or MANIFEST not in there:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(lambda item: remote.put(key_of(folder, item[1]), item[0].read_bytes()), missing.items()))
         for path in folder.glob(f"*{ENTRY}"):

@@ -183,6 +183,17 @@ def test_piped_each_end_is_told_once_and_a_long_silence_is_broken(driver, capsys
     )
 
 
+def test_piped_a_silence_in_which_nothing_is_at_work_names_no_work(driver, capsys, monkeypatch):
+    """As while it is paused, and once machinery that gave way has ended all trials."""
+    driver, _ = driver
+    for proposal in [*driver.open.values()]:
+        driver.released(proposal)
+    monkeypatch.setattr("toconv.sweep.terminal.display.SILENCE_SECONDS", 0.0)
+    Display(driver, Utilization(dict)).update(force=True)
+    told = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"^0/4 trials ended; .*running for \d+ s; 0/3 slots busy$", told), told
+
+
 def test_piped_it_is_plain_lines_of_ours_alone(recorded):
     """The sweep ran with FORCE_COLOR and 60 COLUMNS, as in some CI, and without a terminal."""
     stdout, stderr = recorded.done.stdout, recorded.done.stderr

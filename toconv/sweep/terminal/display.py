@@ -74,7 +74,8 @@ class Display:
         elif time.monotonic() - self._spoke > SILENCE_SECONDS:
             self._spoke = time.monotonic()
             at_work = [f"{x.cell}/{x.number} at epoch {x.epoch}" for x in self._lines(trials) if x.running]
-            console.print("; ".join([*self._progress(), f"at work: {', '.join(at_work)}", *self._parts()]))
+            named = [f"at work: {', '.join(at_work)}"] if at_work else []  # none while paused, or as all gave way
+            console.print("; ".join([*self._progress(), *named, *self._parts()]))
 
     def _sentence(self, trial: Trial) -> str:
         metrics = self._metrics(trial)
