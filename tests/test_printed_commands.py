@@ -24,6 +24,7 @@ from toconv.report.page.overview import how_to_reproduce
 from toconv.report.page.recommended import which_compressor
 from toconv.report.page.trainings import what_failed
 from toconv.sweep.session import sync_command
+from toconv.tracking.provenance import Provenance
 from toconv.tracking.run_facts import sweep_note
 
 FOLDERS = ["my outputs", "it's", 'a"b', "фото (1)", "[red]", "a;b&c$d"]
@@ -48,7 +49,8 @@ def test_those_of_a_report_and_of_mlflow(folder, tmp_path, monkeypatch):
     assert pasted(commands(what_failed(made))[0])[-1] == f"trial.{config.override_text('data.root', folder)}"
     assert commands(how_to_reproduce(made))[0] == started
     assert f"<code>{escape(str(root / 'results.csv'))}</code>" in how_to_reproduce(made)
-    (noted,) = re.findall(r"`(toconv compress .*)`", sweep_note(records))
+    origin = Provenance("grid_sizes", root, "", None, None, tmp_path / "f00d", "tiny", (36, 32), {})
+    (noted,) = re.findall(r"`(toconv compress .*)`", sweep_note(origin, records))
     assert pasted(noted)[-1] == str(root / "trials" / "a")
 
 

@@ -52,6 +52,13 @@ def rays_node(name: str) -> None:
     assert isinstance(Node.gcs_address, property) and isinstance(Node.raylet_socket_name, property)
 
 
+def rays_accelerator(name: str) -> None:
+    from ray._private.resource_and_label_spec import ResourceAndLabelSpec
+
+    manager, count = ResourceAndLabelSpec._get_current_node_accelerator(None, {})
+    assert manager.get_current_node_accelerator_type() if count else count == 0
+
+
 def tunes_reuse(name: str) -> None:
     from ray.tune.execution.tune_controller import TuneController
 
@@ -169,6 +176,12 @@ TABLE = [
         "sweep/cluster.py",
         "the addresses of Ray's processes on this machine, to see whether one is gone: Ray's own calls hang then",
         rays_node,
+    ),
+    PrivateName(
+        "ray._private.resource_and_label_spec.ResourceAndLabelSpec._get_current_node_accelerator",
+        "sweep/cluster.py",
+        "a dry run tells the kind of this machine's GPUs in Ray's words, without starting Ray",
+        rays_accelerator,
     ),
     PrivateName(
         "ray._raylet.AuthenticationTokenLoader",

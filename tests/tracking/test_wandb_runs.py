@@ -5,12 +5,15 @@ import struct
 
 import pytest
 
+from tests.records import record
 from tests.running import rows, toconv_command
 from toconv import config
+from toconv.analysis.records import State
 from toconv.errors import RequestError
 from toconv.paths import SweepPaths, TrialPaths
 from toconv.rules import _installed
 from toconv.sweep.recorded import read_request
+from toconv.tracking.provenance import Provenance
 from toconv.tracking.wandb_runs import WandbTracker
 from toconv.training.epochs import read_epochs
 
@@ -39,12 +42,12 @@ def messages(path):
 def read(path):
     """(the run's record, its config, {step: metrics})"""
     run, history = None, {}
-    for record in messages(path):
-        if record.HasField("run"):
-            run = record.run
-        if record.HasField("history"):
-            values = {(i.key or ".".join(i.nested_key)): json.loads(i.value_json) for i in record.history.item}
-            history[record.history.step.num] = {k: v for k, v in values.items() if not k.startswith("_")}
+    for message in messages(path):
+        if message.HasField("run"):
+            run = message.run
+        if message.HasField("history"):
+            values = {(i.key or ".".join(i.nested_key)): json.loads(i.value_json) for i in message.history.item}
+            history[message.history.step.num] = {k: v for k, v in values.items() if not k.startswith("_")}
     return run, {(u.key or ".".join(u.nested_key)): json.loads(u.value_json) for u in run.config.update}, history
 
 
@@ -100,6 +103,19 @@ def test_a_record_is_told_once_however_often_the_sweep_is_started(recorded):
         done = toconv_command(recorded.folder, "sync", "tiny", WANDB_MODE="offline")
     assert done.returncode == 0, done.stderr
     assert sorted((recorded.root / "wandb").iterdir()) == before
+
+
+def test_a_trial_that_is_run_again_after_it_failed_is_told_again_and_one_that_is_complete_is_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    origin = Provenance("tiny", tmp_path, "run_sweep.py", None, None, tmp_path / "f00d", "tiny", (36, 32), {"train": 3})
+    settings = config.compose({"experiment.use_wandb": True, "experiment.wandb_project": "photographs"}).experiment
+    told = []
+    for state in (State.FAILED, State.FAILED, State.COMPLETE, State.COMPLETE):
+        WandbTracker(settings, origin).sync(record("0123456789ab", 16, 0.5, state=state, settings={}, folder=None))
+        told.append([read(path)[0] for path in sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))])
+    assert [len(runs) for runs in told] == [1, 1, 2, 2]
+    assert {run.run_id for run in told[-1]} == {"tiny-0123456789ab"}
+    assert sorted(state for run in told[-1] for state in run.tags if state in {*State}) == ["complete", "failed"]
 
 
 def test_where_it_is_not_installed_the_request_is_refused(monkeypatch):

@@ -135,8 +135,7 @@ def _having(accelerator: str | None) -> list[Resources]:
 
 def kind_here() -> dict[str, float]:
     """What Ray, which need not run, would count of this machine's accelerators beside their number."""
-    spec = ResourceAndLabelSpec()
-    manager, count = spec._get_current_node_accelerator(None, {})
+    manager, count = ResourceAndLabelSpec._get_current_node_accelerator(None, {})
     kind = manager.get_current_node_accelerator_type() if manager and count else None
     return {kind_of(kind): 1.0} if kind else {}
 

@@ -16,7 +16,7 @@ from toconv.sweep.schema import SweepFile
 LAYOUT = 2  # of a sweep's folder
 ID_BYTES = 6
 SweepId = Annotated[str, Field(pattern=rf"^[A-Za-z0-9_-]{{1,64}}-[0-9a-f]{{{2 * ID_BYTES}}}$")]
-REMEDY = "put a copy of it back, or remove it: the sweep's own command then writes it anew"
+REMEDY = "put a copy of it back, or choose another name= and begin anew"
 UNKNOWN: dict[str, Any] = {
     "versions": {},
     "python": None,

@@ -39,7 +39,7 @@ class WandbTracker(Tracker):
     def sync(self, record: TrialRecord) -> None:
         """Ended records only: a W&B run is written in one go; its id makes a repetition a resumption."""
         mark, own = self._delivered / record.trial_id, {name: record.values[name] for name in record.own}
-        if record.state == State.RUNNING or (mark.exists() and mark.read_text() == _told(own)):
+        if record.state == State.RUNNING or (mark.exists() and mark.read_text() == _told(record, own)):
             return
         config = {**record.settings, "tokens": record.tokens, "cell": record.cell, "name": record.name}
         config |= {"optuna.number": record.number, "commit": self.provenance.commit}
@@ -63,9 +63,11 @@ class WandbTracker(Tracker):
                 run.log({name: value for name, value, _, _ in points}, step=points[0][-1])
         run.summary.update(own)
         run.finish(exit_code=int(record.state == State.FAILED))
-        write_atomic(mark, _told(own))
+        write_atomic(mark, _told(record, own))
 
 
-def _told(own: Mapping[str, float]) -> str:
-    """What a mark says: the numbers of the user's own evaluation, which may come later than all others."""
-    return json.dumps(own) if own else ""
+def _told(record: TrialRecord, own: Mapping[str, float]) -> str:
+    """What a mark says: the numbers of the user's own evaluation, which may come later than all others, and how a trial
+    ended that may be run again."""
+    told = {**own} if record.state == State.COMPLETE else {"state": record.state, **own}
+    return json.dumps(told) if told else ""
