@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import secrets
+import signal
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from toconv.tokens.archive import CACHE
 # no test depends on whether photographs were fetched on this machine; commands that tests start have it too
 os.environ[CACHE] = str(Path(__file__).with_name("nothing_was_fetched"))
 properties.profiles.load_profile("check")  # unless --hypothesis-profile names another
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have what runs behind them ignore it
 
 TINY_GRID = 6
 TINY = {

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from toconv.errors import DamagedFile, first_line, told
+from toconv.errors import DamagedFile, broken_rule, first_line
 
 MOST_BYTES = 64 * 2**20
 MOST_PARTS = 100_000  # keys and values of a file of settings, with what aliases repeat
@@ -86,12 +86,3 @@ def _count_parts(content: Any) -> None:
             raise ValueError(f"more than {MOST_PARTS} values")
         if isinstance(node, dict | list | tuple | set):
             waiting += [*node, *node.values()] if isinstance(node, dict) else list(node)
-
-
-def broken_rule(error: BaseException) -> str:
-    """Of what was read, the first field that is wrong and the rule for it; what any other error says."""
-    if not isinstance(error, ValidationError):
-        return told(error)
-    wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where, rule = ".".join(map(str, wrong["loc"])), str(wrong["msg"]).removeprefix("Value error, ")
-    return f"{where}: {rule}" if where else rule

@@ -4,6 +4,7 @@ import json
 import struct
 
 import pytest
+import wandb
 
 from tests.records import record
 from tests.running import rows, toconv_command
@@ -113,6 +114,7 @@ def test_a_trial_that_is_run_again_after_it_failed_is_told_again_and_one_that_is
     for state in (State.FAILED, State.FAILED, State.COMPLETE, State.COMPLETE):
         WandbTracker(settings, origin).sync(record("0123456789ab", 16, 0.5, state=state, settings={}, folder=None))
         told.append([read(path)[0] for path in sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))])
+    wandb.teardown()  # it keeps its mode for the process
     assert [len(runs) for runs in told] == [1, 1, 2, 2]
     assert {run.run_id for run in told[-1]} == {"tiny-0123456789ab"}
     assert sorted(state for run in told[-1] for state in run.tags if state in {*State}) == ["complete", "failed"]

@@ -12,12 +12,11 @@ from typing import Any
 from filelock import FileLock
 from pydantic import ValidationError
 
-from toconv.errors import MachineryError, StoreError, disk
+from toconv.errors import MachineryError, StoreError, broken_rule, disk
 from toconv.known_files import known_sha256, note
 from toconv.object_store import AT_ONCE, ObjectStore
 from toconv.paths import write_atomic
 from toconv.progress import bar, say
-from toconv.state_files import broken_rule
 from toconv.tokens.manifest import DERIVED, MANIFEST, Manifest, is_complete, key_of
 from toconv.tokens.shards import ENTRY, KNOWN, Shard, entry_in, shard_files
 from toconv.tokens.standardisation import SUMS

@@ -15,8 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from toconv.analysis.records import State
-from toconv.errors import DamagedFile, MachineryError, ToconvError
-from toconv.state_files import broken_rule
+from toconv.errors import DamagedFile, MachineryError, ToconvError, broken_rule
 from toconv.sweep.inbox import Act, Note, includes
 from toconv.sweep.search.ledger_place import Database, LedgerPlace
 

@@ -15,8 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import ValidationError
 
 from toconv.analysis.records import State
-from toconv.errors import RequestError
-from toconv.state_files import broken_rule
+from toconv.errors import RequestError, broken_rule
 from toconv.sweep.constraints import violations
 from toconv.sweep.feasible import by_rule, listed
 from toconv.sweep.file import Cell, Sweep
