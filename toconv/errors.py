@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 
-from pydantic import ValidationError
-
 WRONG_PATHS = {  # what the system says to a path that cannot be used, however often it is tried
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTEMPTY),
@@ -114,15 +112,6 @@ def disk(refused: str, rest: str = "") -> Iterator[None]:
 def told(error: BaseException) -> str:
     """What an error of others says, on one line."""
     return " ".join(str(error).split())[:300]
-
-
-def broken_rule(error: BaseException) -> str:
-    """Of what was read, the first field that is wrong and the rule for it; what any other error says."""
-    if not isinstance(error, ValidationError):
-        return told(error)
-    wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where, rule = ".".join(map(str, wrong["loc"])), str(wrong["msg"]).removeprefix("Value error, ")
-    return f"{where}: {rule}" if where else rule
 
 
 NO_MEMORY = re.compile(  # the CPU's allocator; CUDA outside of torch's own, as for a context; its libraries

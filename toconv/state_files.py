@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from toconv.errors import DamagedFile, broken_rule, first_line
+from toconv.errors import DamagedFile, first_line
+from toconv.validation import broken_rule
 
 MOST_BYTES = 64 * 2**20
 MOST_PARTS = 100_000  # keys and values of a file of settings, with what aliases repeat

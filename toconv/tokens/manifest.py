@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
-from toconv.errors import StoreError, broken_rule
+from toconv.errors import StoreError
 from toconv.paths import write_atomic
 from toconv.settings import Group, Positive
+from toconv.validation import broken_rule
 
 MANIFEST = "manifest.json"
 DERIVED = "derived"  # beside it, the folder of what is computed from the tokens

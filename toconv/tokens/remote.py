@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock
 from pydantic import ValidationError
 
-from toconv.errors import MachineryError, StoreError, broken_rule, disk
+from toconv.errors import MachineryError, StoreError, disk
 from toconv.known_files import known_sha256, note
 from toconv.object_store import AT_ONCE, ObjectStore
 from toconv.paths import write_atomic
@@ -21,6 +21,7 @@ from toconv.tokens.manifest import DERIVED, MANIFEST, Manifest, is_complete, key
 from toconv.tokens.shards import ENTRY, KNOWN, Shard, entry_in, shard_files
 from toconv.tokens.standardisation import SUMS
 from toconv.tokens.stored import SCALES, VALUES
+from toconv.validation import broken_rule
 
 
 def _all_of(folder: Path) -> str:

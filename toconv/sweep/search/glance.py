@@ -15,9 +15,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from toconv.analysis.records import State
-from toconv.errors import DamagedFile, MachineryError, ToconvError, broken_rule
+from toconv.errors import DamagedFile, MachineryError, ToconvError
 from toconv.sweep.inbox import Act, Note, includes
 from toconv.sweep.search.ledger_place import Database, LedgerPlace
+from toconv.validation import broken_rule
 
 FINALISTS, EXTENDED = "finalists", "extended"  # their studies, which no cell may be called
 NO_CELLS = {FINALISTS: 1, EXTENDED: 2}  # which come last

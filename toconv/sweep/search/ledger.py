@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import ValidationError
 
 from toconv.analysis.records import State
-from toconv.errors import RequestError, broken_rule
+from toconv.errors import RequestError
 from toconv.sweep.constraints import violations
 from toconv.sweep.feasible import by_rule, listed
 from toconv.sweep.file import Cell, Sweep
@@ -32,6 +32,7 @@ from toconv.sweep.search.storage import ledger_errors
 from toconv.sweep.search.studies import Studies
 from toconv.sweep.space import Params
 from toconv.sweep.stopping import Course
+from toconv.validation import broken_rule
 
 REFUSED = "refused"  # of a trial: how many draws before it the settings refused, by what they said
 FAILURES_PER_CELL = 3  # failed trials are drawn anew so often, then the cell is given up
