@@ -163,10 +163,11 @@ def test_it_says_that_a_gpu_counts_as_0_as_a_start_does(dry_run, capsys):
 
 
 def test_of_a_cluster_to_join_it_says_that_the_start_looks_at_resources(dry_run, capsys, monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    monkeypatch.setenv("RAY_ADDRESS", "ray://user:pass@head:10001")
     plan.check_resources(load_sweep(dry_run.file, ["resources.cpu=5000", "resources.accelerator=H100"]))
     told = capsys.readouterr().out
-    assert "whether the Ray cluster at head:6379 has them is looked at when the sweep starts" in told
+    assert "whether the Ray cluster of RAY_ADDRESS=" in told and "has them is looked at when the sweep starts" in told
+    assert "@head:10001" in told and "pass" not in told
 
 
 @pytest.mark.parametrize("kind", ["text", "empty", "half", "others", "derived", "folder", "missing"])

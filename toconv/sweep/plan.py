@@ -18,7 +18,7 @@ from toconv.models.critic import Critic, build_critic
 from toconv.models.families import build_networks, match, matched_text
 from toconv.object_store import ObjectStore
 from toconv.paths import SweepPaths, free_bytes
-from toconv.progress import console, duration, phase, size
+from toconv.progress import console, duration, phase, say, size
 from toconv.settings import (
     AGREEMENT_WEIGHT,
     BLOCK_NEEDED,
@@ -35,7 +35,7 @@ from toconv.sweep.fits import check_fits, having, usable, without_gpu
 from toconv.sweep.growth import Change
 from toconv.sweep.lock import check_alone
 from toconv.sweep.own_measure import OwnMeasure
-from toconv.sweep.ray_address import check_cluster, joined
+from toconv.sweep.ray_address import check_cluster, joined, said
 from toconv.sweep.request import check_request
 from toconv.sweep.terminal.changes import show_changes
 from toconv.tokens.encoder_files import check_files
@@ -140,7 +140,7 @@ def check_resources(sweep: Sweep) -> None:
     0, and of a cluster to join, which a dry run does not join, that the start looks."""
     asked, address = sweep.file.resources, joined()
     if address:
-        console.print(f"resources: whether the Ray cluster at {address} has them is looked at when the sweep starts")
+        say(f"resources: whether the Ray cluster of {said(address)} has them is looked at when the sweep starts")
         return
     machine: dict[str, float] = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
     if asked.accelerator:

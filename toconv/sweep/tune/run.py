@@ -74,7 +74,6 @@ def run_trials(
         evaluating.poll()
         on_step()
 
-    searcher.shares_gpu = 0 < resources.gpu < 1
     with searcher.interrupt.handling(unreachable):
         try:
             before, left = -1, -1
@@ -114,12 +113,12 @@ def _one_a_gpu(
     """Run those whose memory ran out beside others, each with a GPU to itself: what fails there is infeasible."""
     whole = resources.model_copy(update={"gpu": 1.0})
     driver.begin_next(*searcher.crowded)
-    searcher.crowded, searcher.shares_gpu, driver.spent.gpu = [], False, whole.gpu
+    searcher.crowded, driver.spent.gpu = [], whole.gpu
     try:
         with room.each_with(whole):
             fit(whole)
     finally:
-        searcher.shares_gpu, driver.spent.gpu = True, resources.gpu
+        driver.spent.gpu = resources.gpu
 
 
 def _tuner(

@@ -35,7 +35,6 @@ class LedgerSearcher(Searcher):
         self._epochs: dict[str, int] = {}  # that it has since Tune has it, where it took any
         self.broken: Exception | None = None
         self._uncopied: set[str] = set()  # what was said of machines whose copies of tokens have no room
-        self.shares_gpu = False  # whether a trial has others beside it on its GPU
         self.crowded: list[Proposal] = []  # those whose memory ran out there
         self.interrupt = Interrupt(self._say_interrupted)
 
@@ -50,6 +49,11 @@ class LedgerSearcher(Searcher):
     def stopping(self) -> bool:
         """Whether nothing more is to begin, and what runs ends at its epoch."""
         return bool(self.interrupt.asked or self.broken or self.driver.budget_spent())
+
+    @property
+    def shares_gpu(self) -> bool:
+        """Whether a trial has others beside it on its GPU."""
+        return 0 < self.driver.spent.gpu < 1
 
     def check_end(self) -> None:
         """Raises what was in the way of a trial's end (MachineryError where the machinery gave way), KeyboardInterrupt
