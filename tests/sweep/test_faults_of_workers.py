@@ -88,7 +88,7 @@ def test_a_trial_goes_on_as_long_as_its_workers_take_epochs_before_they_die(long
 def test_a_worker_that_keeps_dying_fails_its_trial_and_the_rest_goes_on(long_settings, tmp_path):
     disturbed = Disturbed(tmp_path, {**long_settings, "training.epochs": 20})
     process = disturbed.start()
-    trial = disturbed.trial_after(process, 0)
+    trial = disturbed.trial_after(process, 1)  # the second begins once the driver has heard of the first
     kill_workers(disturbed, process, trial, times=6)  # the first three after an epoch
     code, stdout, stderr = ended(process, 300)
     assert code == 3, stdout + stderr
