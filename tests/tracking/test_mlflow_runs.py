@@ -499,6 +499,24 @@ def test_what_holds_no_more_of_a_trial_that_was_run_again_goes_from_its_tags(tra
     assert told() == {"state": "complete"}
 
 
+def test_a_trial_that_is_run_again_is_running_there_until_it_ends(tracker, trained):
+    """Told by the start in which it failed, and by a later one."""
+    failed = {"state": "failed", "reason": "diverged"}
+    made, client = tracker(), MlflowClient(tracker().uri)
+    for later in (False, True):
+        made.sync(record(trained.folder, **failed))
+        again = tracker() if later else made
+        again.sync(record(trained.folder, state="running", values={}))
+        again.sync(record(trained.folder, state="running", values={}))
+        (run,) = (r for r in client.search_runs([made._experiment]) if "trial.hash" in r.data.tags)
+        assert run.info.status == "RUNNING"
+        assert run.data.tags["state"] == "running" and "reason" not in run.data.tags
+        made = tracker()
+        made.sync(record(trained.folder, **failed))  # as it did before
+        run = client.get_run(run.info.run_id)
+        assert run.info.status == "FAILED" and run.data.tags["reason"] == "diverged"
+
+
 def test_sweeps_of_one_name_have_a_parent_each_and_do_not_touch_each_others_runs_and_models(tracker, trained):
     mine, its = tracker(), tracker(sweep_id="s-ba9876543210")
     mine.sync(record(trained.folder))

@@ -139,6 +139,10 @@ class MlflowTracker(Tracker):
         outcome += "".join(f", {key} {value}" for key, value in told.items() if value and key != "state")
         if self._ended.get(record.trial_id) == outcome:
             return
+        if record.state == State.RUNNING and record.trial_id in self._ended:  # it failed, and is run again
+            self._client.update_run(run_id, "RUNNING")
+            self._tag(run_id, {**told, DELIVERED: None})
+            del self._ended[record.trial_id]
         self._ship_metrics(run_id, record)
         if record.state != State.RUNNING:
             self._end(run_id, record, told)
@@ -195,16 +199,23 @@ class MlflowTracker(Tracker):
         return max((m.step for m in self._client.get_metric_history(run_id, "distortion")), default=-1)
 
     def _end(self, run_id: str, record: TrialRecord, told: Mapping[str, str | None]) -> None:
-        entities, there = _mlflow().entities, self._client.get_run(run_id).data
-        own = [entities.Metric(*point) for point in run_facts.own(record) if there.metrics.get(point[0]) != point[1]]
-        self._client.log_batch(run_id, own, tags=[entities.RunTag(key, value) for key, value in told.items() if value])
-        for key in (key for key, value in told.items() if not value and key in there.tags):
-            self._client.delete_tag(run_id, key)
+        if record.own:
+            there = self._client.get_run(run_id).data.metrics
+            own = [point for point in run_facts.own(record) if there.get(point[0]) != point[1]]
+            self._client.log_batch(run_id, [_mlflow().entities.Metric(*point) for point in own])
+        self._tag(run_id, told)
         if record.folder is not None:
             paths = record.paths
             self._artifacts(run_id, {path.name: path for path in (paths.best, paths.latest, paths.config)})
             self._sync_model(run_id, record)
         self._client.set_terminated(run_id, STATUS[record.state], run_facts.ended(record))
+
+    def _tag(self, run_id: str, told: Mapping[str, str | None]) -> None:
+        """Those of None go, the last of them last."""
+        there = self._client.get_run(run_id).data.tags
+        self._client.log_batch(run_id, tags=[_mlflow().entities.RunTag(*tag) for tag in told.items() if tag[1]])
+        for key in (key for key, value in told.items() if not value and key in there):
+            self._client.delete_tag(run_id, key)
 
     def _sync_model(self, run_id: str, record: TrialRecord) -> None:
         """A model of MLflow's that points at the record's checkpoint, with its metrics: which file is the best at so
