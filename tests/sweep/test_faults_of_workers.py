@@ -59,7 +59,7 @@ def test_interrupted_twice_it_stops_at_once(long_settings, tmp_path, ledger_in):
     assert not list(trials.glob("*/latest.pt"))  # no epoch was waited for
 
 
-def kill_workers(disturbed, process, trial, times, epochs=0):
+def kill_workers(disturbed, process, trial, times, epochs):
     """Kill those of one trial, each once it has taken so many epochs."""
     killed = set()
     while len(killed) < times:
@@ -89,8 +89,15 @@ def test_a_worker_that_keeps_dying_fails_its_trial_and_the_rest_goes_on(long_set
     disturbed = Disturbed(tmp_path, {**long_settings, "training.epochs": 20})
     process = disturbed.start()
     trial = disturbed.trial_after(process, 1)  # the second begins once the driver has heard of the first
-    kill_workers(disturbed, process, trial, times=6)  # the first three after an epoch
+    killed = set()
+    while process.poll() is None:  # the first three after an epoch, and however often one takes one more
+        pid = json.loads((trial / "worker.json").read_text())["pid"]
+        if pid not in killed:
+            os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
+        time.sleep(0.01)
     code, stdout, stderr = ended(process, 300)
+    assert len(killed) >= 6
     assert code == 3, stdout + stderr
     failed = [r for r in trial_rows(disturbed.folder) if r["state"] == "failed"]
     assert [r["trial_id"] for r in failed] == [trial.name]
