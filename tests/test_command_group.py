@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -31,6 +32,19 @@ def ran(tmp_path):
         return code, log.read_text()
 
     return running
+
+
+@pytest.fixture
+def over_once(monkeypatch):
+    """The command's time is over as soon as the file given here has content, and not before."""
+
+    def given(path):
+        def clock():
+            return time.monotonic() + (3600 if path.exists() and path.read_text() else 0)
+
+        monkeypatch.setattr(command_group, "time", SimpleNamespace(monotonic=clock, sleep=time.sleep))
+
+    return given
 
 
 def is_alive(pid):
@@ -65,15 +79,24 @@ def test_no_shell_reads_it_and_its_input_is_empty(ran):
     assert ran("import sys; print(sys.argv[1], repr(sys.stdin.read()))", "$HOME; ls *") == (0, "$HOME; ls * ''\n")
 
 
-def test_what_has_not_ended_in_time_is_killed_with_children_that_ignore_the_request(ran, tmp_path, monkeypatch):
+def test_what_has_not_ended_in_time_is_killed_with_children_that_ignore_the_request(
+    ran, over_once, tmp_path, monkeypatch
+):
     monkeypatch.setattr(command_group, "GRACE_SECONDS", 0.3)
-    code, _ = ran(STUBBORN, tmp_path / "child", seconds=2)
-    assert code is None and not is_alive((tmp_path / "child").read_text())
+    over_once(tmp_path / "child")
+    code, _ = ran(STUBBORN, tmp_path / "child")
+    child = (tmp_path / "child").read_text()
+    assert code is None
+    until(lambda: not is_alive(child))  # what is killed is gone a moment later
 
 
-def test_a_command_that_is_asked_to_end_may_end_well(ran):
-    text = "import signal, sys, time\nsignal.signal(15, lambda *_: sys.exit(print('saved')))\ntime.sleep(60)"
-    assert ran(text, seconds=1.5) == (None, "saved\n")
+def test_a_command_that_is_asked_to_end_may_end_well(ran, over_once, tmp_path):
+    over_once(tmp_path / "begun")
+    text = (
+        "import signal, sys, time\nsignal.signal(15, lambda *_: sys.exit(print('saved')))\n"
+        "open(sys.argv[1], 'w').write('begun')\ntime.sleep(60)"
+    )
+    assert ran(text, tmp_path / "begun") == (None, "saved\n")
 
 
 def test_nothing_that_it_left_behind_goes_on(ran, tmp_path):
