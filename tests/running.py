@@ -178,8 +178,8 @@ def serving(folder, path, *arguments):
         process.wait(SERVER_SECONDS)
 
 
-def until(done):
-    end = time.monotonic() + SERVER_SECONDS
+def until(done, seconds=SERVER_SECONDS):
+    end = time.monotonic() + seconds
     while True:
         try:
             assert done()
