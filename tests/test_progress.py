@@ -2,9 +2,12 @@
 paths, messages; in lines, tables and bars."""
 
 import io
+import re
 import subprocess
 import sys
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -26,26 +29,55 @@ def quick_heart(monkeypatch):
     monkeypatch.setattr(progress, "LIVE", False)
 
 
+def until_told(capsys, text):
+    """What was printed, up to a line with that text."""
+    told, end = "", time.monotonic() + 60
+    while text not in told:
+        assert time.monotonic() < end, told
+        time.sleep(0.01)
+        told += capsys.readouterr().out
+    return told
+
+
 def test_a_silence_is_broken_by_what_is_at_work(quick_heart, capsys):
     with progress.heartbeat():
         with progress.phase("Ray starts"):
-            time.sleep(0.2)
+            assert re.search(r"^Ray starts; for \d+ s now$", until_told(capsys, "Ray starts"), re.M)
         with progress.bar("images") as bar:
             task = bar.add_task("encoding", total=8)
             bar.advance(task, 3)
-            time.sleep(0.2)
-        time.sleep(0.2)
-    told = capsys.readouterr().out
-    assert "Ray starts; for 0 s now\n" in told and "encoding: 3/8 images" in told and "at work; for" in told
+            until_told(capsys, "encoding: 3/8 images")
+        until_told(capsys, "at work; for")
 
 
-def test_who_prints_is_not_interrupted_and_nothing_comes_after_the_end(quick_heart, capsys):
+class Clock:
+    """Stands still until it is set on; `beats` are the looks of the heartbeat's thread at it."""
+
+    def __init__(self):
+        self.now, self._beats = 0.0, threading.Semaphore(0)
+
+    def monotonic(self):
+        if threading.current_thread().name == "heartbeat":
+            self._beats.release()
+        return self.now
+
+    def beats(self, count):
+        assert all(self._beats.acquire(timeout=60) for _ in range(count))
+
+
+def test_who_prints_is_not_interrupted_and_nothing_comes_after_the_end(quick_heart, monkeypatch, capsys):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=clock.monotonic))
+    monkeypatch.setattr(progress.console, "spoke", 0.0)
     with progress.heartbeat():
         for _ in range(20):
             progress.console.print("line")
-            time.sleep(0.01)
-    time.sleep(0.1)
-    assert set(capsys.readouterr().out.splitlines()) == {"line"}
+            clock.now += 0.04
+            clock.beats(1)
+        beating = [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
+    for thread in beating:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in beating) and set(capsys.readouterr().out.splitlines()) == {"line"}
 
 
 def test_where_lines_are_redrawn_there_are_no_heartbeats(quick_heart, monkeypatch, capsys):
