@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -88,10 +89,12 @@ def test_what_is_noted_needs_no_reading(tmp_path, reads):
     assert known_sha256(path) == digest(b"one") and not reads
 
 
-def test_a_file_of_this_moment_is_not_kept(tmp_path, reads):
+def test_a_file_of_this_moment_is_not_kept(tmp_path, reads, monkeypatch):
     """Written again within the clock's step, it would look the same."""
     fresh, settled = tmp_path / "fresh", written(tmp_path / "settled", b"old")
     fresh.write_bytes(b"new")
+    moment = fresh.stat().st_mtime_ns + 10**9
+    monkeypatch.setattr(known_files, "time", SimpleNamespace(time_ns=lambda: moment))
     for path in (fresh, settled):
         known_sha256(path)
     keep_known(tmp_path / "known.json", [fresh, settled])
