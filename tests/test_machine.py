@@ -8,13 +8,21 @@ import pytest
 from toconv.machine import EpochMeter, read_means, sample
 
 
-def test_memory_in_use_is_what_the_kernel_says():
+def memory():
+    """What the kernel says: bytes in use, and all that there are."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     kernel = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-    used = kernel["MemTotal"] - kernel["MemAvailable"]
-    found = sample()
-    assert found["system_memory_usage_megabytes"] == pytest.approx(used / 1e6, abs=500)
-    assert found["system_memory_usage_percentage"] == pytest.approx(100 * used / kernel["MemTotal"], abs=3)
+    return kernel["MemTotal"] - kernel["MemAvailable"], kernel["MemTotal"]
+
+
+def test_memory_in_use_is_what_the_kernel_says():
+    sample()  # imports what it asks
+    for _ in range(1000):
+        (before, total), found, (after, _) = memory(), sample(), memory()
+        if abs(after - before) < total / 1000:  # other tests took and gave back little meanwhile
+            break
+    assert found["system_memory_usage_megabytes"] == pytest.approx(after / 1e6, abs=500)
+    assert found["system_memory_usage_percentage"] == pytest.approx(100 * after / total, abs=3)
 
 
 def test_names_are_those_of_mlflows_own_system_metrics():
