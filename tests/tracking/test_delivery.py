@@ -30,25 +30,21 @@ class Server(Tracker):
 
     def _meet(self, name):
         if name in self.hangs:
-            self.let_go.wait(30)
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr(delivery, "HEAD_START", 0.0)
-    monkeypatch.setattr(delivery, "CLOSE_SECONDS", 0.2)
+            self.let_go.wait(120)
 
 
 @pytest.mark.parametrize("hangs", [(), ("close",), ("sync", "close")])
-def test_the_end_of_a_sweep_waits_for_a_server_only_so_long(quick, hangs):
+def test_the_end_of_a_sweep_waits_for_a_server_only_so_long(hangs, monkeypatch):
+    monkeypatch.setattr(delivery, "HEAD_START", 0.0)
+    monkeypatch.setattr(delivery, "CLOSE_SECONDS", 0.2 if "close" in hangs else 60.0)
     server = Server(*hangs)
     tracker = BackgroundTracker([server], {})
     tracker.submit(record("a", 16, 0.5))
     start = time.monotonic()
-    assert tracker.flush(1.0) == tracker.waiting() == ("sync" in hangs)
+    assert tracker.flush(1.0 if "sync" in hangs else 60.0) == tracker.waiting() == ("sync" in hangs)
     assert not hangs or tracker.why() == "it did not answer yet"
     tracker.close("FINISHED", [], {})
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60
     assert (tracker.error == "no answer within 0 s") == ("close" in hangs)
     assert server.taken == ([] if "sync" in hangs else ["a"] if hangs else ["a", "FINISHED"])
     server.let_go.set()
