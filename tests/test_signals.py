@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.repository import REPOSITORY
 from toconv.signals import sigterm_asks, two_end_it
 
 HANGS = """
-import ctypes, signal, sys, types
+import ctypes, signal, sys, threading, time, types
 import toconv.signals
 from toconv.command_line import run_command
 
@@ -20,13 +21,24 @@ toconv.signals.GRACE_SECONDS = 0.2
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have what runs behind them ignore it
 mutex = ctypes.create_string_buffer(256)
 
-def main(arguments):
+def says_once_it_does():
+    while mutex.raw[0] != 2:  # in glibc: somebody waits for it
+        time.sleep(0.01)
     print("hangs", flush=True)
+
+def main(arguments):
+    threading.Thread(target=says_once_it_does, daemon=True).start()
     for _ in range(2):
         ctypes.CDLL(None).pthread_mutex_lock(mutex)  # the second time it waits for itself, whatever signal comes
 
 sys.exit(run_command(lambda: types.SimpleNamespace(main=main), []))
 """
+
+
+def is_pending(pid):
+    """Whether a signal was sent that the process has not taken yet."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return any(line.startswith("ShdPnd:") and int(line.split()[1], 16) for line in status.splitlines())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -35,12 +47,13 @@ def test_two_signals_end_a_command_that_hangs_in_compiled_code(number):
         [sys.executable, "-c", HANGS], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "hangs\n"
-    time.sleep(0.5)  # until it does
     process.send_signal(number)
+    while is_pending(process.pid):  # two of one number would be one
+        time.sleep(0.01)
     time.sleep(0.2)
     assert process.poll() is None
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted twice" in stderr and "to go on: " in stderr
 
 
