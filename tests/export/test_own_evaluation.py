@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -95,10 +97,18 @@ def test_numbers_that_are_of_no_use_stand_in_the_log(came, trained):
 
 
 def test_what_takes_too_long_is_ended(came, monkeypatch, trained):
+    log = trained.evaluation_log
+    log.unlink(missing_ok=True)
+
+    def clock():
+        """Stands still until the script has begun; its time is over then."""
+        return time.monotonic() + 3600 if log.exists() and log.read_text() else 0.0
+
     monkeypatch.setattr(command_group, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(command_group, "time", SimpleNamespace(monotonic=clock, sleep=time.sleep))
     script = "import signal, time; signal.signal(15, signal.SIG_IGN); print('begun', flush=True); time.sleep(600)"
     assert came(script, timeout_minutes=0.02).failed == "had not ended after 0.02 minutes (evaluation.timeout_minutes)"
-    assert trained.evaluation_log.read_text() == "begun\n"
+    assert log.read_text() == "begun\n"
 
 
 def test_an_evaluation_that_was_killed_leaves_nothing_for_the_next(came, trained):
