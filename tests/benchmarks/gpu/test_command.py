@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from benchmarks.gpu import command
+from benchmarks.gpu import command, forked
 from benchmarks.gpu.lab import Lab
 from benchmarks.gpu.parts import PARTS, Part
 from benchmarks.gpu.results import CUT_OFF, DONE, ERROR, NOT_RUN, Results
@@ -50,8 +51,8 @@ def test_all_of_it_runs_on_the_cpu_with_torch_numpy_pydantic_and_safetensors_alo
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_between_two_parts_keeps_what_it_has(tmp_path):
-    process, path = start(tmp_path, "card", "checkpoint"), tmp_path / "gpu.json"
-    deadline = time.monotonic() + LONGEST
+    process, path = start(tmp_path), tmp_path / "gpu.json"
+    deadline = time.monotonic() + 4 * LONGEST
     while not (path.exists() and json.loads(path.read_text())["parts"]["card"]["state"] == DONE):
         assert time.monotonic() < deadline and process.poll() is None, process.stdout.read()
         time.sleep(0.01)
@@ -84,11 +85,25 @@ class Told(Part):
             yield {"what": "another", "error": "of this row alone"}
 
 
-def told(*names, seconds=1.0):
-    return [Told(name, name, "a part", "", seconds) for name in names]
+def told(*names):
+    return [Told(name, name, "a part", "", 60.0) for name in names]
 
 
-def run(parts, folder, seconds=60.0):
+@pytest.fixture
+def clock(monkeypatch):
+    """Of the command: it stands still but for an hour that passes once the part that hangs does."""
+    found, row = SimpleNamespace(now=0.0), Results.row
+
+    def noted(results, part, content):
+        row(results, part, content)
+        found.now += 3600.0 * (part == "hangs")
+
+    monkeypatch.setattr(Results, "row", noted)
+    for module in (command, forked):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: found.now))
+
+
+def run(parts, folder, seconds):
     results = Results(folder / "gpu.json", [part.name for part in parts], tiny=True)
     lab = Lab(TINY, torch.device("cpu"), folder)
     command._run(parts, lab, results, folder / "gpu.md", seconds)
@@ -101,19 +116,19 @@ def without_page(monkeypatch, request):
     monkeypatch.setattr(command.page, "text", lambda content: "")
 
 
-def test_a_part_that_fails_hangs_or_dies_leaves_the_others_and_what_it_found(tmp_path):
-    found = run(told("fails", "hangs", "dies", "fails in a row", "works"), tmp_path)
+def test_a_part_that_fails_hangs_or_dies_leaves_the_others_and_what_it_found(tmp_path, clock):
+    found = run(told("fails", "hangs", "dies", "fails in a row", "works"), tmp_path, seconds=7200.0)
     assert [part["state"] for part in found.values()] == [ERROR, CUT_OFF, ERROR, ERROR, DONE]
     assert [part["rows"][0] for part in found.values()] == [{"what": name} for name in found]
     assert found["fails"]["error"] == "RuntimeError: ValueError: of this part alone"
-    assert found["hangs"]["error"] == "cut off after 1 s"
+    assert found["hangs"]["error"] == "cut off after 60 s"
     assert "exit code 7" in found["dies"]["error"]
 
 
-def test_what_the_time_does_not_reach_is_said_not_to_have_run(tmp_path):
-    found = run(told("hangs", "works", seconds=60.0), tmp_path, seconds=command.LEAST + 0.5)
+def test_what_the_time_does_not_reach_is_said_not_to_have_run(tmp_path, clock):
+    found = run(told("hangs", "works"), tmp_path, seconds=64.0)
     assert found["hangs"]["state"] == CUT_OFF and found["works"]["state"] == NOT_RUN
-    assert found["works"]["error"] == "the 4 s were over"
+    assert found["works"]["error"] == "the 64 s were over"
 
 
 def test_the_json_is_whole_after_each_row(tmp_path):
