@@ -4,6 +4,7 @@ import random
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -100,13 +101,22 @@ def test_the_claim_of_a_machine_that_is_gone_is_free_after_its_lease_and_one_of_
         assert mine and remote.stamp(dead) is None
 
 
-def test_a_claim_that_is_renewed_lives_longer_than_its_lease(machine, monkeypatch):
-    monkeypatch.setattr(remote_claims, "LEASE_SECONDS", 2.5)
+def test_a_claim_that_is_renewed_lives_longer_than_its_lease(machine, url, monkeypatch):
+    """By a clock that goes on once the claim was put anew."""
+    clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(remote_claims, "RENEW_SECONDS", 0.2)
+    monkeypatch.setattr(remote_claims, "time", SimpleNamespace(monotonic=lambda: clock.now))
     (a, ours), (b, theirs) = machine("a"), machine("b")
+
+    def claims():
+        return ObjectStore(url).listed(f"claims/{a.name}", deep=True)
+
     with ours.claimed(a, NAMES[0]):
-        end = time.monotonic() + 4
-        while time.monotonic() < end:
+        for _ in range(4):
             with theirs.claimed(b, NAMES[0]) as second:
                 assert not second
-            time.sleep(0.3)
+            before, end = claims(), time.monotonic() + 60
+            while claims() == before:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            clock.now += 0.6 * remote_claims.LEASE_SECONDS
