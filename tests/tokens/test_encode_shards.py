@@ -22,12 +22,12 @@ from toconv.tokens.manifest import read_manifest
 IMAGES_OF_A_SHARD = 3
 
 
-def beside(settings, log, before_writing=lambda shard: time.sleep(0.1)):
+def beside(settings, log, before_writing=None):
     """`prepare_store` in another process, which says what it writes."""
     write = shards.write_shard
 
     def written(folder, shard, *tokens):
-        before_writing(shard)
+        (before_writing or with_another)(log.parent)
         with log.open("a") as file:
             file.write(f"{shard.name} {os.getpid()}\n")
         return write(folder, shard, *tokens)
@@ -36,16 +36,26 @@ def beside(settings, log, before_writing=lambda shard: time.sleep(0.1)):
     prepare_store(settings)
 
 
+def with_another(folder):
+    """Nobody writes before two are about to."""
+    (folder / f"writes-{os.getpid()}").touch()
+    end = time.monotonic() + 100
+    while len([*folder.glob("writes-*")]) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    time.sleep(0.1)
+
+
 def stuck(settings, log):
-    def for_ever(shard):
-        log.write_text(shard.name)
+    def for_ever(folder):
+        log.touch()
         time.sleep(600)
 
     beside(settings, log, for_ever)
 
 
-def started(work, settings, log):
-    process = PROCESSES.Process(target=work, args=(settings, log))
+def started(work, *given):
+    process = PROCESSES.Process(target=work, args=given)
     process.start()
     return process
 
@@ -72,7 +82,7 @@ def contents(folder):
 def test_four_processes_write_each_shard_once(settings, alone, tmp_path, capsys):
     processes = [started(beside, settings, tmp_path / "log") for _ in range(4)]
     for process in processes:
-        process.join(120)
+        process.join(200)
     assert [process.exitcode for process in processes] == [0] * 4
     names, writers = zip(*(line.split() for line in (tmp_path / "log").read_text().splitlines()), strict=True)
     folder = prepare_store(settings)
@@ -93,20 +103,25 @@ def test_a_process_that_dies_costs_the_shard_that_it_works_on(settings, alone, t
     process.join(10)
 
 
-def said(settings, printed):
-    """With a helper; what it prints goes to a file."""
+def said(settings, printed, both):
+    """With a helper, once both have seen what is missing; what it prints goes to a file."""
+
+    def before_encoding(claims, missing):
+        both.wait(100)
+        return [InThread(encode_share, settings, claims, missing[::2])]
+
     shards.SHARD_CROPS = IMAGES_OF_A_SHARD
     with printed.open("w") as file:
         console.file = file
-        prepare_store(settings, lambda claims, missing: [InThread(encode_share, settings, claims, missing[::2])])
+        prepare_store(settings, before_encoding)
 
 
 @pytest.mark.slow
 def test_two_sweeps_at_once_each_tell_what_their_own_processes_encoded(settings, alone, tmp_path):
-    printed = [tmp_path / "one", tmp_path / "other"]
-    processes = [started(said, settings, path) for path in printed]
+    printed, both = [tmp_path / "one", tmp_path / "other"], PROCESSES.Barrier(2)
+    processes = [started(said, settings, path, both) for path in printed]
     for process in processes:
-        process.join(120)
+        process.join(200)
     told = [" ".join(path.read_text().split()) for path in printed]
     found = [re.search(r"; (\d+) encoded now in [^;]+?(?:, (\d+) of them by others)?;", line) for line in told]
     assert all(found), told
@@ -140,7 +155,7 @@ def test_helpers_encode_between_them_and_what_they_leave_is_encoded_here(setting
 
     def counted(folder, shard, *tokens):
         written.append(shard.name)
-        if len(written) == 3 and shard.name == "train-00002":
+        if written.count("train-00002") == 1 and shard.name == "train-00002":
             raise OSError("the device is gone")
         return write(folder, shard, *tokens)
 
