@@ -30,7 +30,10 @@ SCHEMAS = {  # file: the package that has its schema, and where
 STAND_INS = {
     "srun": 'echo "$@" >> calls; exec sleep 60',
     "ray": 'echo "ray $@" >> calls',
-    "python": "true",  # that waits for all machines
+    "python": """
+if [[ $2 == *slurm_job* ]]; then # it waits for all machines
+    until [[ $(grep -c "ray start" calls) == 2 ]]; do sleep 0.1; done
+fi""",
     "scontrol": 'echo "scontrol $@" >> calls',
     "toconv": """
 trap 'echo ended >> calls; exit 130' TERM
@@ -141,7 +144,7 @@ def allocation(tmp_path):
 
 
 def test_one_machine_is_the_head_the_others_join_it_and_the_sweep_s_exit_code_is_the_job_s(allocation, tmp_path):
-    assert allocation("failed.yaml", "name=mine").wait(20) == 3
+    assert allocation("failed.yaml", "name=mine").wait(50) == 3
     calls = (tmp_path / "calls").read_text().splitlines()
     steps = sorted(call for call in calls if "ray start" in call)
     on_each = "--cpus-per-task=64"
@@ -161,7 +164,7 @@ def test_a_signal_before_the_time_is_over_ends_the_sweep_which_is_queued_again(a
     process = allocation("mine.yaml")
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 130
+    assert process.wait(50) == 130
     assert (tmp_path / "calls").read_text().splitlines()[-2:] == ["ended", "scontrol requeue 7"]
 
 
@@ -174,8 +177,8 @@ def test_a_ray_that_ends_before_the_sweep_begins_ends_the_job_at_once(allocation
     srun = f'echo "$@" >> calls; if [[ $* == *" {ended}"* ]]; then sleep 1; exit 1; fi; exec sleep 60'
     begun = time.monotonic()
     job = allocation("mine.yaml", srun=srun, ray=ray, python="if [[ $2 == *slurm_job* ]]; then sleep 60; fi")
-    told = job.communicate(timeout=30)[1]
-    assert job.returncode == 4 and time.monotonic() - begun < 20
+    told = job.communicate(timeout=50)[1]
+    assert job.returncode == 4 and time.monotonic() - begun < 50
     assert "Ray ended before the sweep began (its head is at " in told and f", ports {PORT} and {PORT + 1})" in told
     assert "toconv" not in (tmp_path / "calls").read_text()
 
@@ -183,7 +186,7 @@ def test_a_ray_that_ends_before_the_sweep_begins_ends_the_job_at_once(allocation
 def test_a_port_that_something_has_ends_the_job_before_ray_is_started(allocation, tmp_path):
     with socket.create_server(("0.0.0.0", PORT)):
         job = allocation("mine.yaml")
-        told = job.communicate(timeout=30)[1]
+        told = job.communicate(timeout=50)[1]
     assert job.returncode == 4 and f"port {PORT} of " in told and "is taken" in told
     assert (tmp_path / "calls").read_text().splitlines() == ["ray get-auth-token --generate"]
 
