@@ -381,7 +381,7 @@ def test_a_kill_while_mlflows_database_is_made_leaves_none_or_a_whole_one(tmp_pa
     killed after 0.3 s, 0.6 s and so on, until it is done before."""
     done = subprocess.run(
         [sys.executable, "-c", KILLED_WHILE_ITS_DATABASE_IS_MADE, str(tmp_path)],
-        timeout=120,
+        timeout=500,
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)},
