@@ -18,7 +18,7 @@ from tests.repository import REPOSITORY
 from tests.running import until
 from toconv.commands import watch
 from toconv.errors import RequestError
-from toconv.paths import SweepPaths
+from toconv.paths import SweepPaths, write_atomic
 from toconv.report.page.live import POLICY
 from toconv.report.serving import application, bound
 from toconv.sweep.running import Announcement
@@ -142,7 +142,7 @@ def test_a_signal_ends_it_in_order(paths, number):
     with watching(paths.root.parent.parent) as (process, link):
         until(lambda: urlopen(link).status == 200)
         process.send_signal(number)
-        printed, _ = process.communicate(timeout=20)
+        printed, _ = process.communicate(timeout=60)
         assert process.returncode == 0 and "Traceback" not in printed and "error" not in printed
 
 
@@ -151,7 +151,7 @@ def test_the_end_of_the_sweep_is_said_and_the_last_report_is_served_on(paths, tm
     told = json.loads(paths.running.read_text())
     with watching(tmp_path) as (process, link):
         until(lambda: "running since" in json.load(urlopen(f"{link}state"))["says"])
-        paths.running.write_text(json.dumps({**told, "left": 0, "until": told["since"]}))
+        write_atomic(paths.running, json.dumps({**told, "left": 0, "until": told["since"]}))
         assert "the sweep runs no more (done)" in next(line for line in process.stdout if "runs no more" in line)
         assert urlopen(link).status == 200 and "done" in json.load(urlopen(f"{link}state"))["says"]
         with pytest.raises(urllib.error.HTTPError, match="403"):
@@ -164,7 +164,7 @@ def test_a_page_renews_itself_as_the_report_is_written_anew_and_stays_as_it_was(
         driver.get(link)
         until(lambda: "running since" in driver.find_element(By.CLASS_NAME, "live").text)
         driver.find_element(By.TAG_NAME, "summary").click()
-        paths.report.write_text(PAGE.replace("NUMBER", "0.1234"))
+        write_atomic(paths.report, PAGE.replace("NUMBER", "0.1234"))
         shown = "return document.querySelector('details')?.innerText ?? ''"  # of a page that is just renewed: nothing
         until(lambda: "0.1234" in driver.execute_script(shown))
         assert driver.find_element(By.TAG_NAME, "details").get_dom_attribute("open") is not None
