@@ -62,6 +62,14 @@ def test_the_news_is_how_the_sweep_stands_and_which_report_there_is(client, path
     assert "There is no report yet" in client.get(f"/{TOKEN}/").text
 
 
+def test_the_page_knows_which_report_it_shows_before_it_asks_for_news(client, paths):
+    """Else one that is written between its two questions would never be shown."""
+    page, news = client.get(f"/{TOKEN}/").text, client.get(f"/{TOKEN}/state").json()
+    assert f"<script data-written={news['written']}>" in page
+    paths.report.unlink()
+    assert "data-written" not in client.get(f"/{TOKEN}/").text
+
+
 @pytest.mark.parametrize(
     "path",
     [

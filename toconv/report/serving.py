@@ -89,23 +89,28 @@ def refused(request: Request, error: Exception | None = None) -> Response:
 
 
 def report(paths: SweepPaths) -> Response:
+    before = written(paths)  # of one that is replaced meanwhile the page asks again
     try:
-        text = live(paths.report.read_text())
+        text = live(paths.report.read_text(), before)
     except FileNotFoundError:
-        text = live(waiting(paths.root.name))
+        text = live(waiting(paths.root.name), None)
     return HTMLResponse(text, headers=HEADERS)
 
 
-def state(paths: SweepPaths) -> Response:
-    """{written: a number that is another one for each report, or null; says: how the sweep stands}"""
-    written = None
+def written(paths: SweepPaths) -> str | None:
+    """A number that is another one for each report; None where there is none."""
     with suppress(FileNotFoundError):
-        written = str(paths.report.stat().st_mtime_ns)  # more digits than JavaScript's numbers have
+        return str(paths.report.stat().st_mtime_ns)  # more digits than JavaScript's numbers have
+    return None
+
+
+def state(paths: SweepPaths) -> Response:
+    """{written: as `written` says, or null; says: how the sweep stands}"""
     try:
         says = "; ".join(line.strip() for line in lines(look(paths))[:2])
     except ToconvError as error:
         says = str(error)
-    return JSONResponse({"written": written, "says": says}, headers=HEADERS)
+    return JSONResponse({"written": written(paths), "says": says}, headers=HEADERS)
 
 
 @contextmanager

@@ -63,12 +63,11 @@
   const news = document.createElement("p");
   news.className = "live";
   document.querySelector("header").append(news);
-  let seen;  // when the report was written that this page shows
+  const seen = document.currentScript.dataset.written ?? null;  // when the report was written that this page shows
   const look = async () => {
     try {
       const state = await (await fetch("state", { cache: "no-store" })).json();
       news.textContent = state.says;
-      seen ??= state.written;
       if (state.written !== seen) { keep(); location.reload(); }
     } catch {
       news.textContent = "No answer from toconv watch: this page is no longer renewed.";

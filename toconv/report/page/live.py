@@ -8,10 +8,10 @@ HERE = "connect-src 'self'"  # what a page that is served may ask for
 END = "</body>"
 
 
-def live(page: str) -> str:
-    """A report as it is served."""
-    script = Path(__file__).with_name("live.js").read_text()
-    return page.replace(POLICY, f"{POLICY}; {HERE}", 1).replace(END, f"<script>{script}</script>{END}", 1)
+def live(page: str, written: str | None) -> str:
+    """A report as it is served; `written` says which one, as its news does: None where there is none yet."""
+    script, which = Path(__file__).with_name("live.js").read_text(), f" data-written={written}" if written else ""
+    return page.replace(POLICY, f"{POLICY}; {HERE}", 1).replace(END, f"<script{which}>{script}</script>{END}", 1)
 
 
 def waiting(name: str) -> str:
