@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -72,7 +73,8 @@ class Seen:
 
 def leaks(folder):
     """The files below a folder with a planted secret in them; archives are unpacked."""
-    return {str(path) for path in folder.rglob("*") if path.is_file() and any(s in _content(path) for s in SECRETS)}
+    paths = (Path(place, name) for place, _, names in os.walk(folder) for name in names)  # of folders that go: nothing
+    return {str(path) for path in paths if path.is_file() and any(s in _content(path) for s in SECRETS)}
 
 
 def _content(path):
@@ -141,13 +143,15 @@ def _watched(folder, short, file, address):
             stderr=subprocess.STDOUT,
             umask=0o077,
         )
-        found = Seen(folder, short)
+        found, next_look = Seen(folder, short), 0.0
         driver, trials = psutil.Process(process.pid), folder / "outputs" / "tiny" / "trials"
         while process.poll() is None:
-            found.look(driver)
             if not found.refused and any(trials.glob("*/metrics.jsonl")):
                 _knock(process, found)
-            psutil.wait_procs([driver], timeout=1.5)
+            if time.monotonic() > next_look:
+                found.look(driver)
+                next_look = time.monotonic() + 1.5
+            time.sleep(0.02)
         printed.seek(0)
         found.printed, found.code = printed.read(), process.returncode
     return found
@@ -157,6 +161,7 @@ def _knock(process, found):
     """While the driver stands still, and Ray does not."""
     process.send_signal(signal.SIGSTOP)
     try:
+        found.look(psutil.Process(process.pid))
         (session,) = found.session.glob("ray_*")
         found.modes = {name: _mode(session / name) for name in ("", "token")}
         found.refused |= {what: _as_nobody(try_it) for what, try_it in _doors(session).items()}
