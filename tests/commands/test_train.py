@@ -3,6 +3,7 @@
 import signal
 import time
 
+import psutil
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -29,12 +30,21 @@ def train(tiny, *more, cwd):
     return start(tiny, *more, cwd=cwd).completed(120)
 
 
-def within_an_epoch(process, folder, epochs, seconds):
-    """Waits until so many epochs are done, and so much of the next one."""
+def worked(process):
+    """Seconds of CPU time: of an epoch they are the same however busy the machine is."""
+    spent = psutil.Process(process.pid).cpu_times()
+    return spent.user + spent.system
+
+
+def within_an_epoch(process, folder, epochs, seconds=0.0):
+    """Waits until so many epochs are done, and the next one has worked for so long. Returns what was worked by then."""
     while not (folder / "metrics.jsonl").exists() or len(read_epochs(folder / "metrics.jsonl")) < epochs:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    time.sleep(seconds)
+    before = worked(process)
+    while worked(process) - before < seconds:
+        time.sleep(0.02)
+    return worked(process)
 
 
 def test_a_training_leaves_its_checkpoints_and_one_run_and_goes_on(tiny, tmp_path):
@@ -61,14 +71,16 @@ def test_a_training_leaves_its_checkpoints_and_one_run_and_goes_on(tiny, tmp_pat
 
 def test_sigterm_within_an_epoch_saves_at_the_next_step_and_the_printed_command_ends_with_the_same_bits(tiny, tmp_path):
     whole = {**tiny, **LONG, "training.epochs": 2, "experiment.checkpoint_dir": tmp_path / "whole"}
-    assert train(whole, cwd=tmp_path).returncode == 0
+    process = start(whole, cwd=tmp_path)
+    begun, over = (within_an_epoch(process, tmp_path / "whole", epochs) for epochs in (0, 1))
+    assert process.completed(120).returncode == 0
     undisturbed, folder = read_epochs(tmp_path / "whole" / "metrics.jsonl"), tmp_path / "checkpoints"
     process = start({**whole, "experiment.checkpoint_dir": folder}, cwd=tmp_path)
     reached = []
     for epochs in (0, 1):
-        within_an_epoch(process, folder, epochs, undisturbed[0].seconds / 4)
+        within_an_epoch(process, folder, epochs, (over - begun) / 4)
         process.send_signal(signal.SIGTERM)
-        stdout, stderr = process.communicate(60)
+        stdout, stderr = process.communicate(120)
         assert process.returncode == 130 and f"saved after epoch {epochs} and " in stdout, stdout + stderr
         kept = checkpoint.load(folder / "interrupted.pt")
         reached.append((kept["epoch"], 0 < kept["partial"]["steps"] < 24))
