@@ -8,7 +8,11 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    StaleElementReferenceException,
+)
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.ui import WebDriverWait
@@ -19,6 +23,7 @@ from tests.running import mlflow_runs, optuna_trials, rows, serving
 pytestmark = pytest.mark.slow
 
 SECONDS = 90  # that a page may take on a busy machine
+MOVING = (StaleElementReferenceException, ElementClickInterceptedException, ElementNotInteractableException)
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +51,24 @@ def text_of(driver, address, *parts):
         text = driver.find_element(By.TAG_NAME, "body").text
         return text if all(part in text for part in parts) else False
 
-    return WebDriverWait(driver, SECONDS, ignored_exceptions=[StaleElementReferenceException]).until(
-        there, f"{address}: not all of {parts}"
-    )
+    return waits(driver).until(there, f"{address}: not all of {parts}")
+
+
+def waits(driver):
+    """Also for elements that a page draws anew or moves while it is built."""
+    return WebDriverWait(driver, SECONDS, ignored_exceptions=MOVING)
+
+
+def click(driver, by, what):
+    """The first one, once it is there."""
+
+    def clicked(_):
+        found = driver.find_elements(by, what)
+        if found:
+            found[0].click()
+        return bool(found)
+
+    waits(driver).until(clicked, what)
 
 
 def experiment(recorded):
@@ -67,11 +87,9 @@ def test_the_sweep_is_one_row_that_opens_to_its_trials(recorded, mlflow_ui, page
     children = [r.info.run_name for r in runs if "mlflow.parentRunId" in r.data.tags]
     assert not any(name in text for name in children)
     opener = ".ag-row button[data-component-id*=runnamecellrenderer]"
-    WebDriverWait(page, SECONDS).until(lambda d: d.find_elements(By.CSS_SELECTOR, opener))[0].click()
+    click(page, By.CSS_SELECTOR, opener)
     trials = [r.info.run_name for r in runs if r.data.tags.get("kind") in {"trial", "finalist"}]
-    WebDriverWait(page, SECONDS).until(
-        lambda d: all(name in d.find_element(By.TAG_NAME, "body").text for name in trials)
-    )
+    waits(page).until(lambda d: all(name in d.find_element(By.TAG_NAME, "body").text for name in trials))
 
 
 def test_the_parent_shows_its_children_its_commit_and_what_to_take(recorded, mlflow_ui, page):
@@ -88,19 +106,22 @@ def test_the_parent_shows_its_children_its_commit_and_what_to_take(recorded, mlf
         )
         for tokens in ("4", "9")
     ]
-    for more in page.find_elements(By.XPATH, "//*[text()='Show more']"):
-        more.click()  # a description that is higher than MLflow shows at once
     taken = [part for row in best for part in (row["trial_id"], f"{float(row['distortion']):.4f}")]
-    WebDriverWait(page, SECONDS).until(
-        lambda d: all(part in d.find_element(By.TAG_NAME, "body").text for part in taken), f"not all of {taken}"
-    )
+
+    def shown(_):
+        for more in page.find_elements(By.XPATH, "//*[text()='Show more']"):
+            more.click()  # a description that is higher than MLflow shows at once, as it finds once it is laid out
+        text = page.find_element(By.TAG_NAME, "body").text
+        return all(part in text for part in taken)
+
+    waits(page).until(shown, f"not all of {taken}")
 
 
 def test_the_parents_report_opens_in_the_page(recorded, mlflow_ui, page):
     base, parent, _ = experiment(recorded)
     text_of(page, f"{mlflow_ui}{base}/runs/{parent}/artifacts", "report.html", "results.csv", "sweep.yaml")
-    page.find_element(By.XPATH, "//*[text()='report.html']").click()
-    wait = WebDriverWait(page, SECONDS)
+    click(page, By.XPATH, "//*[text()='report.html']")
+    wait = waits(page)
     wait.until(expected_conditions.frame_to_be_available_and_switch_to_it((By.TAG_NAME, "iframe")))
     try:
         assert wait.until(lambda d: d.find_elements(By.TAG_NAME, "h1"))[0].text == "tiny"
@@ -121,7 +142,7 @@ def test_a_trial_has_a_chart_of_each_metric(recorded, mlflow_ui, page):
     def drawn(driver):
         return [x for chart in points(driver) for x in chart if len(x) == 3]
 
-    WebDriverWait(page, SECONDS).until(drawn)
+    waits(page).until(drawn)
     assert all(x == [1, 2, 3] for x in drawn(page))
 
 
