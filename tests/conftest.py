@@ -189,7 +189,8 @@ def overrides(tiny_encoder, photographs, tmp_path_factory, shared):
 
 @dataclass(frozen=True)
 class Recorded:
-    """A sweep that ended. Tests of several processes read it: what starts it again, or changes it, holds `lock`."""
+    """A sweep that ended. Tests of several processes read it: what starts it again, changes it or copies it holds
+    `lock`."""
 
     folder: Path
     file: Path

@@ -99,14 +99,15 @@ def test_a_second_start_leaves_the_exports_as_they_are_and_mends_a_damaged_one(s
     assert stamps(paths_of(swept).recommended_at(3)) == {k: v for k, v in before.items() if k.parent.name == "k3"}
 
 
-def test_other_results_are_written_anew(swept):
+def test_other_results_are_written_anew(swept, finalists):
     driver = recorded_driver(paths_of(swept))
     config_path = paths_of(swept).recommended_at(2) / "config.json"
     good = config_path.read_text()
     stale = json.loads(good)
     stale["results"]["validation"]["distortion"] = 9.0
-    config_path.write_text(json.dumps(stale))
-    export_recommended(driver)
+    with finalists.lock:
+        config_path.write_text(json.dumps(stale))
+        export_recommended(driver)
     assert json.loads(config_path.read_text())["results"] == json.loads(good)["results"]
 
 
@@ -134,8 +135,9 @@ def test_what_somebody_changed_in_an_export_is_kept(swept, tmp_path, change):
     assert {path.name: path.read_bytes() for path in (tmp_path / "k3").iterdir()} == before
 
 
-def test_a_checkpoint_that_is_gone_is_told_and_the_rest_is_there(swept, tmp_path, capsys):
-    shutil.copytree(paths_of(swept).root, tmp_path / "tiny")
+def test_a_checkpoint_that_is_gone_is_told_and_the_rest_is_there(swept, finalists, tmp_path, capsys):
+    with finalists.lock:
+        shutil.copytree(paths_of(swept).root, tmp_path / "tiny")
     paths = SweepPaths(tmp_path / "tiny")
     shutil.rmtree(paths.recommended)
     paths.trial(best(swept[0], 2)["trial_id"]).latest.unlink()

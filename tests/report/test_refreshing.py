@@ -56,7 +56,8 @@ def paths(finalists, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(refreshing, "EVERY_SECONDS", 0.2)
     monkeypatch.setattr(refreshing, "END_SECONDS", 0.5)
-    shutil.copytree(finalists.root, tmp_path / "outputs" / "tiny")
+    with finalists.lock:  # else files of a start in another process may go meanwhile
+        shutil.copytree(finalists.root, tmp_path / "outputs" / "tiny")
     found = SweepPaths(tmp_path / "outputs" / "tiny")
     found.report.unlink()
     return found

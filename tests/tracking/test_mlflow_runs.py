@@ -179,11 +179,11 @@ def test_a_second_start_changes_nothing_in_mlflow(recorded, found):
             {m.model_id: (m.params, m.tags, len(m.metrics)) for m in models(client)[1]},
         )
 
-    before = state()
     with recorded.lock:
+        before = state()
         again = run(recorded.folder, recorded.file, "experiment.system_metrics=true")
-    assert again.returncode == 0 and "everything is done already" in again.stdout, again.stderr
-    assert state() == before
+        assert again.returncode == 0 and "everything is done already" in again.stdout, again.stderr
+        assert state() == before
     one = next(iter(children.values())).info.run_id
     assert len(client.get_metric_history(one, "distortion")) == len(
         {m.step for m in client.get_metric_history(one, "distortion")}

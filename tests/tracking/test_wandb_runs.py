@@ -99,11 +99,11 @@ def test_its_files_lie_in_the_sweeps_folder_alone(recorded):
 
 
 def test_a_record_is_told_once_however_often_the_sweep_is_started(recorded):
-    before = sorted((recorded.root / "wandb").iterdir())
     with recorded.lock:
+        before = sorted((recorded.root / "wandb").iterdir())
         done = toconv_command(recorded.folder, "sync", "tiny", WANDB_MODE="offline")
-    assert done.returncode == 0, done.stderr
-    assert sorted((recorded.root / "wandb").iterdir()) == before
+        assert done.returncode == 0, done.stderr
+        assert sorted((recorded.root / "wandb").iterdir()) == before
 
 
 def test_a_trial_that_is_run_again_after_it_failed_is_told_again_and_one_that_is_complete_is_not(tmp_path, monkeypatch):
