@@ -112,7 +112,7 @@ def test_two_processes_copy_each_file_once(tmp_path, files):
     processes = [SPAWN.Process(target=fetch, args=(tmp_path / "cache", asked, written)) for _ in range(2)]
     for process in processes:
         process.start()
-    found = [written.get(timeout=60) for _ in range(4)]
+    found = [written.get(timeout=300) for _ in range(4)]
     for process in processes:
         process.join()
     assert sorted(name for name in found if isinstance(name, str)) == ["a0", "a1"]
