@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from benchmarks.gpu.scale import TINY
 from tests.repository import REPOSITORY
 
 NEEDED = "torch,numpy,pydantic,safetensors"
-LONGEST = 60  # seconds of the tiny run, on an idle machine
+LONGEST = 60  # seconds of the tiny run on an idle machine, and of CPU time on any
 
 
 def start(folder, *arguments):
@@ -36,15 +37,21 @@ def start(folder, *arguments):
     )
 
 
+def worked():
+    """Seconds of CPU time, of processes that were started here and ended."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
 @pytest.mark.slow
 def test_all_of_it_runs_on_the_cpu_with_torch_numpy_pydantic_and_safetensors_alone(tmp_path):
-    process = start(tmp_path)
+    before, process = worked(), start(tmp_path)
     printed, _ = process.communicate(timeout=4 * LONGEST)
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert process.returncode == 0, printed
     assert {name: part["state"] for name, part in found["parts"].items()} == {part.name: DONE for part in PARTS}
     assert all(part["rows"] for part in found["parts"].values())
-    assert sum(part["seconds"] for part in found["parts"].values()) < LONGEST, printed
+    assert worked() - before < LONGEST, printed
     page = (tmp_path / "gpu.md").read_text()
     assert all(f"## {part.title}" in page for part in PARTS) and "Tried with tiny sizes" in page
 
