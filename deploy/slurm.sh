@@ -35,12 +35,15 @@ port=$((20000 + 2 * (SLURM_JOB_ID % 5000))) # below those that the system gives 
 address=$here:$port
 others=$((SLURM_JOB_NUM_NODES - 1))
 rays=()
-sweep='' stopped=''
+sweep='' stopped='' told=''
 
 # shellcheck disable=SC2329 # the trap calls it
 stop() {
     stopped=yes
-    if [[ -n $sweep ]]; then kill -TERM "$sweep" 2> /dev/null || true; fi
+    if [[ -n $sweep ]]; then
+        told=yes
+        kill -TERM "$sweep" 2> /dev/null || true
+    fi
 }
 
 each() { # MACHINES OPTIONS COMMAND: once on each, with all that it has
@@ -96,10 +99,12 @@ fi
 
 RAY_ADDRESS=$address toconv sweep "$@" &
 sweep=$! code=0
+if [[ -n $stopped && -z $told ]]; then stop; fi # a signal of the moment before did not reach it
 wait "$sweep" || code=$?
 if [[ -n $stopped ]]; then # the signal ended `wait` alone
     code=0
     wait "$sweep" || code=$?
 fi
-if [[ -n $stopped && $code == 130 ]]; then scontrol requeue "$SLURM_JOB_ID"; fi
+# 143: the signal came before toconv heard of any
+if [[ -n $stopped && ($code == 130 || $code == 143) ]]; then scontrol requeue "$SLURM_JOB_ID"; fi
 exit "$code"

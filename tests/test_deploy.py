@@ -168,6 +168,14 @@ def test_a_signal_before_the_time_is_over_ends_the_sweep_which_is_queued_again(a
     assert (tmp_path / "calls").read_text().splitlines()[-2:] == ["ended", "scontrol requeue 7"]
 
 
+def test_a_sweep_that_a_signal_ends_before_it_hears_of_signals_is_queued_again(allocation, tmp_path):
+    process = allocation("mine.yaml", toconv="echo begun; exec sleep 60")
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(50) == 128 + signal.SIGTERM
+    assert (tmp_path / "calls").read_text().splitlines()[-1] == "scontrol requeue 7"
+
+
 @pytest.mark.parametrize(
     ("ended", "ray"),
     [("--head", "[[ $1 != health-check ]]"), ("--head", "true"), ("--address", "true")],
