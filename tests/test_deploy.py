@@ -42,8 +42,14 @@ if [[ $2 == failed.yaml ]]; then exit 3; fi
 echo begun
 for ((i = 0; i < 600; i++)); do sleep 0.1; done""",
 }
-ALLOCATION = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "3", "SLURM_CPUS_ON_NODE": "64", "SLURMD_NODENAME": "first"}
-PORT = 20014  # of job 7
+JOB = 100 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))  # each process has ports of its own
+ALLOCATION = {
+    "SLURM_JOB_ID": str(JOB),
+    "SLURM_JOB_NUM_NODES": "3",
+    "SLURM_CPUS_ON_NODE": "64",
+    "SLURMD_NODENAME": "first",
+}
+PORT = 20000 + 2 * JOB
 
 
 def read(name):
@@ -165,7 +171,7 @@ def test_a_signal_before_the_time_is_over_ends_the_sweep_which_is_queued_again(a
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGTERM)
     assert process.wait(50) == 130
-    assert (tmp_path / "calls").read_text().splitlines()[-2:] == ["ended", "scontrol requeue 7"]
+    assert (tmp_path / "calls").read_text().splitlines()[-2:] == ["ended", f"scontrol requeue {JOB}"]
 
 
 def test_a_sweep_that_a_signal_ends_before_it_hears_of_signals_is_queued_again(allocation, tmp_path):
@@ -173,7 +179,7 @@ def test_a_sweep_that_a_signal_ends_before_it_hears_of_signals_is_queued_again(a
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGTERM)
     assert process.wait(50) == 128 + signal.SIGTERM
-    assert (tmp_path / "calls").read_text().splitlines()[-1] == "scontrol requeue 7"
+    assert (tmp_path / "calls").read_text().splitlines()[-1] == f"scontrol requeue {JOB}"
 
 
 @pytest.mark.parametrize(
