@@ -86,15 +86,16 @@ def test_a_command_gets_what_there_is_to_say_as_words(paths, capsys, tmp_path, m
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "told", "seconds"),
     [
-        ("sh -c 'echo no; exit 3'", "exit code 3"),
-        ("sh -c 'sleep 60'", "had not ended after"),
-        ("nope", "exit code 127"),
+        ("sh -c 'echo no; exit 3'", "exit code 3", 60.0),
+        ("sh -c 'sleep 60'", "had not ended after", 0.5),
+        ("nope", "exit code 127", 60.0),
     ],
 )
-def test_a_command_that_fails_or_hangs_is_told_and_ended(paths, monkeypatch, capsys, command, told):
-    monkeypatch.setattr(notify, "TIMEOUT_SECONDS", 0.5)
+def test_a_command_that_fails_or_hangs_is_told_and_ended(paths, monkeypatch, capsys, command, told, seconds):
+    monkeypatch.setattr(notify, "TIMEOUT_SECONDS", seconds)
+    monkeypatch.setattr(notify, "CLOSE_SECONDS", 60.0)
     sent(paths, command=command)
     assert told in capsys.readouterr().out
 
