@@ -1,6 +1,8 @@
 import os
 import signal
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,12 +35,15 @@ def test_the_first_signal_asks_and_the_second_interrupts_also_through_compiled_c
 
 def test_lost_machinery_interrupts_what_waits_for_it_also_through_compiled_code(monkeypatch):
     monkeypatch.setattr("toconv.sweep.interrupt.POLL_SECONDS", 0.05)
-    monkeypatch.setattr("toconv.sweep.interrupt.LAST_SECONDS", 1e6)
+    waits = threading.Event()
+    asleep = SimpleNamespace(sleep=lambda seconds: waits.set() or threading.Event().wait())
+    monkeypatch.setattr("toconv.sweep.interrupt.time", asleep)  # what ends this process later never does
     with (
         pytest.raises(MachineryError, match="the raylet is gone"),
         Interrupt(list).handling(lambda: "the raylet is gone"),
     ):
         through_compiled_code(lambda: time.sleep(30))
+    assert waits.wait(60)
 
 
 def test_an_error_that_no_signal_caused_stays_as_it_is_and_handlers_are_restored():
