@@ -112,9 +112,9 @@ class Answer(Group):
 
 def request(act: Act, **about: Any) -> Asked:
     """Of this user, now. Requests are answered in the order of their ids."""
-    now = time.time()
-    id_ = f"{int(now * 1e6):017d}-{secrets.token_hex(4)}"
-    return Asked(id=id_, act=act, user=user(), at=now, host=socket.gethostname(), **about)
+    now = int(time.time() * 1e6)  # as its id has it, so that those of one microsecond are in the order of their times
+    id_ = f"{now:017d}-{secrets.token_hex(4)}"
+    return Asked(id=id_, act=act, user=user(), at=now / 1e6, host=socket.gethostname(), **about)
 
 
 class Inbox:
