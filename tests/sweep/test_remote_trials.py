@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.object_stores import refusing
+from tests.running import until
 from toconv import checkpoint, config
 from toconv.object_store import ObjectStore
 from toconv.paths import TrialPaths, write_atomic
@@ -207,10 +208,7 @@ def test_a_training_elsewhere_is_asked_to_leave_by_way_of_the_store(at, s3, monk
     time.sleep(0.3)
     assert not asked(), "that was meant for an earlier worker"
     ask_to_leave(remote, paths)
-    end = time.monotonic() + 10
-    while not asked() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert asked()
+    until(asked)
     asked.close()
 
 
@@ -232,7 +230,7 @@ def test_a_trial_that_is_asked_to_leave_elsewhere_goes_on_here_to_the_same_numbe
     other = on("other")
     assert step(other)["row"]["epoch"] == 1
     ask_to_leave(remote, other.paths)
-    time.sleep(1)
+    until(other._is_to_leave)
     assert step(other) == {"left": True}
     other.close()
     (tmp_path / "other").rename(tmp_path / "gone")
