@@ -112,6 +112,8 @@ def encoded_while_a_node_goes(settings, printed):
     other = cluster.add_node(**asked)
     ray.init(cluster.address, include_dashboard=False, log_to_driver=False)
 
+    disturbing = []
+
     def begin(claims, missing):
         def disturb():
             while len(there := [*claims.folder.glob("*.entry")]) < 3:
@@ -119,12 +121,14 @@ def encoded_while_a_node_goes(settings, printed):
             cluster.remove_node(other, allow_graceful=False)
             print(f"LOST with {len(there)} of {len(missing)}")
 
-        threading.Thread(target=disturb, daemon=True).start()
+        disturbing.append(threading.Thread(target=disturb, daemon=True))
+        disturbing[0].start()
         return encoding_tasks(settings, claims, missing)
 
     with printed.open("w") as file, contextlib.redirect_stdout(file):
         console.file = file
         prepare_store(settings, begin)
+        disturbing[0].join()  # the other node may have encoded the rest before this one's processes have gone
     ray.shutdown()
     cluster.shutdown()
 
