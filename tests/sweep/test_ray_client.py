@@ -80,7 +80,7 @@ def test_the_address_of_the_other_server_is_refused_at_once_with_the_form_to_wri
     for address, right in ((client.removeprefix("ray://"), client), (f"ray://{gcs}", gcs)):
         for environment in (shown, {key: value for key, value in shown.items() if not key.startswith("RAY_")}):
             words = command(file, f"cluster.address={address}", *mode)
-            done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=20)
+            done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
             assert done.returncode == 2 and f": write {right}; a cluster's GCS is at" in done.stderr, done.stderr
 
 
@@ -89,7 +89,7 @@ def test_a_token_that_the_client_server_refuses_is_told_at_once(cluster, tiny, t
     address, shown, _ = cluster
     words = command(write_sweep(tmp_path, tiny), f"cluster.address={address}", *mode)
     environment = {**shown, "RAY_AUTH_TOKEN": "planted" * 9}
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     told = f"the Ray cluster at {address} refuses the token of RAY_AUTH_TOKEN; show the one that it was started with"
     assert done.returncode == 2 and told in done.stderr and "planted" not in done.stdout + done.stderr, done.stderr
 
