@@ -10,12 +10,15 @@ from pathlib import Path
 from tests.running import assert_as_undisturbed, run, start, start_alone, started_anew, trial_rows, write_sweep
 
 
+TO_COME = 5  # epochs of a trial that is disturbed
+
+
 class Disturbed:
     """The reference's sweep in a folder of its own, which one fault after the other may meet."""
 
     def __init__(self, folder, settings, uri=None, **changes):
         self.folder, self.uri = folder, uri or f"sqlite:///{folder / 'mlflow.db'}"
-        settings = {**settings, "experiment.tracking_uri": self.uri}
+        settings, self._epochs = {**settings, "experiment.tracking_uri": self.uri}, settings["training.epochs"]
         self.file = write_sweep(folder, settings, **{"sampler": "random", "resources": {"cpu": 1}, **changes})
         self.checks = []  # what is to hold once the sweep has ended
         self._before = {}
@@ -33,10 +36,11 @@ class Disturbed:
         return how(self.folder, self.file)
 
     def trial_after(self, process, epochs):
-        """The folder of a trial that has taken more than so many epochs since the process began, and has not ended."""
+        """The folder of a trial that has taken more than so many epochs since the process began, and has TO_COME yet:
+        what goes on from an earlier start may be at its end by then, where nothing disturbs it any more."""
         while True:
             for trial, count in self.lines().items():
-                if count - self._before.get(trial, 0) > epochs and not (trial / "finished").exists():
+                if count - self._before.get(trial, 0) > epochs and count <= self._epochs - TO_COME:
                     return trial
             assert process.poll() is None, process.communicate()
             time.sleep(0.02)
