@@ -7,8 +7,10 @@ import signal
 import time
 from pathlib import Path
 
-from tests.running import assert_as_undisturbed, run, start, start_alone, started_anew, trial_rows, write_sweep
+from filelock import FileLock
 
+from tests.running import assert_as_undisturbed, run, start, start_alone, started_anew, trial_rows, write_sweep
+from toconv.paths import TrialPaths
 
 TO_COME = 5  # epochs of a trial that is disturbed
 
@@ -59,8 +61,14 @@ class Disturbed:
         """Returns what the driver had printed."""
         process.kill()
         stdout, _ = process.communicate()
-        time.sleep(2)  # workers outlive the driver by so long
+        self.wait_for_workers()
         return stdout
+
+    def wait_for_workers(self):
+        """They outlive the driver by a while."""
+        for trial in self.lines():
+            with FileLock(TrialPaths(trial).lock, timeout=60):
+                pass
 
     def ends_as(self, reference):
         done = run(self.folder, self.file)
@@ -155,4 +163,4 @@ def lose_raylet(disturbed):
     code, _, stderr = ended(process, 90)
     assert code == 4 and time.monotonic() - killed < 60, stderr
     assert "raylet" in stderr and "to go on: python" in stderr.splitlines()[-1]
-    time.sleep(3)
+    disturbed.wait_for_workers()
