@@ -130,16 +130,16 @@ def descendants(pid, name):
 
 def kill_often(disturbed, kills):
     """Kill the driver so often, a quarter of the times while it starts, the rest within 0.4 s of an epoch's end, half
-    of them with all of its process group. Returns how many kills landed in training."""
+    of them with all of its process group. Returns how many of the rest landed in training."""
     draw, began = random.Random(0), 0
     for number in range(kills):
         process = disturbed.start(started_anew if number % 4 == 0 else start_alone)
-        if number % 4 == 0:
-            time.sleep(draw.uniform(0.5, 9))  # while it starts
-        else:
-            before = sum(disturbed._before.values())
-            while process.poll() is None and sum(disturbed.lines().values()) <= before:
-                time.sleep(0.02)
+        starts = number % 4 == 0
+        end = time.monotonic() + (draw.uniform(0.5, 9) if starts else float("inf"))
+        before = sum(disturbed._before.values())
+        while process.poll() is None and sum(disturbed.lines().values()) <= before and time.monotonic() < end:
+            time.sleep(0.02)
+        if not starts:
             began += process.poll() is None
             time.sleep(draw.uniform(0, 0.4))
         if number % 2 and process.poll() is None:
