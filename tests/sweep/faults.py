@@ -104,7 +104,7 @@ def trains_on(machine, sweep):
     return None
 
 
-def ended(process, seconds=180):
+def ended(process, seconds=300):
     stdout, stderr = process.communicate(timeout=seconds)
     return process.returncode, stdout, stderr
 

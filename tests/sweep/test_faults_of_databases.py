@@ -72,7 +72,7 @@ def test_the_database_is_restarted_then_stands_still_and_is_then_gone_for_30_sec
     server.stop()
     time.sleep(AWAY)
     server.start()
-    code, stdout, stderr = ended(process, 180)
+    code, stdout, stderr = ended(process)
     assert code == 0, stdout + stderr
     printed = " ".join(stdout.split())
     assert "does not answer" in printed and "the ledger answers again, after" in printed

@@ -82,7 +82,7 @@ def test_a_study_that_another_process_locks_for_30_seconds_is_waited_for(disturb
     time.sleep(30)
     connection.rollback()
     connection.close()
-    code, _, stderr = ended(process, 120)
+    code, _, stderr = ended(process)
     assert code == 0, stderr
 
 
