@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -102,6 +103,18 @@ def trains_on(machine, sweep):
         if saved and (worker := json.loads(path.read_text()))["pid"] in machine.works():
             return {**worker, "trial": path.parent.name}
     return None
+
+
+@contextmanager
+def halted(trial):
+    """The worker of that trial stands still within, so that it cannot end meanwhile."""
+    pid = json.loads((trial / "worker.json").read_text())["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def ended(process, seconds=300):

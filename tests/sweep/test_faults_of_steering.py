@@ -6,6 +6,7 @@ import time
 import pytest
 
 from tests.running import mlflow_runs, rows, run, start, toconv_command, wait_for_epochs, write_sweep
+from tests.sweep.faults import halted
 from toconv.paths import SweepPaths
 
 pytestmark = pytest.mark.slow
@@ -36,13 +37,14 @@ def test_a_sweep_does_once_what_was_asked_while_it_ran_and_while_it_did_not(long
     file = write_sweep(tmp_path, settings, sampler="random", trials=4, grid={K: [2]}, **ledger_in)
     process = start(tmp_path, file)
     trial = wait_for_epochs(tmp_path, process, 2)
-    (at_work,) = status(tmp_path)["open"]
-    assert status(tmp_path)["standing"] == "running" and at_work["trial_id"] == trial.name
-    said(tmp_path, "pause", "tiny")
-    said(tmp_path, "slots", "tiny", "1")
-    assert "taken; k=2/0 ends with epoch" in said(tmp_path, "stop", "tiny", "--trial", trial.name)
-    assert "k=2/1 (" in said(tmp_path, "add", "tiny", "loss.lambda_gp=7.5")
-    assert "lies outside" in said(tmp_path, "add", "tiny", "loss.lambda_gp=7000", code=2)
+    with halted(trial):  # each request waits for its answer, in all as long as a quick machine trains
+        (at_work,) = status(tmp_path)["open"]
+        assert status(tmp_path)["standing"] == "running" and at_work["trial_id"] == trial.name
+        said(tmp_path, "pause", "tiny")
+        said(tmp_path, "slots", "tiny", "1")
+        assert "taken; k=2/0 ends with epoch" in said(tmp_path, "stop", "tiny", "--trial", trial.name)
+        assert "k=2/1 (" in said(tmp_path, "add", "tiny", "loss.lambda_gp=7.5")
+        assert "lies outside" in said(tmp_path, "add", "tiny", "loss.lambda_gp=7000", code=2)
     found = until(tmp_path, lambda now: now["counts"].get("pruned"))
     assert found["standing"] == "paused" and "k=2/1" in {t["name"] for t in found["open"]}
     assert process.poll() is None, "it waits, with nothing to do"
