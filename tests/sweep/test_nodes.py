@@ -11,7 +11,7 @@ from tests.forked import Forked
 from tests.machines import machines, needs_mounts
 from tests.repository import REPOSITORY
 from tests.running import run, trial_rows, write_sweep
-from tests.sweep.faults import Disturbed, ended, trains_on, wait_for
+from tests.sweep.faults import Disturbed, ended, halted, trains_on, wait_for
 from toconv.paths import packed
 from toconv.settings import StoreSettings
 from toconv.sweep.nodes import Machine, look, mistakes
@@ -153,11 +153,12 @@ def test_a_machine_that_joins_a_sweep_that_began_alone_is_used_and_one_that_lack
     sweep = Disturbed(tmp_path, settings, trials=6, baselines=False)
     with machines(tmp_path) as cluster:
         process = Forked(tmp_path, REPOSITORY / "run_sweep.py", [sweep.file], cluster.environment)
-        wait_for(sweep.lines, process)
-        second = cluster.join()
-        wait_for(lambda: trains_on(second, sweep), process)
-        second.lose()
-        cluster.join([tmp_path / "outputs", tmp_path / "tokens"])
+        with halted(sweep.trial_after(process, 0)):  # the first machine would have trained all by then
+            second = cluster.join()
+            wait_for(lambda: trains_on(second, sweep), process)
+            second.lose()
+            third = cluster.join([tmp_path / "outputs", tmp_path / "tokens"])
+            wait_for(lambda: [name for name in third.works().values() if "RayTrial" in name], process)
         code, stdout, stderr = ended(process)
     assert code == 4 and f"error: {platform.node()}: " in stderr and str(tmp_path / "tokens") in stderr, stdout + stderr
     assert "to go on: python" in stderr.splitlines()[-1]
