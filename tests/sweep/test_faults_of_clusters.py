@@ -13,7 +13,7 @@ from tests.forked import Forked
 from tests.machines import machines
 from tests.repository import REPOSITORY
 from tests.running import assert_as_undisturbed, serving
-from tests.sweep.faults import Disturbed, ended, trains_on, undisturbed, wait_for
+from tests.sweep.faults import Disturbed, ended, halted, trains_on, undisturbed, wait_for
 from toconv.tokens.archive import CACHE
 
 pytestmark = pytest.mark.slow
@@ -89,7 +89,7 @@ def test_a_sweep_whose_machines_come_and_go_ends_as_the_one_to_which_nothing_hap
         second = cluster.join()
         process = begin(cluster)
         wait_for(lambda: len([*tokens.glob("*/*.entry")]) > 2, process)
-        assert "ray::_encode_share" in second.works().values()
+        wait_for(lambda: "ray::_encode_share" in second.works().values(), process)
         second.lose()
         assert len([*tokens.glob("*/*.entry")]) < SHARDS
 
@@ -101,7 +101,8 @@ def test_a_sweep_whose_machines_come_and_go_ends_as_the_one_to_which_nothing_hap
         fourth = cluster.join()
         left = wait_for(lambda: trains_on(fourth, sweep), process)
         assert left["node"] != lost["node"]
-        cluster.drain(left["node"])
+        with halted(sweep.trials / left["trial"]):  # the command takes seconds
+            cluster.drain(left["node"])
         wait_for(lambda: (there := trains_on(cluster.head, sweep)) and there["trial"] == left["trial"], process)
         cluster.head.lose()
         code, stdout, stderr = ended(process)
