@@ -20,7 +20,7 @@ from tests.running import (
     wait_for_epochs,
     write_sweep,
 )
-from tests.sweep.faults import ended
+from tests.sweep.faults import ended, halted
 
 pytestmark = pytest.mark.slow
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}  # seconds, MLflow's own
@@ -82,11 +82,11 @@ def write(folder, settings, server, name):
 
 def test_a_tracking_server_that_is_restarted_has_missed_nothing(long_settings, tmp_path, server, reference):
     process = start(tmp_path, write(tmp_path, long_settings, server, "restarted"))
-    wait_for_epochs(tmp_path, process, 3, "restarted")
-    server.kill()
-    time.sleep(5)
-    server.start()
-    code, _, stderr = ended(process, 120)
+    with halted(wait_for_epochs(tmp_path, process, 3, "restarted")):  # else the sweep may end without a server
+        server.kill()
+        time.sleep(5)
+        server.start()
+    code, _, stderr = ended(process)
     assert code == 0, stderr
     assert_as_undisturbed(tmp_path, reference, server.uri, "restarted")
 
@@ -96,7 +96,7 @@ def test_a_tracking_server_that_hangs_costs_no_trial_and_is_told_later_once(long
     process = start(tmp_path, file, **IMPATIENT)
     wait_for_epochs(tmp_path, process, 3, "hangs")
     os.killpg(server.process.pid, signal.SIGSTOP)
-    code, stdout, stderr = ended(process, 180)
+    code, stdout, stderr = ended(process)
     os.killpg(server.process.pid, signal.SIGCONT)
     assert code == 0 and "not delivered" in stdout, stdout + stderr
     time.sleep(3)
