@@ -3,7 +3,6 @@ have disks of its own in place of some folders."""
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.ports import free_port
 
 needs_mounts = pytest.mark.skipif(os.geteuid() != 0, reason="a disk of its own is mounted for one machine")
 
@@ -100,12 +101,6 @@ def machines(folder, gpus=0):
     """With the head alone, and so many logical GPUs on each."""
     with ExitStack() as opened:
         yield Machines(folder, opened, gpus)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _until(lines, text):

@@ -14,6 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.ports import free_port
+
 NOBODY = 65534  # PostgreSQL does not run as root
 USER, PASSWORD = "toconv", "plantedOfPostgres"
 START_SECONDS = 30
@@ -38,9 +40,7 @@ class Server:
 
     def __init__(self, folder):
         self.folder, self._process = folder, None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._as = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
         if self._as:
             os.chown(folder, NOBODY, NOBODY)

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,12 +17,13 @@ from mlflow import MlflowClient
 
 from tests import ray_cluster
 from tests.forked import Forked
+from tests.ports import free_port
 from tests.repository import REPOSITORY
 from toconv.paths import SweepPaths
 from toconv.sweep.search.ledger_place import Database, recorded_place
 
 SIZES, TRIALS = [2, 3], 2
-SERVER_SECONDS = 90  # that a server may take to answer on a busy machine
+SERVER_SECONDS = 180  # that a server may take to answer on a busy machine
 
 
 def write_sweep(folder, overrides, **changes):
@@ -157,9 +157,7 @@ def assert_as_undisturbed(folder, reference, uri, name="tiny"):
 @contextmanager
 def serving(folder, path, *arguments):
     """A command that serves at a free port, which it is given by `--port`; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     clean = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
     process = subprocess.Popen(

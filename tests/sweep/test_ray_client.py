@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.repository import REPOSITORY
 from tests.running import command, trial_rows, until, write_sweep
 
@@ -22,10 +23,7 @@ NOWHERE = (
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """Its client's address, what shows its token, and its GCS's address."""
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        gcs, client = (bound.getsockname()[1] for bound in (one, other))
+    gcs, client = free_port(), free_port()
     clean = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     shown = {**clean, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
     options = [f"--port={gcs}", f"--ray-client-server-port={client}", "--num-cpus=2", "--include-dashboard=false"]
