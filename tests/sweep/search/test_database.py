@@ -250,7 +250,7 @@ def test_whoever_interrupts_a_wait_does_not_wait_again(opened, address, server):
         began = time.monotonic()
         with pytest.raises(MachineryError, match="cannot be read: "):
             ledger.trials()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 20  # of 120
     finally:
         interrupted.set()
         server.start()
@@ -258,16 +258,19 @@ def test_whoever_interrupts_a_wait_does_not_wait_again(opened, address, server):
 
 
 def test_a_table_that_somebody_else_locks_is_waited_for_and_given_up_in_time(opened, address, monkeypatch, capsys):
-    monkeypatch.setattr(database, "AWAY_SECONDS", 2.0)
     monkeypatch.setattr(database, "SILENT_SECONDS", 0.3)
-    ledger = opened(Database(address, fresh_id("tiny")))
+    place = Database(address, fresh_id("tiny"))
+    ledger = opened(place)
     proposal = ledger.propose({})
     with psycopg.connect(address) as somebody:
         somebody.execute("lock table trials")
-        Timer(1, somebody.rollback).start()
+        Timer(2, somebody.rollback).start()
         ledger.complete(proposal, DONE)
     assert "it is waited for" in " ".join(capsys.readouterr().out.split())
     assert states(ledger) == [TrialState.COMPLETE]
+    ledger.close()
+    monkeypatch.setattr(database, "AWAY_SECONDS", 2.0)
+    ledger = opened(place)
     with psycopg.connect(address) as somebody:
         somebody.execute("lock table trials")
         with pytest.raises(MachineryError, match="cannot be (read|written), also after 2 s"):
