@@ -67,6 +67,17 @@ def test_a_driver_that_is_busy_with_something_else_is_waited_for_only_so_long(pa
     assert "no answer within 0 s; it is done once trials run" in capsys.readouterr().out
 
 
+def test_the_answer_of_a_driver_that_ends_right_after_it_is_told(paths, capsys, monkeypatch):
+    def ends(_paths):
+        for asked in Inbox(paths).open():
+            Inbox(paths).reply(asked.id, Verdict.TAKEN, "the sweep ends")
+        return False
+
+    monkeypatch.setattr(asking, "at_work", ends)
+    assert ask("tiny", Act.FINISH) is ExitCode.DONE
+    assert "finish: taken; the sweep ends" in capsys.readouterr().out
+
+
 def test_of_a_sweep_whose_ledger_is_gone_nothing_is_asked_unless_its_driver_has_yet_to_make_it(paths, capsys):
     paths.study.unlink()
     asked = ((Act.RETRY, {}), (Act.EXTEND, {"trials": ("best:1",), "count": 9}), (Act.STOP, {"trial": "k=2/0"}))

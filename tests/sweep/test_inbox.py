@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from toconv.paths import SweepPaths
+from toconv.sweep import inbox as inbox_file
 from toconv.sweep.inbox import Act, Inbox, Note, Verdict, request
 
 
@@ -54,6 +55,22 @@ def test_a_file_that_is_no_request_is_refused_once_and_one_on_its_way_is_left_al
         ("0-a", "0-b"), Verdict.REFUSED
     )
     assert inbox.answer("0-c") is None
+
+
+def test_what_arrives_or_is_taken_back_while_the_others_are_read_is_not_refused(paths, monkeypatch):
+    first, gone = post(paths.root, 1), post(paths.root, 2)
+    inbox, read, arrived = Inbox(paths), inbox_file.read_json, []
+
+    def meanwhile(*path_and_kind):
+        if not arrived:
+            arrived.append(post(paths.root, 3))
+            (paths.steering / f"{gone}.json").unlink()
+        return read(*path_and_kind)
+
+    monkeypatch.setattr(inbox_file, "read_json", meanwhile)
+    assert [asked.id for asked in inbox.open()] == [first]
+    assert [asked.id for asked in inbox.open()] == [first, *arrived]
+    assert not [path for path in paths.steering.iterdir() if "answer" in path.name]
 
 
 def test_a_note_says_who_and_when_and_survives_json():

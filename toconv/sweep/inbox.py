@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
@@ -125,7 +126,7 @@ class Inbox:
         self._closed: set[str] = set()  # ids of requests that nothing more is done about
 
     def post(self, asked: Asked) -> None:
-        write_atomic(self._folder / f"{asked.id}.json", json.dumps(asked.model_dump(mode="json"), indent=1) + "\n")
+        write_atomic(self._path(asked.id), json.dumps(asked.model_dump(mode="json"), indent=1) + "\n")
 
     def reply(self, id_: str, verdict: Verdict, says: str) -> None:
         answer = Answer(verdict=verdict, says=says, at=time.time())
@@ -138,21 +139,28 @@ class Inbox:
 
     def open(self) -> list[Asked]:
         """As `waiting`; a file that is no request is refused."""
-        found = self.waiting()
-        for id_ in self._ids() - self._closed - {asked.id for asked in found}:
+        found, others = self._sorted()
+        for id_ in others:
             self.reply(id_, Verdict.REFUSED, "the file is no request of toconv's")
         return found
 
     def waiting(self) -> list[Asked]:
         """Those that are to be answered, and those in force, as they were asked one after the other."""
-        found = []
+        return self._sorted()[0]
+
+    def _sorted(self) -> tuple[list[Asked], list[str]]:
+        """Those of `waiting`, and the ids of files that are no request. Of one look into the folder: what arrives after
+        it is of the next."""
+        found, others = [], []
         for id_ in sorted(self._ids() - self._closed):
             answer = self._answer(id_)
             if answer and answer.verdict is not Verdict.TAKEN:
                 self._closed.add(id_)
             elif asked := self._read(id_):
                 found.append(asked)
-        return found
+            elif self._path(id_).exists():  # not taken back meanwhile
+                others.append(id_)
+        return found, others
 
     def _answer(self, id_: str) -> Answer | None:
         """One that cannot be read is as if there were none: what was asked is done once, whoever answers."""
@@ -162,7 +170,7 @@ class Inbox:
 
     def _read(self, id_: str) -> Asked | None:
         with suppress(DamagedFile):
-            asked = read_json(self._folder / f"{id_}.json", TypeAdapter(Asked))
+            asked = read_json(self._path(id_), TypeAdapter(Asked))
             return asked if asked.id == id_ else None
         return None
 
@@ -175,6 +183,9 @@ class Inbox:
                 came = f"{answer.verdict} ({answer.says})" if answer else "not answered yet"
                 found.append(f"{asked.what}, {asked.by}: {came}")
         return found
+
+    def _path(self, id_: str) -> Path:
+        return self._folder / f"{id_}.json"
 
     def _ids(self) -> set[str]:
         """Hidden files are on their way to their names."""
