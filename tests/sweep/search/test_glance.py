@@ -1,11 +1,15 @@
 """The ledger read without Optuna, beside Optuna's own reading of it."""
 
+from contextlib import suppress
+
 import pytest
 
 from tests.running import write_sweep
 from toconv.analysis.records import State
-from toconv.errors import DamagedFile
+from toconv.errors import DamagedFile, MachineryError
 from toconv.sweep.file import load_sweep
+from toconv.sweep.search import glance as glance_module
+from toconv.sweep.search import storage
 from toconv.sweep.search.glance import glance
 from toconv.sweep.search.ledger import Ledger
 
@@ -41,3 +45,18 @@ def test_without_a_ledger_there_is_nothing_and_another_file_is_named(tmp_path):
     (tmp_path / "study.db").write_text("no database")
     with pytest.raises(DamagedFile, match=r"study\.db: not readable as a ledger"):
         glance(tmp_path / "study.db", "tiny")
+
+
+def test_a_trial_that_begins_in_the_middle_of_a_look_is_not_seen_half(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "LOCK_SECONDS", 0)  # a driver waits for a look to end
+    sweep, params = load_sweep(write_sweep(tmp_path, tiny, search=SEARCH, trials=3), []), glance_module._params
+    ledger = Ledger(sweep, tmp_path / "study.db", lambda params: f"id{abs(hash(repr(params)))}")
+    first = ledger.propose({})
+
+    def another_begins(query):
+        with suppress(MachineryError):
+            ledger.propose({})
+        return params(query)
+
+    monkeypatch.setattr(glance_module, "_params", another_begins)
+    assert [seen.facts.trial_id for seen in glance(tmp_path / "study.db", "tiny")] == [first.trial_id]

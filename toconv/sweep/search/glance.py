@@ -158,7 +158,8 @@ def _opened(place: LedgerPlace) -> Iterator[Query]:
             yield query
         return
     address = f"{place.resolve().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(address, uri=True, timeout=WAIT_SECONDS)) as ledger:
+    with closing(sqlite3.connect(address, uri=True, timeout=WAIT_SECONDS, isolation_level=None)) as ledger:
+        ledger.execute("begin")  # all queries see one state, whatever a driver writes between two of them
         yield lambda sql: ledger.execute(sql, {"own": ""})  # all that the file holds
 
 
