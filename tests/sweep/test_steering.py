@@ -330,6 +330,20 @@ def test_finishing_draws_no_trial_and_begins_finalists(tiny, tmp_path, ledger_in
     assert sweep.driver.next_proposal().cell == "k=2", "once it was done the same command draws the rest"
 
 
+def test_a_trial_asked_for_after_the_last_has_ended_is_the_next_starts(sweep):
+    while proposal := sweep.driver.next_proposal():
+        sweep.driver.failed(proposal, "no luck")
+    extra = sweep.post(Act.ADD, params={LAMBDA: 7.0})
+    again, paused = sweep.post(Act.RETRY), sweep.post(Act.PAUSE)
+    sweep.steering.close()
+    assert sweep.inbox.answer(extra) is sweep.inbox.answer(again) is None and not sweep.driver.left()
+    assert sweep.answer(paused) == (Verdict.DONE, "was in force until the sweep was done")
+    sweep.start()
+    sweep.steering.poll(now=True)
+    assert sweep.answer(extra)[0] is sweep.answer(again)[0] is Verdict.DONE
+    assert sweep.driver.next_proposal()
+
+
 def test_nothing_begins_while_it_is_paused_a_later_start_included(sweep):
     assert sweep.ask(Act.PAUSE)[0] is Verdict.TAKEN and sweep.ask(Act.PAUSE)[0] is Verdict.DONE
     assert sweep.driver.next_proposal() is None and not sweep.driver.can_begin() and sweep.driver.left() == 3

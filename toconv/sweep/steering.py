@@ -17,6 +17,7 @@ from toconv.sweep.proposals import Trial
 from toconv.sweep.requests import cell_of, refusal
 
 LOOK_SECONDS = 1.0
+BEGINNING = {Act.ADD, Act.RETRY, Act.EXTEND}  # of a trial
 Answered = tuple[Verdict, str]
 
 
@@ -25,6 +26,7 @@ class Steering:
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
+        self._closing = False  # no trial begins any more
         self.most_slots: int | None = None  # trials for which the cluster has room side by side, once there is one
         self._inbox, self._looked = Inbox(driver.paths), float("-inf")
         self._slots: Note | None = None  # whose number of slots is in force
@@ -46,10 +48,16 @@ class Steering:
         """Do what was asked since the last look. Raises MachineryError where the ledger cannot be written."""
         if now or time.monotonic() - self._looked > LOOK_SECONDS:
             for asked in self._inbox.open():
-                if asked.id not in self._taken and (asked.act is not Act.SLOTS or self.most_slots):
+                if asked.id not in self._taken and self._can_be_done(asked):
                     self._answer(asked, self._done(asked))
             self._settle()
             self._looked = time.monotonic()
+
+    def _can_be_done(self, asked: Asked) -> bool:
+        """What cannot yet, or no more, stays in the inbox."""
+        if asked.act is Act.SLOTS:
+            return bool(self.most_slots)
+        return not (self._closing and asked.act in BEGINNING)
 
     def has_room(self, slots: int) -> None:
         """So many trials fit into the cluster as it is now; they run unless somebody asked for another number."""
@@ -62,7 +70,8 @@ class Steering:
         self._driver.slots = self._memory_slots = slots
 
     def close(self) -> None:
-        """The sweep is at its end: what was in force is no longer."""
+        """The sweep is at its end: what was in force is no longer. A trial that is asked for is the next start's."""
+        self._closing = True
         self.poll(now=True)
         for asked in [*self._taken.values()]:
             self._answer(asked, (Verdict.DONE, "was in force until the sweep was done"))
