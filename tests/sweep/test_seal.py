@@ -9,9 +9,12 @@ import torch
 from tests.running import write_sweep
 from toconv.errors import SealBroken
 from toconv.paths import SweepPaths, TrialPaths
+from toconv.sweep import seal as seal_module
+from toconv.sweep import trial_files
 from toconv.sweep.driver import Driver
 from toconv.sweep.file import load_sweep
 from toconv.sweep.seal import FINISHED, differences, finish, intact, seal
+from toconv.sweep.trial_files import drop_checkpoints, take_over
 from toconv.tokens.encoding import prepare_store
 from toconv.tokens.store import TokenStore
 from toconv.training.epochs import read_epochs
@@ -109,6 +112,44 @@ def test_a_trial_is_taken_over_only_as_it_was(swept):
     finish(one)
     one.metrics.write_text(last_number(one.metrics.read_text()))
     assert not intact(one)
+
+
+def test_checkpoints_that_a_driver_drops_while_others_look_are_no_alteration(swept, monkeypatch):
+    opened, one, _ = swept
+    glance = seal_module.checkpoint.glance
+
+    def dropped(path, parts):
+        drop_checkpoints(one)
+        return glance(path, parts)
+
+    monkeypatch.setattr(seal_module.checkpoint, "glance", dropped)
+    assert len(one.checkpoints()) > 1 and len(opened().records()) == 2 and not one.checkpoints()
+
+
+def test_checkpoints_that_are_dropped_while_their_trial_is_taken_over_are_left_out(swept, monkeypatch):
+    _, one, _ = swept
+    beside, link = SweepPaths(one.folder.parents[2] / "beside"), trial_files.link
+
+    def dropped(source, target):
+        drop_checkpoints(one)
+        link(source, target)
+
+    monkeypatch.setattr(trial_files, "link", dropped)
+    taken = beside.trial(one.folder.name)
+    assert take_over(beside, one.folder.name) and intact(taken) and not taken.checkpoints()
+
+
+@pytest.mark.parametrize("where", [(seal_module, "sha256"), (trial_files.shutil, "copyfile")])
+def test_a_trial_that_is_removed_while_it_is_taken_over_is_trained(swept, where, monkeypatch):
+    _, one, _ = swept
+    beside, does = SweepPaths(one.folder.parents[2] / "beside"), getattr(*where)
+
+    def removed(*paths):
+        shutil.rmtree(one.folder, ignore_errors=True)
+        return does(*paths)
+
+    monkeypatch.setattr(*where, removed)
+    assert not take_over(beside, one.folder.name) and not beside.trial(one.folder.name).finished.exists()
 
 
 def test_a_ledger_that_says_something_else_than_the_sealed_files_is_named(swept):

@@ -30,14 +30,15 @@ def finish(paths: TrialPaths) -> None:
 
 
 def intact(paths: TrialPaths) -> bool:
-    """Whether the trial is marked as finished, and is as it was then. Marks of version 0.1 have no seal."""
+    """Whether the trial is marked as finished, and is as it was then. Marks of version 0.1 have no seal. One that is
+    removed meanwhile is not."""
     if not paths.finished.exists():
         return False
     try:
         text = read_bytes(paths.finished)
         known = SEAL.validate_json(text.removeprefix(FINISHED.encode())) if text != FINISHED.encode() else {}
         return bool(read_epochs(paths.metrics)) and not differences(paths, known)
-    except (DamagedFile, ValidationError):
+    except (DamagedFile, ValidationError, FileNotFoundError):
         return False
 
 
@@ -57,14 +58,15 @@ def differences(paths: TrialPaths, known: Seal) -> list[str]:
 def _foreign_checkpoints(paths: TrialPaths) -> list[str]:
     epochs, found, seen = read_epochs(paths.metrics), [], set()
     for path in paths.checkpoints():
-        inode = path.stat().st_ino
-        if path != paths.latest and inode in seen:
-            continue
-        seen.add(inode)
         try:
+            inode = path.stat().st_ino
+            if path != paths.latest and inode in seen:
+                continue
+            seen.add(inode)
             own = epochs_in(checkpoint.glance(path, ("epochs",)), path)
-        except CheckpointError as error:
-            found.append(str(error))
+        except (CheckpointError, FileNotFoundError) as error:
+            if path.exists():  # else the sweep's driver has dropped it by now
+                found.append(str(error))
             continue
         whole = len(epochs) if path == paths.latest else len(own)
         if own != epochs[:whole]:

@@ -1,6 +1,7 @@
 """Files of trials that are taken over from another sweep, and those that go once nobody needs them."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from toconv.paths import SweepPaths, TrialPaths, link
@@ -8,11 +9,13 @@ from toconv.sweep.seal import finish, intact
 
 
 def copy_trial(source: TrialPaths, target: TrialPaths) -> None:
-    """Take over a finished trial: metrics and settings as copies, checkpoints (where they still are) as links."""
+    """Take over a finished trial: metrics and settings as copies, checkpoints (where they still are) as links. Raises
+    FileNotFoundError where it is removed meanwhile."""
     target.folder.mkdir(parents=True, exist_ok=True)
     for checkpoint in source.checkpoints():
-        link(checkpoint, target.folder / checkpoint.name)
-    for path in filter(Path.is_file, (source.metrics, source.config, source.evaluation)):
+        with suppress(FileNotFoundError):  # the driver of its sweep has dropped it by now
+            link(checkpoint, target.folder / checkpoint.name)
+    for path in (source.metrics, *filter(Path.is_file, (source.config, source.evaluation))):
         shutil.copyfile(path, target.folder / path.name)
     finish(target)
 
@@ -27,7 +30,10 @@ def take_over(paths: SweepPaths, trial_id: str) -> bool:
         found = next(filter(intact, others), None)
         if found is None:
             return False
-        copy_trial(found, own)
+        try:
+            copy_trial(found, own)
+        except FileNotFoundError:
+            return False
     return True
 
 
