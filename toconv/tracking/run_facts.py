@@ -109,8 +109,9 @@ def epochs(record: TrialRecord) -> list[list[Point]]:
         seconds = {} if record.device_seconds is None else {"device_seconds": record.device_seconds}
         now = time.time_ns() // 1_000_000
         return [[(name, value, now, 0) for name, value in {**record.values, **seconds}.items()]]
-    machine, found = read_means(record.paths.machine), []
-    for e in _epochs(record):
+    done, found = _epochs(record), []
+    machine = read_means(record.paths.machine)  # second: a training writes an epoch's means before the epoch
+    for e in done:
         values = {**e.metrics, "device_seconds": e.seconds, **machine.get(e.epoch, {})}
         found.append([(name, value, e.timestamp, e.epoch) for name, value in values.items()])
     return found
