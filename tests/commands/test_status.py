@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -74,3 +75,17 @@ def test_a_ledger_that_cannot_be_read_is_named_and_the_others_are_told(folder, c
     assert ls.main([]) == 0
     printed = capfd.readouterr().out
     assert "study.db: not readable" in printed and "at_work" in printed
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_sweep_that_is_removed_while_they_are_listed_leaves_the_others_told(folder, seen, monkeypatch, capfd):
+    def look(paths):
+        status = ls_look(paths) if seen else None
+        if paths.root.name == "at_work":
+            shutil.rmtree(paths.root)
+        return status or ls_look(paths)
+
+    ls_look = ls.look
+    monkeypatch.setattr(ls, "look", look)
+    assert ls.main([]) == 0
+    assert "ended " in capfd.readouterr().out

@@ -57,6 +57,13 @@ def test_a_later_process_of_the_same_number_is_not_taken_for_the_driver(paths):
         assert now(paths) is Standing.STOPPED
 
 
+def test_of_a_sweep_whose_folder_is_removed_in_the_middle_of_a_look_nothing_is_known(paths):
+    Announcement(paths, 3).tell(left=1)
+    told = running(paths)
+    paths.running.unlink()
+    assert standing(paths, told) is Standing.UNKNOWN
+
+
 def test_a_driver_of_another_machine_is_believed_while_it_writes(paths):
     Announcement(paths, 3).tell(left=1)
     altered(paths, host="elsewhere", pid=1)

@@ -25,17 +25,22 @@ def main(arguments: list[str]) -> ExitCode:
     for paths in found:
         try:
             status = look(paths)
+            line = json.dumps(status.as_json()) if arguments else _line(paths, status)
+        except (RequestError, FileNotFoundError):
+            if paths in sweeps():  # else it was removed since they were listed
+                raise
         except (DamagedFile, MachineryError) as error:
             console.print(json.dumps({"name": paths.root.name, "error": str(error)}) if arguments else str(error))
         else:
-            console.print(json.dumps(status.as_json()) if arguments else _line(paths, status))
+            console.print(line)
     if not found and not arguments:
         console.print(f"{OUTPUTS.resolve()} holds no sweep")
     return ExitCode.DONE
 
 
 def _line(paths: SweepPaths, status: Status) -> str:
-    changed = max(path.stat().st_mtime for path in (paths.running, paths.study, paths.request) if path.exists())
+    files = [path for path in (paths.running, paths.study, paths.request) if path.exists()]
+    changed = max((path.stat().st_mtime for path in files), default=time.time())
     failed = f", {len(status.failed)} failed" if status.failed else ""
     when = f"; {duration(time.time() - changed)} ago"
     return f"{status.name:<24} {status.standing:<9} {status.ended}{failed}{when}"

@@ -112,6 +112,10 @@ def at_work(paths: SweepPaths) -> bool:
 def standing(paths: SweepPaths, told: Running | None) -> Standing:
     if told is None:
         return Standing.UNKNOWN
-    if told.lives(paths.running.stat().st_mtime):
+    try:
+        written = paths.running.stat().st_mtime
+    except FileNotFoundError:  # it was removed since it was read
+        return Standing.UNKNOWN
+    if told.lives(written):
         return Standing.PAUSED if told.paused else Standing.RUNNING
     return Standing.DONE if told.left == 0 and told.until and not told.error else Standing.STOPPED
