@@ -73,6 +73,20 @@ def test_a_new_file_is_written_whole_and_one_that_is_there_stays(tmp_path):
         assert target.read_bytes() == b"first" and list(tmp_path.iterdir()) == [target]
 
 
+def test_of_two_processes_that_write_a_new_file_at_once_the_first_ones_stays(tmp_path, monkeypatch):
+    """Also where both have one number, as processes of two containers on one disk have."""
+    target, link = tmp_path / "mlflow.db", os.link
+
+    def after_another(*paths):
+        monkeypatch.setattr(os, "link", link)
+        write_new(target, b"theirs")
+        link(*paths)
+
+    monkeypatch.setattr(os, "link", after_another)
+    write_new(target, b"mine")
+    assert target.read_bytes() == b"theirs" and [*tmp_path.iterdir()] == [target]
+
+
 def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 

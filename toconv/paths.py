@@ -180,7 +180,7 @@ def _beside(path: Path) -> Path:
 
 def write_new(path: Path, data: bytes) -> None:
     """As `write_atomic`, but a file that is there by then stays as it is."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
+    fresh = _beside(path)
     write_atomic(fresh, data)
     try:
         os.link(fresh, path)
