@@ -1,5 +1,6 @@
 """The folder of a Ray cluster of our own is private, and goes with it or with the next one."""
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import pytest
 
 from tests.repository import REPOSITORY
-from toconv.sweep.ray_session import RaySession
+from toconv.sweep.ray_session import RaySession, _remove_left_over
 
 HOLD = """
 import sys
@@ -55,3 +56,20 @@ def test_what_a_killed_driver_left_goes_and_what_lives_or_is_another_stays(tmp_p
     session.remove()
     RaySession(tmp_path).remove()
     assert [*tmp_path.iterdir()] == [other]
+
+
+def test_a_session_that_begins_is_not_taken_for_one_that_a_killed_driver_left(tmp_path, monkeypatch):
+    lock = fcntl.flock
+
+    def after_another_driver(*given):
+        monkeypatch.setattr(fcntl, "flock", lock)
+        _remove_left_over(tmp_path)
+        return lock(*given)
+
+    monkeypatch.setattr(fcntl, "flock", after_another_driver)
+    session = RaySession(tmp_path)
+    assert session.folder.is_dir()
+    _remove_left_over(tmp_path)
+    assert session.folder.is_dir(), "it is held by the name that drivers look for"
+    session.remove()
+    assert not [*tmp_path.iterdir()]

@@ -23,8 +23,9 @@ class RaySession:
     def __init__(self, folder: Path) -> None:
         _remove_left_over(folder)
         self.folder = Path(tempfile.mkdtemp(prefix=SESSION_PREFIX, dir=folder))
-        self._lock = FileLock(self.folder / LOCK)
+        self._lock = FileLock(self.folder / f"{LOCK}.new")
         self._lock.acquire(timeout=0)
+        os.replace(self._lock.lock_file, self.folder / LOCK)  # a driver beside this one would take it before it is held
         self.temporary = self.folder / "s"  # short, for the paths of sockets
         self._shows_token = not any(os.environ.get(name) for name in TOKENS)
         if self._shows_token:
