@@ -450,6 +450,18 @@ def test_an_experiment_that_was_deleted_by_hand_is_taken_up_again(tracker, train
     assert again._experiment == made._experiment
 
 
+def test_an_experiment_that_another_process_makes_at_the_same_moment_is_shared(tracker, monkeypatch):
+    create = MlflowClient.create_experiment
+
+    def after_another(client, name, *given):
+        create(client, name)
+        return create(client, name, *given)
+
+    monkeypatch.setattr(MlflowClient, "create_experiment", after_another)
+    made = tracker("shared")
+    assert [e.name for e in made._client.search_experiments() if e.experiment_id == made._experiment] == ["shared"]
+
+
 def test_a_name_given_for_the_experiment_is_kept(tracker):
     made = tracker(name="mine")
     assert {e.name for e in MlflowClient(made.uri).search_experiments()} == {"mine", "Default"}

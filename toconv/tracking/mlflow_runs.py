@@ -19,10 +19,11 @@ from sqlalchemy import make_url
 
 from toconv.analysis.records import State, TrialRecord
 from toconv.errors import RequestError
-from toconv.paths import link, others_can_read, write_atomic, write_new
+from toconv.paths import others_can_read, write_new
 from toconv.redaction import redact
 from toconv.settings import ExperimentSettings
 from toconv.tracking import databases, run_facts
+from toconv.tracking.artifacts import place
 from toconv.tracking.provenance import Provenance
 from toconv.tracking.run_facts import FOLDER, HASH, KIND, PARENT, SWEEP, SWEEP_ID
 from toconv.tracking.tracker import Tracker
@@ -76,13 +77,23 @@ class MlflowTracker(Tracker):
         _make_database(self.uri)
         self._client = mlflow.MlflowClient(self.uri)
         name = self.settings.name or self.provenance.sweep or WITHOUT_SWEEP
-        found = self._client.get_experiment_by_name(name)
-        if found and found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(found.experiment_id)
-        folder = None if not self._store.is_default else (Path("mlruns").resolve() / name).as_uri()
-        self._experiment = found.experiment_id if found else self._client.create_experiment(name, folder, KIND_OF_WORK)
+        self._experiment = self._experiment_of(name)
         if self.provenance.sweep:
             self._open_parent(params)
+
+    def _experiment_of(self, name: str) -> str:
+        """The id of the experiment of that name, which another process may make at the same moment."""
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            folder = None if not self._store.is_default else (Path("mlruns").resolve() / name).as_uri()
+            try:
+                return str(self._client.create_experiment(name, folder, KIND_OF_WORK))
+            except _mlflow().MlflowException:
+                if (found := self._client.get_experiment_by_name(name)) is None:
+                    raise
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
 
     def _open_parent(self, params: Mapping[str, Any]) -> None:
         found, folder = self._parents(), run_facts.folder(self.provenance)
@@ -248,7 +259,7 @@ class MlflowTracker(Tracker):
         there = set() if local else {file.path for file in self._client.list_artifacts(run_id)}
         for name, path in files.items():
             if local:
-                _place(path, local / name)
+                place(path, local / name)
             elif path.suffix == ".yaml" and path.exists():
                 self._client.log_text(run_id, redact(path.read_text()), name)
             elif path.exists() and not (path.suffix == ".pt" and name in there):
@@ -285,16 +296,3 @@ def _make_database(uri: str) -> None:
         mlflow.MlflowClient(f"sqlite:///{made}")
         with closing(sqlite3.connect(made)) as connection:
             write_new(Path(url.database), connection.serialize())
-
-
-def _place(path: Path, target: Path) -> None:
-    """Make `target` a link to `path`, a copy without passwords where it holds settings, or nothing where there is no
-    such file."""
-    if not path.exists():
-        target.unlink(missing_ok=True)
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".yaml":
-        write_atomic(target, redact(path.read_text()))
-    else:
-        link(path, target)
