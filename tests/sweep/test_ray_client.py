@@ -7,12 +7,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.ports import free_port
 from tests.repository import REPOSITORY
 from tests.running import command, trial_rows, until, write_sweep
+from toconv.sweep import ray_client
 
 pytestmark = pytest.mark.slow
 NOWHERE = (
@@ -97,3 +99,17 @@ def test_where_nobody_answers_the_address_is_named(tiny, tmp_path):
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 4 and "cluster.address=ray://127.0.0.1:1 names it" in done.stderr, done.stderr
     assert "GCS is at HOST:PORT, as a rule 6379, and Ray's client at ray://HOST:PORT" in done.stderr
+
+
+def test_what_the_command_says_as_it_is_interrupted_is_not_lost(monkeypatch, capfd):
+    said, waits = [(b"first\n", None), (b"second\n", None), (b"", 130)], [KeyboardInterrupt]
+    more, interrupt = (SimpleNamespace(remote=does) for does in (lambda: said.pop(0), lambda: None))
+
+    def get(answer):
+        if waits:
+            raise waits.pop()
+        return answer
+
+    monkeypatch.setattr(ray_client, "ray", SimpleNamespace(get=get))
+    assert ray_client._told(SimpleNamespace(more=more, interrupt=interrupt)) == 130
+    assert capfd.readouterr().out == "first\nsecond\n"

@@ -105,11 +105,12 @@ def _join(address: str) -> None:
 
 def _told(actor: Any) -> int:
     """Prints what the actor's command does; its exit code."""
-    interrupted = False
+    interrupted, asked = False, None
     while True:
         try:
-            found: tuple[bytes, int | None] = ray.get(actor.more.remote())
-            said, code = found
+            asked = actor.more.remote() if asked is None else asked  # else what was said as Ctrl-C came would be lost
+            found: tuple[bytes, int | None] = ray.get(asked)
+            (said, code), asked = found, None
             sys.stdout.write(said.decode(errors="replace"))
             sys.stdout.flush()
             if code is not None:
