@@ -13,11 +13,12 @@ import torch
 
 from toconv import grid
 from toconv.analysis.records import TrialRecord
-from toconv.errors import ToconvError
+from toconv.errors import DataError, ToconvError
 from toconv.export.from_checkpoint import from_checkpoint
 from toconv.export.module import TokenCompressor
 from toconv.settings import Settings
 from toconv.tokens.images import Picture, list_splits
+from toconv.tokens.manifest import read_manifest
 from toconv.tokens.pixels import Normalisation, crops
 from toconv.tokens.store import TokenStore
 
@@ -65,18 +66,34 @@ def compute_error_maps(
     if not recommended:
         return ErrorMaps(absent=["no trial is complete"])
     try:
-        store, pictures = TokenStore(tokens), list_splits(settings.data)["val"]
+        store, pictures = TokenStore(tokens), _validation_pictures(settings, tokens)
     except ANYTHING as error:
         return ErrorMaps(absent=[f"the tokens or pictures are not there: {error}"])
     best, absent = _compressors(recommended)
     beside, _ = _compressors({r.trial_id: r for r in others[:MOST_OTHERS]})
     found = []
     for number in sorted({i * (len(pictures) - 1) // max(1, PICTURES - 1) for i in range(PICTURES)}) if best else ():
+        key, digest, picture = pictures[number]
         try:
-            found.append(_maps(settings, store, pictures[number], number, (best, beside)))
+            found.append(_maps(settings, store, _unchanged(picture, digest), number, (best, beside)))
         except ANYTHING as error:
-            absent.append(f"picture {pictures[number].key}: {error}")
+            absent.append(f"picture {key}: {error}")
     return ErrorMaps(found, absent)
+
+
+def _validation_pictures(settings: Settings, tokens: Path) -> list[tuple[str, str, Picture | None]]:
+    """Those that the store has tokens of: key, sha256, and the picture where one of that key is there. A listing of now
+    may have others, and others in each split."""
+    listed = {p.key: p for pictures in list_splits(settings.data).values() for p in pictures}
+    encoded = (read_manifest(tokens) or {})["parts"]["pictures"]["val"]
+    return [(key, digest, listed.get(key)) for key, digest in encoded]
+
+
+def _unchanged(picture: Picture | None, digest: str) -> Picture:
+    """Raises DataError where it is not what was encoded."""
+    if picture is None or picture.sha256 != digest:
+        raise DataError("is gone, or another one than its tokens are of")
+    return picture
 
 
 def _compressors(trials: Mapping[Key, TrialRecord]) -> tuple[dict[Key, TokenCompressor], list[str]]:
