@@ -2,11 +2,15 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
+import filelock
 import pytest
 
 from tests.running import write_sweep
 from toconv.errors import SealBroken
+from toconv.sweep import baselines
 from toconv.sweep.baselines import baseline_records, recorded_baselines
 from toconv.sweep.file import load_sweep
 from toconv.tokens.encoding import prepare_store
@@ -78,3 +82,31 @@ def test_an_encoder_whose_class_token_attends_no_more_has_no_visionzip_and_that_
     names = {r.name for r in baseline_records(sweep, prepare_store(sweep.base))}
     assert "baseline visionzip left out: no block of the encoder comes after" in capsys.readouterr().out
     assert "tome" in names and "visionzip" not in names
+
+
+def test_of_two_sweeps_that_want_the_same_baselines_one_measures_them(tiny, tmp_path, monkeypatch):
+    sweep = load_sweep(write_sweep(tmp_path, tiny, grid={"model.compressor.output_grid_size": [2]}), [])
+    store, measured, arrived = prepare_store(sweep.base), [], Event()
+
+    class Lock(filelock.FileLock):
+        def acquire(self, *given, **named):
+            if measured:
+                arrived.set()
+            return super().acquire(*given, **named)
+
+    def measure(evaluation, k):
+        measured.append(k)
+        if len(measured) > 1:  # the other sweep measures too: its seal may come between this one's and its file
+            arrived.set()
+        else:
+            others.append(pool.submit(baseline_records, sweep, store))
+            assert arrived.wait(60)
+        return {"pool": {"metrics": {"distortion": 0.5}, "seconds": len(measured)}}
+
+    others = []
+    monkeypatch.setattr(baselines, "FileLock", Lock, raising=False)
+    monkeypatch.setattr(baselines, "measure", measure)
+    monkeypatch.setattr(baselines, "measure_smaller", lambda *_: {})
+    with ThreadPoolExecutor(1) as pool:
+        found = values(baseline_records(sweep, store))
+        assert values(others[0].result()) == found == {"pool": 0.5} and measured == [2]

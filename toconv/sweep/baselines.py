@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
 from pydantic import FiniteFloat, TypeAdapter
 
 from toconv.analysis.records import Kind, State, TrialRecord
@@ -19,7 +20,7 @@ from toconv.evaluation.final import Evaluation
 from toconv.evaluation.metrics import SHRINKAGE
 from toconv.hardware import resolve_device
 from toconv.paths import sha256, write_atomic
-from toconv.progress import bar, console, say
+from toconv.progress import bar, console, phase, say
 from toconv.settings import GRID_SIZE, Group
 from toconv.state_files import read_bytes, read_json
 from toconv.sweep.file import Sweep
@@ -45,7 +46,25 @@ def baseline_records(
 ) -> list[TrialRecord]:
     """A record for each baseline at each k of the sweep, and of its trials so far, measured on the validation
     images. `helpers_of` gives other devices that encode smaller pictures."""
-    sizes = _sizes(sweep, trials)
+    sizes, missing = _sizes(sweep, trials), list[int]()
+    if _unmeasured(store, sizes) or _unmeasured(store, sizes, SMALLER):
+        (store / DERIVED).mkdir(exist_ok=True)
+        lock = FileLock(store / DERIVED / "baselines.lock")
+        with phase(f"measuring baselines of {store}, one process at a time"), lock:
+            missing = _measure(sweep, store, sizes, helpers_of)
+    records = recorded_baselines(sweep, store, trials)
+    if missing:
+        shrunk = [" + ".join(f"{r.values[name]:g}" for name in SHRINKAGE) for r in records if r.name == "linear"]
+        console.print(
+            f"baselines measured at k = {', '.join(map(str, missing))}; the linear code's covariance is shrunk by "
+            f"{', '.join(shrunk)} at k = {', '.join(map(str, sizes))}, by cross-validation over training pictures"
+        )
+    return records
+
+
+def _measure(sweep: Sweep, store: Path, sizes: list[int], helpers_of: HelpersOf) -> list[int]:
+    """What is not measured yet, alone: a file and its seal are written by one process. Returns each k at which the
+    baselines that tokens suffice for were missing."""
     missing, smaller = _unmeasured(store, sizes), _unmeasured(store, sizes, SMALLER)
     if missing or smaller:
         tokens = TokenStore(store, LocalCache.asked(sweep.base.store))
@@ -60,14 +79,7 @@ def baseline_records(
             for measured, path, k in steps:
                 _keep(path, measured(evaluation, k))
                 progress.advance(task)
-    records = recorded_baselines(sweep, store, trials)
-    if missing:
-        shrunk = [" + ".join(f"{r.values[name]:g}" for name in SHRINKAGE) for r in records if r.name == "linear"]
-        console.print(
-            f"baselines measured at k = {', '.join(map(str, missing))}; the linear code's covariance is shrunk by "
-            f"{', '.join(shrunk)} at k = {', '.join(map(str, sizes))}, by cross-validation over training pictures"
-        )
-    return records
+    return missing
 
 
 def _encoded(sweep: Sweep, store: TokenStore, sizes: list[int], helpers_of: HelpersOf) -> list[int]:
