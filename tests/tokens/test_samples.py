@@ -54,6 +54,13 @@ def test_those_that_were_fetched_are_among_them_and_the_split_is_always_the_same
     assert capsys.readouterr().out == "photographs: 27 of packages, 3 of views 1.2.3\n"
 
 
+def test_what_is_fetched_while_a_process_is_at_work_is_there_for_the_next_one(fetched, tmp_path):
+    fetched.rename(tmp_path / "to come")
+    splits = keys(list_splits(DATA))
+    (tmp_path / "to come").rename(fetched)  # `toconv samples`, while a sweep encodes its tokens
+    assert keys(list_splits(DATA)) == splits and sources(DATA) == "27 of packages"
+
+
 def test_fetched_ones_that_are_not_as_they_were_are_refused_with_what_to_do(fetched):
     (fetched / "lake.jpg").unlink()
     with pytest.raises(DataError, match=f"{re.escape(str(fetched))}: not as it was fetched; run: toconv samples, or"):

@@ -1,6 +1,7 @@
 """The default photographs, data=sample: those that packages ship, and those of an archive where it was fetched."""
 
 import importlib.util
+from functools import cache
 from pathlib import Path
 
 from toconv.errors import SAMPLES_COMMAND, DataError
@@ -33,7 +34,7 @@ def sample_splits(data: DataSettings) -> Splits:
     pictures = [*_of_packages(), *_of_archive()]
     more = (
         ""
-        if ARCHIVE.folder.exists()
+        if _was_fetched(ARCHIVE.folder)
         else f"; {ARCHIVE.photographs} more of {ARCHIVE}: {FETCH} (once, {ARCHIVE.size / MEGABYTE:.0f} MB)"
     )
     say_once(f"photographs: {sources()}{more}")
@@ -61,8 +62,14 @@ def _of_packages() -> list[Picture]:
 
 
 def _of_archive() -> list[Picture]:
-    if not ARCHIVE.folder.exists():
+    if not _was_fetched(ARCHIVE.folder):
         return []
     if not ARCHIVE.is_whole():
         raise DataError(f"{ARCHIVE.folder}: not as it was fetched; run: {FETCH}, or remove it to go on without")
     return ARCHIVE.pictures()
+
+
+@cache
+def _was_fetched(folder: Path) -> bool:
+    """At the first look: a process lists the same photographs from then on, whatever is fetched meanwhile."""
+    return folder.exists()
