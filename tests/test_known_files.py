@@ -131,6 +131,19 @@ def test_what_is_added_leaves_what_was_known_of_others_whose_folder_is_there(tmp
     assert [*json.loads(kept.read_text())] == ["second"]
 
 
+def test_what_another_process_added_since_the_file_was_read_stays(tmp_path, reads, monkeypatch):
+    first, second = (written(tmp_path / name, name.encode()) for name in ("first", "second"))
+    kept = tmp_path / "known.json"
+    read_known(kept)
+    known_sha256(first)  # of a million pictures, say
+    with monkeypatch.context() as meanwhile:
+        new_process(meanwhile)
+        known_sha256(second)
+        add_known(kept, [second])
+    add_known(kept, [first])
+    assert [*json.loads(kept.read_text())] == ["first", "second"]
+
+
 @pytest.fixture
 def folders(photographs, tmp_path):
     """Settings of two folders of pictures whose tokens lie in one place."""

@@ -58,9 +58,13 @@ def forget(path: Path) -> None:
 
 def read_known(file: Path) -> None:
     """Add what an earlier process kept in `file`, once; nothing where that is damaged."""
-    if file in _held:
-        return
-    held, below = _held.setdefault(file, {}), f"{file.parent}{os.sep}"
+    if file not in _held:
+        _held[file] = {}
+        _take_in(file)
+
+
+def _take_in(file: Path) -> None:
+    held, below = _held[file], f"{file.parent}{os.sep}"
     with suppress(DamagedFile):
         for name, seen in read_json(file, KEPT, most_bytes=MOST_BYTES).items():
             held[path := name if name.startswith(os.sep) else below + name] = seen
@@ -81,19 +85,25 @@ def hold(file: Path, paths: Iterable[str | Path]) -> None:
 
 
 def add_known(file: Path, paths: Iterable[str | Path]) -> None:
-    """As `keep_known`, beside what `file` held when it was read: but for files whose folder is gone, and all of that
-    where the whole would be over MOST_BYTES. Of processes that write at the same time the last one's is kept, and
-    nothing is written where `file` has it all."""
+    """As `keep_known`, beside what `file` holds, by other processes since it was read too: but for files whose folder
+    is gone, and all of that where the whole would be over MOST_BYTES. Of processes that write in the same moment the
+    last one's is kept, and nothing is written where `file` has it all."""
     hold(file, asked := [*paths])
-    held, there = _held[file], cache(os.path.isdir)
-    gone = [path for path in held if not there(path.rpartition(os.sep)[0] or os.sep)]
-    for path in gone:
-        del held[path]
-    if not gone and all(_seen.get(path) == kept for path, kept in held.items()):
+    held = _held[file]
+    if not _gone(held) and all(_seen.get(path) == kept for path, kept in held.items()):
         return
+    _take_in(file)
+    for path in _gone(held):
+        del held[path]
     content = _as_json(file, found := _settled(held))
     _write(file, content if len(content) <= MOST_BYTES else _as_json(file, _settled(map(str, asked))))
     held.update(found)
+
+
+def _gone(paths: Iterable[str]) -> list[str]:
+    """Those whose folder is."""
+    there = cache(os.path.isdir)
+    return [path for path in paths if not there(path.rpartition(os.sep)[0] or os.sep)]
 
 
 def _settled(paths: Iterable[str]) -> dict[str, bytes]:

@@ -144,6 +144,18 @@ def test_each_picture_is_decoded_once_by_all_processes(scenes, tmp_path, monkeyp
     assert kept.stat().st_mtime_ns == written and json.loads(kept.read_text()) == {**found, "bad.jpg": None}
 
 
+def test_what_another_process_kept_meanwhile_stays(scenes, tmp_path, monkeypatch):
+    data, (first, second, *_) = folder_of(scenes, tmp_path), sorted(scenes.iterdir())
+    perceptual_hashes({first: "first"}, data)  # of 20,000 pictures, say
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(near_duplicates, "_found", {})
+        perceptual_hashes({second: "second"}, data)
+        keep_hashes(data)
+    keep_hashes(data)
+    (kept,) = (tmp_path / ".tokens").iterdir()
+    assert json.loads(kept.read_text()).keys() == {"first", "second"}
+
+
 def test_groups_are_said_and_so_is_that_nobody_looked(scenes, tmp_path, monkeypatch, capsys):
     data = folder_of(scenes, tmp_path)
     Image.open(scenes / "a.png").save(tmp_path / "again.jpg")

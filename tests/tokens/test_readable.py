@@ -1,5 +1,7 @@
 """Which pictures cannot be read is found once."""
 
+import json
+
 from toconv import config
 from toconv.tokens import readable
 from toconv.tokens.readable import keep_reasons, unreadable
@@ -17,6 +19,20 @@ def test_what_was_found_is_kept_for_the_next_process(photographs, tmp_path, monk
     monkeypatch.setattr(readable, "_found", {})
     monkeypatch.setattr(readable, "decode", None)
     assert unreadable(digests, data) == found
+
+
+def test_what_another_process_kept_meanwhile_stays(photographs, tmp_path, monkeypatch):
+    data = config.compose({"data.tokens_dir": str(tmp_path), "data.max_pixels": 120 * 90}).data
+    first, second = sorted(photographs.iterdir())[:2]
+    monkeypatch.setattr(readable, "_found", {})
+    unreadable({first: "first"}, data)  # of a million pictures, say
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(readable, "_found", {})
+        unreadable({second: "second"}, data)
+        keep_reasons(data)
+    keep_reasons(data)
+    (kept,) = tmp_path.iterdir()
+    assert json.loads(kept.read_text()) == {"first": None, "second": None}
 
 
 def test_a_damaged_file_of_reasons_is_made_anew(photographs, tmp_path, monkeypatch):

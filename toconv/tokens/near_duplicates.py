@@ -103,10 +103,11 @@ def known_hashes(digests: Mapping[Path, str], data: DataSettings) -> tuple[Hashe
 
 
 def keep_hashes(data: DataSettings) -> None:
-    """Write what was found, where that can be done, so that no later process decodes a picture to know."""
-    known = _known(data)
+    """Write what was found, where that can be done, beside what other processes have kept since, so that no later
+    process decodes a picture to know."""
+    there = kept(_file(data))
     with suppress(OSError):
-        if known != kept(_file(data)):
+        if (known := {**there, **_known(data)}) != there:
             write_atomic(_file(data), json.dumps(known))
 
 

@@ -55,8 +55,9 @@ def unreadable(digests: Mapping[Path, str], data: DataSettings) -> dict[Path, st
 
 
 def keep_reasons(data: DataSettings) -> None:
-    """Write what was found, so that no later process decodes a picture to know."""
-    write_atomic(_file(data), json.dumps(_known(data)))
+    """Write what was found, beside what other processes have kept since, so that no later process decodes a picture to
+    know."""
+    write_atomic(_file(data), json.dumps({**kept(_file(data)), **_known(data)}))
 
 
 def _why(path: Path, max_pixels: int) -> str | None:
