@@ -101,10 +101,12 @@ def test_a_file_of_this_moment_is_not_kept(tmp_path, reads, monkeypatch):
     assert [*json.loads((tmp_path / "known.json").read_text())] == ["settled"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"a": [1, 2]}', '{"a": "00ff"}', '{"a": "%s"}' % ("x" * 112), "{"])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"a": [1, 2]}', b'{"a": "00ff"}', b'{"a": "%s"}' % (b"x" * 112), b"{", b'{"a\xff": "00"}']
+)
 def test_what_was_kept_and_is_damaged_is_nothing(tmp_path, reads, content):
     path, kept = written(tmp_path / "a", b"one"), tmp_path / "known.json"
-    kept.write_text(content)
+    kept.write_bytes(content)
     read_known(kept)
     assert known_sha256(path) == digest(b"one") and reads == [path]
     keep_known(kept, [path])

@@ -120,5 +120,5 @@ def _as_json(file: Path, known: Mapping[str, bytes]) -> str:
 
 def _write(file: Path, content: str) -> None:
     with suppress(OSError):
-        if not file.is_file() or file.read_text() != content:
+        if not file.is_file() or file.read_bytes() != content.encode():
             write_atomic(file, content)
