@@ -2,9 +2,12 @@
 
 import multiprocessing
 import os
+import shutil
+from contextlib import suppress
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 
 from toconv import config
 from toconv.errors import MachineryError, StoreError
@@ -127,6 +130,24 @@ def test_the_least_recently_used_go_where_the_bound_is_reached(files, cache, mon
     third = cache(500).copies(files("ccc")).folder
     assert again == kept["a"] and again.is_dir() and third.is_dir() and not kept["bb"].exists()
     assert sum(path.stat().st_size for path in again.parent.glob("*/[!.k]*") if path.suffix != ".lease") == 400
+
+
+def test_copies_that_another_process_removes_as_they_are_asked_for_are_made_anew(files, cache, monkeypatch):
+    wanted, mkdir = files("a"), os.mkdir
+    copies = cache().copies(wanted)
+    copies.lease.release()
+
+    def beside(path, *given):
+        """Behind it another process removes these copies for its own, unless this one has the lock."""
+        try:
+            mkdir(path, *given)
+        finally:
+            if path == copies.folder:
+                with suppress(Timeout), FileLock(path.parent / ".lock", timeout=0):
+                    shutil.rmtree(path)
+
+    monkeypatch.setattr(os, "mkdir", beside)
+    assert content(cache().copies(wanted).folder) == [path.read_bytes() for path in wanted]
 
 
 def test_what_is_in_use_stays_and_then_there_is_no_room(files, cache):

@@ -71,12 +71,12 @@ class LocalCache:
         told = "".join(f"{path.name} {content.sha256}\n" for path, content in files.items())
         unit = self.folder / hashlib.sha256(told.encode()).hexdigest()[:16]
         with disk(f"{unit}: tokens not copied"), phase(f"copying tokens to {self.folder}, one process at a time"):
-            unit.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / ".lock"):
                 return self._filled(unit, files)
 
     def _filled(self, unit: Path, files: Mapping[Path, Content]) -> Copies | str:
-        unit.mkdir(exist_ok=True)  # it may have gone meanwhile
+        unit.mkdir(exist_ok=True)
         for left_over in (*_free_leases(unit), *unit.glob(".*.tmp")):
             left_over.unlink()
         lease = FileLock(unit / f"{os.getpid()}-{secrets.token_hex(4)}{LEASE}", thread_local=False)
