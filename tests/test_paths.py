@@ -114,3 +114,24 @@ def test_a_private_file_is_made_so_or_made_so_again(tmp_path):
         keep_private(path)
         assert mode(path) == 0o600
     assert there.read_text() == "kept"
+
+
+@pytest.mark.parametrize("moves", [0, 1, 2])
+def test_a_folder_that_is_to_be_replaced_is_there_whatever_ends_it_and_whenever(tmp_path, monkeypatch, moves):
+    target, replace = tmp_path / "export", os.replace
+    target.mkdir()
+    (target / "old").touch()
+    left = [*range(moves)]
+
+    def interrupted(source, to):
+        if left:
+            left.pop()
+            replace(source, to)
+        if not left:
+            monkeypatch.setattr(os, "replace", replace)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), whole_folder(target) as fresh:
+        (fresh / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["export", "new" if moves == 2 else "old"]

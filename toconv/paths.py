@@ -237,6 +237,10 @@ def whole_folder(target: Path) -> Iterator[Path]:
         if target.exists():
             os.replace(target, old)
         os.replace(fresh, target)
+    except BaseException:
+        with suppress(OSError):  # nothing was moved yet, or both were
+            os.replace(old, target)
+        raise
     finally:
         for left_over in (fresh, old):
             shutil.rmtree(left_over, ignore_errors=True)
