@@ -18,7 +18,7 @@ from toconv.tokens import encode_shards
 from toconv.tokens.encoding import prepare_store
 from toconv.tokens.local_cache import LocalCache
 from toconv.tokens.manifest import MANIFEST, SPLITS
-from toconv.tokens.remote import have_here, send_derived
+from toconv.tokens.remote import fetch_derived, have_here, send_derived
 from toconv.tokens.store import TokenStore
 
 
@@ -182,6 +182,27 @@ def test_what_was_computed_from_a_store_goes_along_and_nothing_outside_of_its_fo
     found = {str(p.relative_to(node / "derived")): p.read_bytes() for p in (node / "derived").rglob("*") if p.is_file()}
     assert found == {**beside, "codes-k2.pt": b"computed here"}
     assert not [*tmp_path.rglob("outside")]
+
+
+def test_a_file_that_two_machines_put_at_a_time_comes_with_its_own_seal(tmp_path):
+    def digest(content):
+        return hashlib.sha256(content).hexdigest()
+
+    def seal(content):
+        return f"{digest(content)}\n".encode()
+
+    remote, made = ObjectStore((tmp_path / "shared").as_uri()), [f"{number} s".encode() for number in range(20)]
+    pairs = ((a, b) for a in made for b in made if digest(a) < digest(b))
+    both = next((a, b) for a, b in pairs if digest(seal(a)) > digest(seal(b)))  # listed first: the one's file, the
+    for machine, content in zip(("first", "second"), both, strict=True):  # other one's seal
+        folder = tmp_path / machine / "f00d"
+        write_atomic(folder / "derived" / "baselines-k2.json", content)
+        write_atomic(folder / "derived" / "baselines-k2.sha256", seal(content))
+        send_derived(remote, folder)
+    third = tmp_path / "third" / "f00d"
+    fetch_derived(remote, third)
+    content = (third / "derived" / "baselines-k2.json").read_bytes()
+    assert content in both and (third / "derived" / "baselines-k2.sha256").read_bytes() == seal(content)
 
 
 @pytest.mark.slow

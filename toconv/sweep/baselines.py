@@ -26,7 +26,7 @@ from toconv.state_files import read_bytes, read_json
 from toconv.sweep.file import Sweep
 from toconv.sweep.proposals import Trial
 from toconv.tokens.local_cache import LocalCache
-from toconv.tokens.manifest import DERIVED
+from toconv.tokens.manifest import DERIVED, SEAL
 from toconv.tokens.smaller_store import smaller_store
 from toconv.tokens.store import TokenStore
 
@@ -138,7 +138,7 @@ def _measured(path: Path) -> dict[str, Measured] | None:
 
 
 def _seal(path: Path) -> Path:
-    return path.with_suffix(".sha256")
+    return path.with_suffix(SEAL)
 
 
 def _path(store: Path, k: int, of: str = "baselines") -> Path:

@@ -16,6 +16,7 @@ from toconv.validation import broken_rule
 
 MANIFEST = "manifest.json"
 DERIVED = "derived"  # beside it, the folder of what is computed from the tokens
+SEAL = ".sha256"  # there in place of the .json of a file's name: its sha256
 SPLITS = ("train", "val", "test")
 SHARD_CROPS = 128  # images of a shard, at most
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]  # of a file of the store

@@ -17,7 +17,7 @@ from toconv.known_files import known_sha256, note
 from toconv.object_store import AT_ONCE, ObjectStore
 from toconv.paths import write_atomic
 from toconv.progress import bar, say
-from toconv.tokens.manifest import DERIVED, MANIFEST, Manifest, is_complete, key_of
+from toconv.tokens.manifest import DERIVED, MANIFEST, SEAL, Manifest, is_complete, key_of
 from toconv.tokens.shards import ENTRY, KNOWN, Shard, entry_in, shard_files
 from toconv.tokens.standardisation import SUMS
 from toconv.tokens.stored import SCALES, VALUES
@@ -123,16 +123,21 @@ def _derived_files(folder: Path) -> Iterable[Path]:
 
 
 def fetch_derived(remote: ObjectStore, folder: Path) -> None:
-    """What is here already stays; what is not what was put is left, to be computed again."""
+    """What is here already stays; what is not what was put is left, to be computed again. A seal is made of the key of
+    its file: machines that put a file at a time may each have put another one, and their seals."""
     above = (folder / DERIVED).resolve()
-    for key in sorted(remote.listed(_derived(folder), deep=True), key=lambda key: MANIFEST in key):
+    there = remote.listed(_derived(folder), deep=True)
+    sealed = {key.rpartition("@")[0] for key in there}
+    for key in sorted(there, key=lambda key: MANIFEST in key):
         name, _, digest = key.rpartition("@")
         path = (above / name).resolve()
-        if path.exists() or not path.is_relative_to(above):
+        if path.exists() or path.suffix == SEAL or not path.is_relative_to(above):
             continue
         content = remote.get(f"{_derived(folder)}/{key}") or b""
         if hashlib.sha256(content).hexdigest() == digest:
             with disk(f"{path}: not written"):
+                if str(Path(name).with_suffix(SEAL)) in sealed:
+                    write_atomic(path.with_suffix(SEAL), f"{digest}\n")
                 write_atomic(path, content)
 
 
