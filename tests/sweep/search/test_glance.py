@@ -1,8 +1,11 @@
 """The ledger read without Optuna, beside Optuna's own reading of it."""
 
-from contextlib import suppress
+import sqlite3
+from contextlib import closing, suppress
 
 import pytest
+from optuna.storages import RDBStorage
+from sqlalchemy import Engine, event
 
 from tests.running import write_sweep
 from toconv.analysis.records import State
@@ -43,8 +46,25 @@ def test_it_sees_what_the_ledger_has(tiny, tmp_path):
 def test_without_a_ledger_there_is_nothing_and_another_file_is_named(tmp_path):
     assert glance(tmp_path / "study.db", "tiny") == [] and not (tmp_path / "study.db").exists()
     (tmp_path / "study.db").write_text("no database")
-    with pytest.raises(DamagedFile, match=r"study\.db: not readable as a ledger"):
-        glance(tmp_path / "study.db", "tiny")
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("create table runs (name text)")
+    for name in ("study.db", "other.db"):
+        with pytest.raises(DamagedFile, match=rf"{name}: not readable as a ledger"):
+            glance(tmp_path / name, "tiny")
+
+
+def test_while_a_driver_makes_the_tables_there_is_nothing(tmp_path):
+    path, seen = tmp_path / "study.db", []
+
+    def look(*_):
+        seen.append(glance(path, "tiny"))
+
+    event.listen(Engine, "before_cursor_execute", look)
+    try:
+        RDBStorage(f"sqlite:///{path}").remove_session()
+    finally:
+        event.remove(Engine, "before_cursor_execute", look)
+    assert len(seen) > 20 and not any(seen)
 
 
 def test_a_trial_that_begins_in_the_middle_of_a_look_is_not_seen_half(tiny, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from toconv.analysis.records import State
 from toconv.errors import DamagedFile, MachineryError, ToconvError
 from toconv.sweep.inbox import Act, Note, includes
-from toconv.sweep.search.ledger_place import Database, LedgerPlace
+from toconv.sweep.search.ledger_place import FIRST_TABLE, LAST_TABLE, Database, LedgerPlace
 from toconv.validation import broken_rule
 
 FINALISTS, EXTENDED = "finalists", "extended"  # their studies, which no cell may be called
@@ -118,8 +118,8 @@ def generations(place: Database) -> list[Database]:
 
 def glance(place: LedgerPlace, name: str) -> list[Seen]:
     """Every trial of the sweep's ledger, study by study in the order of their numbers; NO_CELLS last. One that was run
-    again is there once, as it stands now. [] where there is no file. Raises DamagedFile where it cannot be read,
-    MachineryError where a database does not answer."""
+    again is there once, as it stands now. [] where there is no file, or its tables are still to be made. Raises
+    DamagedFile where it cannot be read, MachineryError where a database does not answer."""
     path, name = (place, name) if isinstance(place, Path) else (Path(place.name), place.name)
     if place == path and not path.exists():
         return []
@@ -160,6 +160,10 @@ def _opened(place: LedgerPlace) -> Iterator[Query]:
     address = f"{place.resolve().as_uri()}?mode=ro"
     with closing(sqlite3.connect(address, uri=True, timeout=WAIT_SECONDS, isolation_level=None)) as ledger:
         ledger.execute("begin")  # all queries see one state, whatever a driver writes between two of them
+        made = {name for (name,) in ledger.execute("select name from sqlite_master")}
+        if not made or (FIRST_TABLE in made and LAST_TABLE not in made):
+            yield lambda sql: iter(())
+            return
         yield lambda sql: ledger.execute(sql, {"own": ""})  # all that the file holds
 
 

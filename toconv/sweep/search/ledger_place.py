@@ -12,6 +12,7 @@ from toconv.redaction import redact
 from toconv.state_files import read_yaml
 
 GENERATION = "."  # between a ledger's own name and how often it was written anew; no sweep's name has one
+FIRST_TABLE, LAST_TABLE = "studies", "trial_values"  # of Optuna's, which are made one after the other
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from toconv.errors import MachineryError, RequestError, first_line, told
 from toconv.paths import others_can_read
 from toconv.redaction import redact
-from toconv.sweep.search.ledger_place import Database
+from toconv.sweep.search.ledger_place import LAST_TABLE, Database
 from toconv.tracking_address import Store
 
 SETTING = "storage.study"
@@ -39,7 +39,7 @@ CONNECTING = {
 BUSY = "another process runs this sweep; wait for it, or choose another name="
 FATAL = "FATAL"  # what a server says to a login that it refuses; and what it says where it will take it later
 FOR_NOW = ("starting up", "shutting down", "recovery", "too many", "remaining connection slots")
-TABLE = "select to_regclass('trial_params')::text"  # the last one that is made
+TABLE = f"select to_regclass('{LAST_TABLE}')::text"
 TRY_LOCK = "select pg_try_advisory_lock(:key)"
 WRITES = """
 select coalesce(bool_and(case relkind when 'S' then has_sequence_privilege(pg_class.oid, 'usage')
