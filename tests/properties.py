@@ -21,7 +21,7 @@ profiles.register_profile("long", max_examples=20_000, deadline=None, print_blob
 
 @contextmanager
 def any_input_is_taken_or_refused():
-    """Passes errors of ours by; any other exception, too much time or 1 GiB more of this process's peak fails the test."""
+    """Passes errors of ours by; any other exception, too much time or 1 GiB more of this process at its peak fail."""
     start, busy, peak = time.monotonic(), time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         yield

@@ -214,12 +214,12 @@ def test_one_that_stays_away_or_stands_still_is_given_up_in_time_and_gone_on_wit
         began = time.monotonic()
         with pytest.raises(MachineryError, match=r"cannot be (read|written), also after") as refused:
             first.complete(proposal, DONE)
-        assert time.monotonic() - began < 10 and PASSWORD not in str(refused.value)
+        assert time.monotonic() - began < 30 and PASSWORD not in str(refused.value)
         if resume == server.start:
-            began = time.monotonic()
+            assert "it is tried for" in " ".join(capsys.readouterr().out.split())
             with pytest.raises(MachineryError, match="cannot be read"):
                 first.trials()
-            assert time.monotonic() - began < 1  # not waited for again
+            assert "it is tried for" not in " ".join(capsys.readouterr().out.split()), "not waited for again"
         if resume == server.start:
             with pytest.raises(MachineryError, match="cannot be opened"):
                 check_database(address, place)
