@@ -54,7 +54,7 @@ def is_alive(pid):
         return False
 
 
-def until(done, seconds=20):
+def until(done, seconds=60):
     end = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < end

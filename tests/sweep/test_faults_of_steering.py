@@ -23,7 +23,7 @@ def status(folder):
     return json.loads(said(folder, "status", "tiny", "--json"))
 
 
-def until(folder, holds, seconds=60):
+def until(folder, holds, seconds=180):
     end = time.monotonic() + seconds
     while not holds(found := status(folder)):
         assert time.monotonic() < end, found
